@@ -1,0 +1,218 @@
+"""What every public function asks of its arguments: dtypes, axes, shapes and numbers. Imports NumPy alone.
+
+Every message reads ``name: got X, needs Y``.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+__all__ = [
+    "FloatArray",
+    "argument_error",
+    "as_array",
+    "axes",
+    "boolean",
+    "choice",
+    "compute_dtype",
+    "float_array",
+    "generator",
+    "integer",
+    "number",
+    "parameter_dtype",
+    "promote",
+    "result_dtype",
+    "shape",
+]
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+
+FLOAT32 = np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
+_FLOATS = (np.dtype(np.float16), FLOAT32, FLOAT64)
+
+
+def argument_error(
+    name: str, got: object, needs: str, kind: type[ValueError] | type[TypeError] = ValueError
+) -> ValueError | TypeError:
+    """The exception, to be raised by the caller, for an argument that is not what it must be."""
+    return kind(f"{name}: got {got}, needs {needs}")
+
+
+# ---- dtypes ----
+
+
+@cache
+def _result_dtype(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
+    promoted = np.result_type(*dtypes)
+    if promoted.kind == "f":
+        return promoted
+    return FLOAT32 if all(dtype.itemsize <= 2 for dtype in dtypes) else FLOAT64
+
+
+def result_dtype(*arrays: NDArray[Any] | np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of a result of these arrays (or dtypes): float16, float32 or float64, in native byte order.
+
+    Floating-point numbers promote as in NumPy. Where all are integers, bool and 8- and 16-bit ones give
+    float32, wider ones float64, which holds them exactly below 2^53.
+    """
+    return _result_dtype(*(a if isinstance(a, np.dtype) else a.dtype for a in arrays))
+
+
+def compute_dtype(*arrays: NDArray[Any] | np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which these arrays (or dtypes) are computed: float32 or float64.
+
+    It is `result_dtype`, but float16 is computed in float32.
+    """
+    dtype = result_dtype(*arrays)
+    return FLOAT64 if dtype == FLOAT64 else FLOAT32
+
+
+def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
+    """`value` as an array of real numbers, neither copied nor converted where it is an array already.
+
+    Raises
+    ------
+    TypeError
+        `value` is complex, an object, a string, a date, a record or a long double, or makes no array.
+    """
+    if type(value) is not np.ndarray:
+        try:
+            value = np.asarray(value)
+        except ValueError as error:  # ragged nested sequences
+            raise argument_error(name, f"{type(value).__name__} ({error})", "an array", TypeError) from None
+    dtype = value.dtype
+    if dtype.kind in "biu" or (dtype.kind == "f" and dtype.itemsize <= 8):
+        return value
+    needs = "real numbers (float16, float32, float64, bool or integers)"
+    raise argument_error(name, f"dtype {dtype}", needs, TypeError)
+
+
+def _prepared(array: NDArray[Any], dtype: np.dtype[Any]) -> FloatArray:
+    array = np.asarray(array, dtype=dtype, order="C")
+    return array if array.flags.aligned else array.copy()
+
+
+def float_array(name: str, value: ArrayLike, dtype: np.dtype[Any] | None = None) -> FloatArray:
+    """`value` as a C-contiguous, aligned, native float32 or float64 array; no copy where it is one.
+
+    `dtype` is what to convert to, `compute_dtype` of the value by default. Raises as `as_array`.
+    """
+    array = as_array(name, value)
+    return _prepared(array, compute_dtype(array) if dtype is None else dtype)
+
+
+def promote(**values: ArrayLike | None) -> tuple[tuple[Any, ...], np.dtype[Any]]:
+    """The named values as `float_array` makes them, in their common compute dtype, and their result dtype.
+
+    None stays None. The arrays come in a tuple, in the order of the names.
+
+    Examples
+    --------
+    >>> (x, weight, bias), result = promote(x=[1, 2], weight=np.ones(2, np.float16), bias=None)
+    >>> x.dtype, weight.dtype, bias, result
+    (dtype('float64'), dtype('float64'), None, dtype('float64'))
+    """
+    arrays = [None if value is None else as_array(name, value) for name, value in values.items()]
+    result = result_dtype(*(array.dtype for array in arrays if array is not None))
+    compute = FLOAT64 if result == FLOAT64 else FLOAT32
+    return tuple(None if array is None else _prepared(array, compute) for array in arrays), result
+
+
+def parameter_dtype(name: str, dtype: DTypeLike) -> np.dtype[Any]:
+    """`dtype`, which a layer is to keep its parameters in: float16, float32 or float64, native."""
+    try:
+        given = np.dtype(dtype)
+    except TypeError:
+        given = None
+    if given is None or given.newbyteorder("=") not in _FLOATS:
+        raise argument_error(name, repr(dtype), "float16, float32 or float64", TypeError)
+    return given.newbyteorder("=")
+
+
+# ---- axes and shapes ----
+
+
+def axes(name: str, array: NDArray[Any], *letters: str) -> None:
+    """Raise ValueError unless `array` has as many axes as one of the `letters`, such as ``"N, C, H, W"``."""
+    if all(array.ndim != form.count(",") + 1 for form in letters):
+        wanted = " or ".join(f"({form})" for form in letters)
+        counts = " or ".join(str(form.count(",") + 1) for form in letters)
+        plural = "axis" if counts == "1" else "axes"
+        raise argument_error(name, f"shape {array.shape}", f"{counts} {plural}: {wanted}")
+
+
+def shape(name: str, array: NDArray[Any], wanted: Sequence[int], reason: str = "") -> None:
+    """Raise ValueError unless `array` has the shape `wanted`; `reason` tells where that comes from."""
+    if array.shape != tuple(wanted):
+        raise argument_error(name, f"shape {array.shape}", f"shape {tuple(wanted)}{reason and ', ' + reason}")
+
+
+# ---- numbers ----
+
+
+def integer(name: str, value: Any, minimum: int | None = None) -> int:
+    """`value` as an int; TypeError for what isn't one (bool and 2.0 included), ValueError below `minimum`."""
+    needs = "an integer" if minimum is None else f"an integer of at least {minimum}"
+    if isinstance(value, (bool, np.bool_)):
+        raise argument_error(name, repr(value), needs, TypeError)
+    try:
+        result = operator.index(value)
+    except TypeError:
+        raise argument_error(name, repr(value), needs, TypeError) from None
+    if minimum is not None and result < minimum:
+        raise argument_error(name, result, needs)
+    return result
+
+
+def number(
+    name: str, value: Any, minimum: float = -math.inf, maximum: float = math.inf, *, below: float = math.inf
+) -> float:
+    """`value` as a float; ValueError unless finite and within the bounds, TypeError if no real number."""
+    needs = "a finite number"
+    if minimum != -math.inf:
+        needs += f" of at least {minimum:g}"
+    if maximum != math.inf:
+        needs += f" and at most {maximum:g}"
+    if below != math.inf:
+        needs += f" and below {below:g}"
+    if isinstance(value, (bool, np.bool_, str, bytes)):
+        raise argument_error(name, repr(value), needs, TypeError)
+    try:
+        result = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise argument_error(name, repr(value), needs, TypeError) from None
+    if not (math.isfinite(result) and minimum <= result <= maximum and result < below):
+        raise argument_error(name, repr(value), needs)
+    return result
+
+
+def boolean(name: str, value: Any) -> bool:
+    """`value` as a bool; TypeError for anything but True and False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise argument_error(name, repr(value), "True or False", TypeError)
+    return bool(value)
+
+
+def choice(name: str, value: Any, options: Sequence[str]) -> str:
+    """`value`, which must be one of the strings `options`."""
+    if not isinstance(value, str) or value not in options:
+        raise argument_error(name, repr(value), " or ".join(repr(option) for option in options))
+    return value
+
+
+def generator(name: str, value: Any) -> np.random.Generator:
+    """`value`, which must be a `numpy.random.Generator`; None makes a freshly seeded one."""
+    if value is None:
+        return np.random.default_rng()
+    if not isinstance(value, np.random.Generator):
+        needs = "a numpy.random.Generator, such as numpy.random.default_rng(0)"
+        raise argument_error(name, type(value).__name__, needs, TypeError)
+    return value
