@@ -1,0 +1,91 @@
+/* Moving elements: transposes, gathers, sums of rows. Contracts in kernels.h. */
+
+static void FC(transpose)(void *dst_, ptrdiff_t dst_row, const void *src_, ptrdiff_t src_row, ptrdiff_t rows,
+                          ptrdiff_t columns)
+{
+    T *dst = dst_;
+    const T *src = src_;
+    const ptrdiff_t full_rows = rows - rows % LANES, full_columns = columns - columns % LANES;
+    for (ptrdiff_t i = 0; i < full_rows; i += LANES)
+        for (ptrdiff_t j = 0; j < full_columns; j += LANES)
+            V(transpose)(dst + j * dst_row + i, dst_row, src + i * src_row + j, src_row);
+    for (ptrdiff_t j = 0; j < columns; j++)
+        for (ptrdiff_t i = j < full_columns ? full_rows : 0; i < rows; i++) dst[j * dst_row + i] = src[i * src_row + j];
+}
+
+FC_INLINE void FC(copy_row)(T *dst, const T *src, ptrdiff_t count)
+{
+    ptrdiff_t i = 0;
+    for (; i + LANES <= count; i += LANES) V(store)(dst + i, V(load)(src + i));
+    for (; i < count; i++) dst[i] = src[i];
+}
+
+static void FC(gather)(void *dst_, const void *src_, ptrdiff_t step, ptrdiff_t count)
+{
+    T *dst = dst_;
+    const T *src = src_;
+    if (step == 1) {
+        FC(copy_row)(dst, src, count);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < count; i++) dst[i] = src[i * step];
+}
+
+static void FC(scatter)(void *dst_, ptrdiff_t step, const void *src_, ptrdiff_t count)
+{
+    T *dst = dst_;
+    const T *src = src_;
+    if (step == 1) {
+        FC(copy_row)(dst, src, count);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < count; i++) dst[i * step] = src[i];
+}
+
+static void FC(gather_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, const ptrdiff_t *table, ptrdiff_t step,
+                            ptrdiff_t depth, ptrdiff_t count)
+{
+    T *dst = dst_;
+    const T *src = src_;
+    if (step == 1 && count == 2 * LANES) {
+        for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
+            const T *from = src + table[k];
+            VEC left = V(load)(from), right = V(load)(from + LANES);
+            V(store)(dst, left);
+            V(store)(dst + LANES, right);
+        }
+        return;
+    }
+    for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
+        const T *from = src + table[k];
+        for (ptrdiff_t i = 0; i < count; i++) dst[i] = from[i * step];
+    }
+}
+
+static void FC(add)(void *dst_, const void *src_, ptrdiff_t count)
+{
+    T *dst = dst_;
+    const T *src = src_;
+    ptrdiff_t i = 0;
+    for (; i + LANES <= count; i += LANES) V(store)(dst + i, V(add)(V(load)(dst + i), V(load)(src + i)));
+    for (; i < count; i++) dst[i] += src[i];
+}
+
+/* Eight vectors of partial sums, folded pairwise: the error grows with count / (8 * LANES). */
+static void FC(add_sum)(void *dst_, const void *src_, ptrdiff_t count)
+{
+    const T *src = src_;
+    VEC acc[8];
+    T lanes[LANES], total = 0;
+    ptrdiff_t i = 0;
+    for (int j = 0; j < 8; j++) acc[j] = V(zero)();
+    for (; i + 8 * LANES <= count; i += 8 * LANES)
+        for (int j = 0; j < 8; j++) acc[j] = V(add)(acc[j], V(load)(src + i + j * LANES));
+    for (; i + LANES <= count; i += LANES) acc[0] = V(add)(acc[0], V(load)(src + i));
+    for (; i < count; i++) total += src[i];
+    for (int width = 4; width > 0; width /= 2)
+        for (int j = 0; j < width; j++) acc[j] = V(add)(acc[j], acc[j + width]);
+    V(store)(lanes, acc[0]);
+    for (int j = 0; j < LANES; j++) total += lanes[j];
+    *(T *)dst_ += total;
+}

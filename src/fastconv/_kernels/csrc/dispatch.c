@@ -1,0 +1,93 @@
+/* Which instruction sets may run here: the processor's word (CPUID) and the operating system's (XCR0). */
+#include "kernels.h"
+
+#include <string.h>
+
+extern const fc_kernels *const fc_kernels_generic[FC_DTYPES];
+#if defined(FC_WITH_AVX2)
+extern const fc_kernels *const fc_kernels_avx2[FC_DTYPES];
+#endif
+#if defined(FC_WITH_AVX512)
+extern const fc_kernels *const fc_kernels_avx512[FC_DTYPES];
+#endif
+
+#if defined(FC_WITH_AVX2) || defined(FC_WITH_AVX512)
+#if defined(_MSC_VER)
+#include <immintrin.h>
+#include <intrin.h>
+static void cpuid(unsigned leaf, unsigned subleaf, unsigned r[4]) { __cpuidex((int *)r, (int)leaf, (int)subleaf); }
+static unsigned long long xcr0(void) { return _xgetbv(0); }
+#else
+#include <cpuid.h>
+static void cpuid(unsigned leaf, unsigned subleaf, unsigned r[4])
+{
+    __cpuid_count(leaf, subleaf, r[0], r[1], r[2], r[3]);
+}
+static unsigned long long xcr0(void)
+{
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low | (unsigned long long)high << 32;
+}
+#endif
+
+enum { OSXSAVE = 1 << 27, FMA = 1 << 12, AVX = 1 << 28, AVX2 = 1 << 5 };
+#define AVX512_FDQBWVL (1u << 16 | 1u << 17 | 1u << 30 | 1u << 31)
+
+static int machine_has(int with_avx512)
+{
+    unsigned r[4];
+    cpuid(0, 0, r);
+    if (r[0] < 7) return 0;
+    cpuid(1, 0, r);
+    if ((r[2] & (OSXSAVE | FMA | AVX)) != (OSXSAVE | FMA | AVX)) return 0;
+    const unsigned long long state = with_avx512 ? 0xE6 : 0x6; /* XMM, YMM; opmask, ZMM low and high */
+    if ((xcr0() & state) != state) return 0;
+    cpuid(7, 0, r);
+    if (!(r[1] & AVX2)) return 0;
+    return !with_avx512 || (r[1] & AVX512_FDQBWVL) == AVX512_FDQBWVL;
+}
+#endif
+
+static const struct {
+    const char *name;
+    const fc_kernels *const *kernels;
+    int needs_avx2, needs_avx512;
+} compiled[] = {
+#if defined(FC_WITH_AVX512)
+    {"avx512", fc_kernels_avx512, 1, 1},
+#endif
+#if defined(FC_WITH_AVX2)
+    {"avx2", fc_kernels_avx2, 1, 0},
+#endif
+    {"generic", fc_kernels_generic, 0, 0},
+};
+enum { COMPILED = sizeof compiled / sizeof *compiled };
+
+const char *const *fc_isa_compiled(void)
+{
+    static const char *names[COMPILED + 1];
+    for (int i = 0; i < COMPILED; i++) names[i] = compiled[i].name;
+    return names;
+}
+
+const char *const *fc_isa_available(void)
+{
+    static const char *names[COMPILED + 1];
+    int n = 0;
+    for (int i = 0; i < COMPILED; i++) {
+#if defined(FC_WITH_AVX2) || defined(FC_WITH_AVX512)
+        if (compiled[i].needs_avx2 && !machine_has(compiled[i].needs_avx512)) continue;
+#endif
+        names[n++] = compiled[i].name;
+    }
+    names[n] = NULL;
+    return names;
+}
+
+const fc_kernels *fc_isa_kernels(const char *isa, int dtype)
+{
+    for (int i = 0; i < COMPILED; i++)
+        if (!strcmp(compiled[i].name, isa)) return compiled[i].kernels[dtype];
+    return NULL;
+}

@@ -1,0 +1,18 @@
+/* Every body once, for the dtype FC_DTYPE, and the table that names them. */
+#include "copy.inc.h"
+#include "gemm.inc.h"
+
+static const fc_kernels FC(kernels) = {
+    .isa = FC_ISA_NAME,
+    .itemsize = sizeof(T),
+    .lanes = LANES,
+    .mr = FC(MR),
+    .nr = FC(NR),
+    .gemm_tile = FC(gemm_tile),
+    .transpose = FC(transpose),
+    .gather = FC(gather),
+    .scatter = FC(scatter),
+    .gather_rows = FC(gather_rows),
+    .add = FC(add),
+    .add_sum = FC(add_sum),
+};

@@ -1,0 +1,41 @@
+/* Vector operations under one name for both dtypes and all instruction sets.
+ *
+ * A simd_<isa>.h defines, for f32 and f64: the type v32/v64, LANES32/LANES64 and
+ * v32_load, v32_store (both unaligned), v32_set1, v32_fma(a, b, c) = a*b + c, ...
+ * isa_body.inc.h defines FC_DTYPE as 32 or 64 and includes the bodies, which
+ * say T, VEC, LANES, V(load)(p) and FC(name) and so serve both.
+ */
+#ifndef FASTCONV_SIMD_H
+#define FASTCONV_SIMD_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define FC_INLINE static __forceinline
+#define FC_UNROLL
+#else
+#define FC_INLINE static inline __attribute__((always_inline))
+#define FC_UNROLL _Pragma("GCC unroll 16")
+#endif
+#if defined(__clang__)
+#undef FC_UNROLL
+#define FC_UNROLL _Pragma("clang loop unroll(full)")
+#endif
+
+#define FC_PASTE_(a, b) a##b
+#define FC_PASTE(a, b) FC_PASTE_(a, b)
+#define FC_PASTE3(a, b, c) FC_PASTE(FC_PASTE(a, b), c)
+
+#define VEC FC_PASTE(v, FC_DTYPE)
+#define V(op) FC_PASTE3(VEC, _, op)
+#define LANES FC_PASTE(LANES, FC_DTYPE)
+#define T FC_PASTE(scalar, FC_DTYPE)
+#define FC(name) FC_PASTE3(name, _f, FC_DTYPE)
+
+typedef float scalar32;
+typedef double scalar64;
+
+#endif

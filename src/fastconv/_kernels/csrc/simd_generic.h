@@ -1,0 +1,51 @@
+/* No instruction set assumed: 16-byte vectors of the compiler's own (SSE2, NEON, VSX, ...),
+ * and plain loops over the lanes where the compiler has none (MSVC). */
+#include "simd.h"
+
+enum { LANES32 = 4, LANES64 = 2 };
+#define TILE_ROWS 6
+
+#if defined(__GNUC__) || defined(__clang__)
+typedef float v32 __attribute__((vector_size(16)));
+typedef double v64 __attribute__((vector_size(16)));
+typedef int32_t v32_mask __attribute__((vector_size(16)));
+typedef int64_t v64_mask __attribute__((vector_size(16)));
+#define FC_VECTOR_OPS(v, scalar, lanes)                                                             \
+    FC_INLINE v v##_add(v a, v b) { return a + b; }                                                 \
+    FC_INLINE v v##_sub(v a, v b) { return a - b; }                                                 \
+    FC_INLINE v v##_mul(v a, v b) { return a * b; }                                                 \
+    FC_INLINE v v##_fma(v a, v b, v c) { return a * b + c; }                                        \
+    FC_INLINE v v##_set1(scalar a) { return a - (v){0}; }                                           \
+    FC_INLINE v v##_max(v a, v b)                                                                   \
+    {                                                                                               \
+        v##_mask greater = a > b;                                                                   \
+        return (v)(((v##_mask)a & greater) | ((v##_mask)b & ~greater));                             \
+    }
+#else
+typedef struct { float lane[4]; } v32;
+typedef struct { double lane[2]; } v64;
+#define FC_LANEWISE(lanes, result) { for (int i = 0; i < lanes; i++) r.lane[i] = (result); return r; }
+#define FC_VECTOR_OPS(v, scalar, lanes)                                                             \
+    FC_INLINE v v##_add(v a, v b) { v r; FC_LANEWISE(lanes, a.lane[i] + b.lane[i]) }                \
+    FC_INLINE v v##_sub(v a, v b) { v r; FC_LANEWISE(lanes, a.lane[i] - b.lane[i]) }                \
+    FC_INLINE v v##_mul(v a, v b) { v r; FC_LANEWISE(lanes, a.lane[i] * b.lane[i]) }                \
+    FC_INLINE v v##_fma(v a, v b, v c) { v r; FC_LANEWISE(lanes, a.lane[i] * b.lane[i] + c.lane[i]) } \
+    FC_INLINE v v##_set1(scalar a) { v r; FC_LANEWISE(lanes, a) }                                   \
+    FC_INLINE v v##_max(v a, v b) { v r; FC_LANEWISE(lanes, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]) }
+#endif
+
+/* memcpy is how C spells an unaligned load; compilers make it one instruction. */
+#define FC_MEMORY_OPS(v, scalar, lanes)                                                             \
+    FC_INLINE v v##_load(const scalar *p) { v a; memcpy(&a, p, sizeof a); return a; }               \
+    FC_INLINE void v##_store(scalar *p, v a) { memcpy(p, &a, sizeof a); }                           \
+    FC_INLINE v v##_zero(void) { v a; memset(&a, 0, sizeof a); return a; }                          \
+    FC_INLINE void v##_transpose(scalar *dst, ptrdiff_t dst_row, const scalar *src, ptrdiff_t src_row) \
+    {                                                                                               \
+        for (int j = 0; j < lanes; j++)                                                             \
+            for (int i = 0; i < lanes; i++) dst[j * dst_row + i] = src[i * src_row + j];            \
+    }
+
+FC_VECTOR_OPS(v32, float, 4)
+FC_VECTOR_OPS(v64, double, 2)
+FC_MEMORY_OPS(v32, float, 4)
+FC_MEMORY_OPS(v64, double, 2)

@@ -1,0 +1,95 @@
+"""Owns the table of kernels, chosen once, at import."""
+
+cimport numpy as cnp
+
+import os
+
+cdef extern from "kernels.h" nogil:
+    const char *const *fc_isa_available()
+    const char *const *fc_isa_compiled()
+    const fc_kernels *fc_isa_kernels(const char *isa, int dtype)
+
+cdef extern from *:
+    """
+    #if defined(_MSC_VER) && !defined(__clang__)
+    #define FC_STRING_(x) #x
+    #define FC_STRING(x) FC_STRING_(x)
+    static const char *const fc_compiler = "MSVC " FC_STRING(_MSC_FULL_VER);
+    #elif defined(__clang__)
+    static const char *const fc_compiler = __VERSION__;
+    #else
+    static const char *const fc_compiler = "GCC " __VERSION__;
+    #endif
+    static const char *const fc_openmp_found = FC_OPENMP;
+    static const char *const fc_compile_flags = FC_COMPILE_FLAGS;
+    """
+    const char *fc_compiler
+    const char *fc_openmp_found
+    const char *fc_compile_flags
+
+cdef const fc_kernels *active_float32 = NULL
+cdef const fc_kernels *active_float64 = NULL
+
+
+cdef list strings(const char *const *names):
+    result = []
+    while names[0] != NULL:
+        result.append(names[0].decode())
+        names += 1
+    return result
+
+
+def available() -> list:
+    """Instruction sets compiled in that this machine has, best first."""
+    return strings(fc_isa_available())
+
+
+def compiled() -> list:
+    """Instruction sets compiled in, best first."""
+    return strings(fc_isa_compiled())
+
+
+def active() -> str:
+    """The instruction set in use."""
+    return active_float32.isa.decode()
+
+
+def build_info() -> dict:
+    """Compiler, flags and OpenMP as they were when this was built."""
+    return {
+        "compiler": fc_compiler.decode(),
+        "flags": fc_compile_flags.decode(),
+        "openmp": fc_openmp_found.decode(),
+    }
+
+
+def tile_shape(dtype_char: str) -> tuple:
+    """(rows, columns, lanes) of the register tile for "f" (float32) or "d" (float64)."""
+    cdef const fc_kernels *table = active_float32 if dtype_char == "f" else active_float64
+    return table.mr, table.nr, table.lanes
+
+
+cdef str choose(str cap):
+    """The best available instruction set that is not better than `cap`."""
+    known = ["avx512", "avx2", "generic"]
+    if not cap:
+        return available()[0]
+    if cap not in known:
+        raise ImportError(f"FASTCONV_ISA={cap!r} is not an instruction set; known are {', '.join(reversed(known))}")
+    allowed = known[known.index(cap):]
+    return next(name for name in available() if name in allowed)
+
+
+cdef const fc_kernels *kernels_for(int typenum) except NULL:
+    """Table for a NumPy type number, NPY_FLOAT32 or NPY_FLOAT64."""
+    if typenum == cnp.NPY_FLOAT32:
+        return active_float32
+    if typenum == cnp.NPY_FLOAT64:
+        return active_float64
+    raise TypeError(f"no kernels for NumPy's type number {typenum}")
+
+
+chosen = choose(os.environ.get("FASTCONV_ISA", "")).encode()
+active_float32 = fc_isa_kernels(chosen, FC_FLOAT32)
+active_float64 = fc_isa_kernels(chosen, FC_FLOAT64)
+del chosen

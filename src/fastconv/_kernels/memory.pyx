@@ -1,0 +1,192 @@
+"""Recycled, aligned memory behind results and workspaces.
+
+New pages cost several times what it takes to write to pages that a process has already, so a block that
+is given back is kept for the next request of its size class. Blocks are shared by all threads; the free
+lists are guarded by a lock that is held for a few instructions. What is kept is bounded: a block that
+would exceed the bound goes back to the system at once.
+
+An array keeps its block through its `base`; only when the last view is gone is the block free again.
+"""
+
+cimport numpy as cnp
+from cpython.pythread cimport (
+    PyThread_acquire_lock, PyThread_allocate_lock, PyThread_release_lock, PyThread_type_lock, WAIT_LOCK,
+)
+
+
+cnp.import_array()
+
+cdef extern from *:
+    """
+    #if defined(_WIN32)
+    #include <malloc.h>
+    static void *fc_aligned(size_t alignment, size_t bytes) { return _aligned_malloc(bytes, alignment); }
+    static void fc_aligned_free(void *p) { _aligned_free(p); }
+    #else
+    #include <stdlib.h>
+    #include <sys/mman.h>
+    static void *fc_aligned(size_t alignment, size_t bytes)
+    {
+        void *p = NULL;
+        if (posix_memalign(&p, alignment, bytes)) return NULL;
+    #ifdef MADV_HUGEPAGE
+        if (alignment >= (size_t)1 << 21) madvise(p, bytes, MADV_HUGEPAGE);
+    #endif
+        return p;
+    }
+    static void fc_aligned_free(void *p) { free(p); }
+    #endif
+    """
+    void *fc_aligned(size_t alignment, size_t bytes) noexcept nogil
+    void fc_aligned_free(void *) noexcept nogil
+
+cdef enum:
+    HEADER = 64            # bytes before each block, so that data begins on a cache line
+    SMALL = 16384          # bytes; results up to here are NumPy's own affair, workspaces are not
+    STEPS = 4              # size classes between a power of two and the next
+    CLASSES = 48 * STEPS
+    HUGE_PAGE = 1 << 21
+
+ctypedef struct Block:
+    Block *next
+    size_t bytes           # of the whole block, header included
+    int size_class
+
+cdef Block *free_blocks[CLASSES]
+cdef size_t kept_bytes = 0
+cdef size_t used_bytes = 0
+cdef size_t keep_at_most = <size_t>1 << 30
+cdef PyThread_type_lock lock = PyThread_allocate_lock()
+
+
+cdef int size_class_of(size_t bytes, size_t *rounded) noexcept nogil:
+    """Index of the smallest class that holds `bytes`, and its size: 2^p * (1 + i/4), from 1 KiB on."""
+    cdef int power = 10
+    cdef size_t step
+    cdef int i
+    while power < 47 and (<size_t>2 << power) <= bytes:
+        power += 1
+    step = (<size_t>1 << power) // STEPS
+    for i in range(STEPS):
+        if ((<size_t>1 << power) + i * step) >= bytes:
+            rounded[0] = (<size_t>1 << power) + i * step
+            return (power - 10) * STEPS + i
+    rounded[0] = <size_t>2 << power
+    return (power - 9) * STEPS
+
+
+cdef void *take(size_t bytes) noexcept nogil:
+    """At least `bytes` bytes, aligned to 64, contents undefined; NULL where there is no memory."""
+    global kept_bytes, used_bytes
+    cdef size_t whole
+    cdef Block *block
+    if bytes > (<size_t>1 << 56):
+        return NULL
+    cdef int size_class = size_class_of(bytes + HEADER, &whole)
+    PyThread_acquire_lock(lock, WAIT_LOCK)
+    block = free_blocks[size_class]
+    if block != NULL:
+        free_blocks[size_class] = block.next
+        kept_bytes -= block.bytes
+        used_bytes += block.bytes
+    PyThread_release_lock(lock)
+    if block == NULL:
+        block = <Block *>fc_aligned(HUGE_PAGE if whole >= 2 * HUGE_PAGE else HEADER, whole)
+        if block == NULL:
+            release_kept()
+            block = <Block *>fc_aligned(HEADER, whole)
+            if block == NULL:
+                return NULL
+        block.bytes = whole
+        block.size_class = size_class
+        PyThread_acquire_lock(lock, WAIT_LOCK)
+        used_bytes += whole
+        PyThread_release_lock(lock)
+    return <char *>block + HEADER
+
+
+cdef void give_back(void *pointer) noexcept nogil:
+    """Ends the use of what `take` returned; NULL is allowed."""
+    global kept_bytes, used_bytes
+    cdef Block *block
+    cdef bint keep
+    if pointer == NULL:
+        return
+    block = <Block *>(<char *>pointer - HEADER)
+    PyThread_acquire_lock(lock, WAIT_LOCK)
+    used_bytes -= block.bytes
+    keep = kept_bytes + block.bytes <= keep_at_most
+    if keep:
+        block.next = free_blocks[block.size_class]
+        free_blocks[block.size_class] = block
+        kept_bytes += block.bytes
+    PyThread_release_lock(lock)
+    if not keep:
+        fc_aligned_free(block)
+
+
+cdef void release_kept() noexcept nogil:
+    global kept_bytes
+    cdef Block *block
+    cdef Block *rest
+    cdef int i
+    for i in range(CLASSES):
+        PyThread_acquire_lock(lock, WAIT_LOCK)
+        block = free_blocks[i]
+        free_blocks[i] = NULL
+        rest = block
+        while rest != NULL:
+            kept_bytes -= rest.bytes
+            rest = rest.next
+        PyThread_release_lock(lock)
+        while block != NULL:
+            rest = block.next
+            fc_aligned_free(block)
+            block = rest
+
+
+cdef class Memory:
+    """Base object of an array whose data came from `take`."""
+    cdef void *pointer
+
+    def __dealloc__(self):
+        give_back(self.pointer)
+
+
+cdef cnp.ndarray empty(int ndim, cnp.npy_intp *shape, int typenum):
+    """A new C-contiguous array, contents undefined; MemoryError where it does not fit."""
+    cdef size_t bytes = 4 if typenum == cnp.NPY_FLOAT32 else 8
+    cdef int i
+    cdef Memory memory
+    for i in range(ndim):
+        if shape[i] and bytes > (<size_t>1 << 56) // <size_t>shape[i]:
+            raise MemoryError(f"a result of {ndim} axes with {shape[i]} elements along axis {i} does not fit into memory")
+        bytes *= shape[i]
+    if bytes <= SMALL:
+        return cnp.PyArray_EMPTY(ndim, shape, typenum, 0)
+    memory = Memory.__new__(Memory)
+    memory.pointer = take(bytes)
+    if memory.pointer == NULL:
+        raise MemoryError(f"no memory for a result of {bytes} bytes")
+    array = cnp.PyArray_SimpleNewFromData(ndim, shape, typenum, memory.pointer)
+    cnp.set_array_base(array, memory)
+    return array
+
+
+def new_array(tuple shape, int typenum):
+    """A new array in recycled memory; `typenum` is NumPy's number of float32, float64 or int64."""
+    cdef cnp.npy_intp dims[32]
+    cdef int i
+    for i in range(len(shape)):
+        dims[i] = shape[i]
+    return empty(<int>len(shape), dims, typenum)
+
+
+def memory_info() -> dict:
+    """Bytes in use by living arrays and running calls, bytes kept for reuse, and the bound on the latter."""
+    return {"used": used_bytes, "kept": kept_bytes, "limit": keep_at_most}
+
+
+def release_memory() -> None:
+    """Give all kept memory back to the system."""
+    release_kept()
