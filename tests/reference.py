@@ -1,0 +1,385 @@
+"""The oracle of the tests: convolution and pooling in float64, as plain loops over NumPy arrays.
+
+Nothing here is fast, and nothing here knows of fastconv. Every operation walks the same list, `window_taps`:
+output pixel (oy, ox) sees padded input pixel (iy, ix) through kernel tap (ky, kx). A forward gathers along
+that list; a gradient scatters along it, and never calls a forward.
+
+Shapes: N images, C input channels, O output channels, G groups, (H, W) the image, (KH, KW) the kernel,
+(OH, OW) the output. Images are (N, C, H, W) and weights (O, C // G, KH, KW). Arguments mean what they mean in
+PyTorch; padding may also be ((top, bottom), (left, right)), "same" or "valid".
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Pair = int | tuple[int, int]
+Edges = tuple[int, int]
+Padding = int | str | tuple[int, int] | tuple[Edges, Edges]
+
+NUMPY_PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+# ---- geometry ----
+
+
+def pair(value: Pair) -> tuple[int, int]:
+    """An int stands for (int, int)."""
+    return (value, value) if isinstance(value, int) else value
+
+
+def conv_output_size(
+    size: int, kernel: int, stride: int = 1, edges: Edges = (0, 0), dilation: int = 1
+) -> int:
+    """How many positions a dilated kernel takes along one padded axis."""
+    positions = 0
+    start = -edges[0]
+    while start + (kernel - 1) * dilation < size + edges[1]:
+        positions += 1
+        start += stride
+    return positions
+
+
+def pool_output_size(
+    size: int, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False
+) -> int:
+    """With `ceil_mode` a last window may hang over the end, if it starts before the padding there."""
+    positions = conv_output_size(size, kernel, stride, (padding, padding), dilation)
+    if ceil_mode:
+        last_reached = (positions - 1) * stride + (kernel - 1) * dilation + 1
+        something_is_left = last_reached < size + 2 * padding
+        if something_is_left and positions * stride < size + padding:
+            positions += 1
+    return positions
+
+
+def explicit_padding(
+    padding: Padding, size: tuple[int, int], kernel: tuple[int, int], stride: Pair = 1, dilation: Pair = 1
+) -> tuple[Edges, Edges]:
+    """Any form of `padding` as ((top, bottom), (left, right)).
+
+    "same" gives ceil(size / stride) outputs; the odd row or column goes last (ONNX's SAME_UPPER).
+    """
+    if padding == "valid":
+        return ((0, 0), (0, 0))
+    if padding == "same":
+        edges = []
+        for length, taps, step, gap in zip(size, kernel, pair(stride), pair(dilation), strict=True):
+            outputs = -(-length // step)
+            total = max((outputs - 1) * step + (taps - 1) * gap + 1 - length, 0)
+            edges.append((total // 2, total - total // 2))
+        return (edges[0], edges[1])
+    assert not isinstance(padding, str)
+    vertical, horizontal = (padding, padding) if isinstance(padding, int) else padding
+    return (
+        (vertical, vertical) if isinstance(vertical, int) else vertical,
+        (horizontal, horizontal) if isinstance(horizontal, int) else horizontal,
+    )
+
+
+def window_taps(
+    output_size: tuple[int, int], kernel: tuple[int, int], stride: Pair, dilation: Pair
+) -> Iterator[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]]:
+    """Every (oy, ox), (ky, kx) and the padded pixel (iy, ix) they meet at, row by row."""
+    (step_y, step_x), (gap_y, gap_x) = pair(stride), pair(dilation)
+    for oy, ox in np.ndindex(output_size):
+        for ky, kx in np.ndindex(kernel):
+            yield (oy, ox), (ky, kx), (oy * step_y + ky * gap_y, ox * step_x + kx * gap_x)
+
+
+def padded_sources(length: int, edges: Edges, mode: str) -> list[int | None]:
+    """For each position of a padded axis, the position it copies; None where it is zero."""
+    if mode == "zeros":
+        return [None] * edges[0] + list(range(length)) + [None] * edges[1]
+    return [int(i) for i in np.pad(np.arange(length), edges, mode=NUMPY_PAD_MODES[mode])]  # type: ignore[call-overload]
+
+
+def pad(x: ArrayLike, padding: tuple[Edges, Edges], mode: str = "zeros") -> Array:
+    """`x` with rows above and below, columns left and right."""
+    x = np.asarray(x, np.float64)
+    rows = padded_sources(x.shape[2], padding[0], mode)
+    columns = padded_sources(x.shape[3], padding[1], mode)
+    padded = np.zeros((*x.shape[:2], len(rows), len(columns)))
+    for py, y in enumerate(rows):
+        for px, source in enumerate(columns):
+            if y is not None and source is not None:
+                padded[:, :, py, px] = x[:, :, y, source]
+    return padded
+
+
+def pad_backward(
+    grad_padded: Array, input_size: tuple[int, ...], padding: tuple[Edges, Edges], mode: str = "zeros"
+) -> Array:
+    """The gradient of `pad`: every copy of a pixel gives back what it received."""
+    grad_x = np.zeros(input_size)
+    rows = padded_sources(input_size[2], padding[0], mode)
+    columns = padded_sources(input_size[3], padding[1], mode)
+    for py, y in enumerate(rows):
+        for px, source in enumerate(columns):
+            if y is not None and source is not None:
+                grad_x[:, :, y, source] += grad_padded[:, :, py, px]
+    return grad_x
+
+
+# ---- convolution ----
+
+
+def group_channels(out_channels: int, in_channels: int, groups: int) -> list[tuple[slice, slice]]:
+    """Per group: the output channels it makes, the input channels it sees."""
+    made, seen = out_channels // groups, in_channels // groups
+    return [(slice(g * made, (g + 1) * made), slice(g * seen, (g + 1) * seen)) for g in range(groups)]
+
+
+def _output_size(
+    size: tuple[int, int], kernel: tuple[int, int], stride: Pair, edges: tuple[Edges, Edges], dilation: Pair
+) -> tuple[int, int]:
+    (step_y, step_x), (gap_y, gap_x) = pair(stride), pair(dilation)
+    return (
+        conv_output_size(size[0], kernel[0], step_y, edges[0], gap_y),
+        conv_output_size(size[1], kernel[1], step_x, edges[1], gap_x),
+    )
+
+
+def conv2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> Array:
+    """Cross-correlation: (N, C, H, W) and (O, C // G, KH, KW) give (N, O, OH, OW)."""
+    x, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
+    size, kernel = x.shape[2:], weight.shape[2:]
+    edges = explicit_padding(padding, size, kernel, stride, dilation)
+    padded = pad(x, edges, padding_mode)
+    output_size = _output_size(size, kernel, stride, edges, dilation)
+    output = np.zeros((x.shape[0], weight.shape[0], *output_size))
+    if bias is not None:
+        output += np.asarray(bias, np.float64)[:, None, None]
+    channels = group_channels(weight.shape[0], x.shape[1], groups)
+    for (oy, ox), (ky, kx), (iy, ix) in window_taps(output_size, kernel, stride, dilation):
+        for made, seen in channels:
+            output[:, made, oy, ox] += padded[:, seen, iy, ix] @ weight[made, :, ky, kx].T
+    return output
+
+
+def conv2d_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> tuple[Array, Array, Array]:
+    """The gradients of sum(conv2d(x, weight, bias) * grad_output): of x, of weight and of bias."""
+    x, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
+    grad_output = np.asarray(grad_output, np.float64)
+    size, kernel = x.shape[2:], weight.shape[2:]
+    edges = explicit_padding(padding, size, kernel, stride, dilation)
+    padded = pad(x, edges, padding_mode)
+    grad_padded, grad_weight = np.zeros_like(padded), np.zeros_like(weight)
+    channels = group_channels(weight.shape[0], x.shape[1], groups)
+    for (oy, ox), (ky, kx), (iy, ix) in window_taps(grad_output.shape[2:], kernel, stride, dilation):
+        for made, seen in channels:
+            grad_padded[:, seen, iy, ix] += grad_output[:, made, oy, ox] @ weight[made, :, ky, kx]
+            grad_weight[made, :, ky, kx] += grad_output[:, made, oy, ox].T @ padded[:, seen, iy, ix]
+    grad_bias = grad_output.sum(axis=(0, 2, 3))
+    return pad_backward(grad_padded, x.shape, edges, padding_mode), grad_weight, grad_bias
+
+
+def im2col(
+    x: ArrayLike, kernel_size: Pair, stride: Pair = 1, padding: Padding = 0, dilation: Pair = 1
+) -> Array:
+    """PyTorch's unfold: (N, C, H, W) gives (N, C * KH * KW, OH * OW), one column for each output pixel."""
+    x = np.asarray(x, np.float64)
+    kernel, size = pair(kernel_size), x.shape[2:]
+    edges = explicit_padding(padding, size, kernel, stride, dilation)
+    padded = pad(x, edges)
+    output_size = _output_size(size, kernel, stride, edges, dilation)
+    columns = np.zeros((*x.shape[:2], *kernel, *output_size))
+    for (oy, ox), (ky, kx), (iy, ix) in window_taps(output_size, kernel, stride, dilation):
+        columns[:, :, ky, kx, oy, ox] = padded[:, :, iy, ix]
+    return columns.reshape(x.shape[0], x.shape[1] * kernel[0] * kernel[1], output_size[0] * output_size[1])
+
+
+def col2im(
+    cols: ArrayLike,
+    input_size: tuple[int, ...],
+    kernel_size: Pair,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+) -> Array:
+    """PyTorch's fold: every column is added back to the pixels it came from; the gradient of `im2col`."""
+    kernel, size = pair(kernel_size), (input_size[2], input_size[3])
+    edges = explicit_padding(padding, size, kernel, stride, dilation)
+    output_size = _output_size(size, kernel, stride, edges, dilation)
+    columns = np.asarray(cols, np.float64).reshape(*input_size[:2], *kernel, *output_size)
+    padded = np.zeros((*input_size[:2], size[0] + sum(edges[0]), size[1] + sum(edges[1])))
+    for (oy, ox), (ky, kx), (iy, ix) in window_taps(output_size, kernel, stride, dilation):
+        padded[:, :, iy, ix] += columns[:, :, ky, kx, oy, ox]
+    return pad_backward(padded, input_size, edges)
+
+
+# ---- pooling ----
+
+
+def _pool_geometry(
+    size: tuple[int, ...],
+    kernel_size: Pair,
+    stride: Pair | None,
+    padding: Pair,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]:
+    kernel, edges, gaps = pair(kernel_size), pair(padding), pair(dilation)
+    steps = kernel if stride is None else pair(stride)
+    output_size = tuple(
+        pool_output_size(size[axis - 2], kernel[axis], steps[axis], edges[axis], gaps[axis], ceil_mode)
+        for axis in (0, 1)
+    )
+    return kernel, steps, edges, (output_size[0], output_size[1])
+
+
+def max_pool2d(
+    x: ArrayLike,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> tuple[Array, NDArray[np.int64]]:
+    """The largest of each window and its flat position y * W + x in its plane.
+
+    Padding never wins. Of equals the first wins, row by row. NaN beats every number, a later NaN an earlier.
+    """
+    x = np.asarray(x, np.float64)
+    height, width = x.shape[2:]
+    kernel, steps, edges, output_size = _pool_geometry(
+        x.shape, kernel_size, stride, padding, dilation, ceil_mode
+    )
+    output = np.full((*x.shape[:2], *output_size), -np.inf)
+    indices = np.full(output.shape, -1, np.int64)
+    for (oy, ox), _, (py, px) in window_taps(output_size, kernel, steps, dilation):
+        iy, ix = py - edges[0], px - edges[1]
+        if 0 <= iy < height and 0 <= ix < width:
+            value = x[:, :, iy, ix]
+            best, best_index = output[:, :, oy, ox], indices[:, :, oy, ox]
+            wins = (value > best) | np.isnan(value) | (best_index < 0)
+            output[:, :, oy, ox] = np.where(wins, value, best)
+            indices[:, :, oy, ox] = np.where(wins, iy * width + ix, best_index)
+    return output, indices
+
+
+def max_pool2d_backward(
+    grad_output: ArrayLike, indices: NDArray[np.int64], input_size: tuple[int, ...]
+) -> Array:
+    """Each output's gradient goes to the pixel it came from."""
+    grad_output = np.asarray(grad_output, np.float64)
+    grad_x = np.zeros(input_size)
+    for n, c, oy, ox in np.ndindex(grad_output.shape):
+        y, x = divmod(int(indices[n, c, oy, ox]), input_size[3])
+        grad_x[n, c, y, x] += grad_output[n, c, oy, ox]
+    return grad_x
+
+
+def _average_windows(
+    size: tuple[int, ...],
+    kernel_size: Pair,
+    stride: Pair | None,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Iterator[tuple[int, int, slice, slice, int]]:
+    """Each output pixel, the rows and columns it averages, and what it divides by."""
+    height, width = size[-2:]
+    kernel, steps, edges, output_size = _pool_geometry(
+        size, kernel_size, stride, padding, ceil_mode=ceil_mode
+    )
+    for oy, ox in np.ndindex(output_size):
+        top, left = oy * steps[0] - edges[0], ox * steps[1] - edges[1]
+        rows_with_pad = range(top, min(top + kernel[0], height + edges[0]))
+        columns_with_pad = range(left, min(left + kernel[1], width + edges[1]))
+        rows = slice(max(top, 0), min(top + kernel[0], height))
+        columns = slice(max(left, 0), min(left + kernel[1], width))
+        if divisor_override is not None:
+            divisor = divisor_override
+        elif count_include_pad:
+            divisor = len(rows_with_pad) * len(columns_with_pad)
+        else:
+            divisor = (rows.stop - rows.start) * (columns.stop - columns.start)
+        yield oy, ox, rows, columns, divisor
+
+
+def avg_pool2d(
+    x: ArrayLike,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Array:
+    """The mean of each window; padding counts as zeros, or not at all without `count_include_pad`."""
+    x = np.asarray(x, np.float64)
+    output_size = _pool_geometry(x.shape, kernel_size, stride, padding, ceil_mode=ceil_mode)[3]
+    output = np.zeros((*x.shape[:2], *output_size))
+    windows = _average_windows(
+        x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+    for oy, ox, rows, columns, divisor in windows:
+        output[:, :, oy, ox] = x[:, :, rows, columns].sum(axis=(2, 3)) / divisor
+    return output
+
+
+def avg_pool2d_backward(
+    grad_output: ArrayLike,
+    input_size: tuple[int, ...],
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Array:
+    """Each output's gradient is shared evenly by the pixels it averaged."""
+    grad_output = np.asarray(grad_output, np.float64)
+    grad_x = np.zeros(input_size)
+    windows = _average_windows(
+        input_size, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+    for oy, ox, rows, columns, divisor in windows:
+        grad_x[:, :, rows, columns] += grad_output[:, :, oy, ox, None, None] / divisor
+    return grad_x
+
+
+# ---- gradients ----
+
+
+def numerical_gradient(
+    function: Callable[[Array], Any], at: ArrayLike, grad_output: ArrayLike, step: float = 1e-4
+) -> Array:
+    """The gradient of sum(function(at) * grad_output) by central differences.
+
+    Exact but for rounding where `function` is linear or bilinear, as convolution and average pooling are.
+    """
+    point = np.array(at, np.float64)
+    gradient = np.zeros_like(point)
+    for index in np.ndindex(point.shape):
+        value = point[index]
+        point[index] = value + step
+        above = np.sum(function(point) * np.asarray(grad_output))
+        point[index] = value - step
+        below = np.sum(function(point) * np.asarray(grad_output))
+        point[index] = value
+        gradient[index] = (above - below) / (2 * step)
+    return gradient
