@@ -1,27 +1,39 @@
 """The extension modules: which exist, which flags each instruction set gets, where OpenMP is.
 
-All metadata is in pyproject.toml. Environment: FASTCONV_OPENMP=0 builds single-threaded,
-FASTCONV_DEBUG=1 turns C assertions and Cython's bounds checks on, FASTCONV_SANITIZE=address,undefined
-adds those sanitizers.
+All metadata is in pyproject.toml. Environment:
+
+    FASTCONV_OPENMP=0                       build single-threaded
+    FASTCONV_DEBUG=1                        C assertions, Cython's bounds checks, symbols; warnings in our C are errors
+    FASTCONV_SANITIZE=address,undefined     with those sanitizers
+    CC, CFLAGS, LDFLAGS                     as everywhere
+
+Each of these builds has its own folder below build/, so that switching between them never mixes objects.
 """
 
 import os
 import platform
-import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import CompileError, LinkError
+from setuptools.errors import BaseError, CCompilerError, CompileError
+from setuptools.modified import newer_group
 
 KERNELS = Path("src/fastconv/_kernels")
 CSRC = KERNELS / "csrc"
+HEADERS = sorted(map(str, CSRC.glob("*.h")))
+
 DEBUG = os.environ.get("FASTCONV_DEBUG", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTCONV_SANITIZE", "")
+OPENMP = os.environ.get("FASTCONV_OPENMP", "1") not in ("", "0")
+VARIANT = "-".join([*["debug"] * DEBUG, *SANITIZE.split(","), *["serial"] * (not OPENMP)]).strip("-")
+BUILD = Path("build", VARIANT)
+
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 # Flags of each isa_<name>.c, by compiler family. An instruction set that does not compile is left out.
@@ -29,18 +41,20 @@ ISA_FLAGS = {
     "generic": {"unix": [], "msvc": []},
     "avx2": {"unix": ["-mavx2", "-mfma"], "msvc": ["/arch:AVX2"]},
     "avx512": {
-        "unix": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"],
+        "unix": [
+            *["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
+            "-mprefer-vector-width=512",
+        ],
         "msvc": ["/arch:AVX512"],
     },
 }
-OPENMP_FLAGS = {  # (compile, link), tried in this order
-    "unix": [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])],
-    "msvc": [(["/openmp"], [])],
-}
-OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+INSTRUCTION_SETS = list(ISA_FLAGS) if X86 else ["generic"]
+
+PROBE_COMPILER = "#include <Python.h>\nint main(void) { return 0; }\n"
+PROBE_OPENMP = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 
 NO_COMPILER = """
-fastconv needs a C compiler to build, and none was found:
+fastconv needs a C compiler and Python's headers to build; the attempt above to use them failed. To install them:
     Debian, Ubuntu   apt-get install build-essential python3-dev
     Fedora           dnf install gcc python3-devel
     macOS            xcode-select --install   (and `brew install libomp` for threads)
@@ -48,100 +62,142 @@ fastconv needs a C compiler to build, and none was found:
 """
 
 
+def openmp_flags(family):
+    """(compile flags, link flags) to try, in order."""
+    if family == "msvc":
+        return [(["/openmp"], [])]
+    apple = ["-Xpreprocessor", "-fopenmp"]  # Apple's clang knows the pragmas, but brings no library
+    flags = [(["-fopenmp"], ["-fopenmp"])]
+    if sys.platform == "darwin":
+        flags.append((apple, ["-lomp"]))
+        for prefix in (os.environ.get("HOMEBREW_PREFIX"), "/opt/homebrew", "/usr/local"):
+            if prefix:
+                lib = f"{prefix}/opt/libomp/lib"
+                include = f"-I{prefix}/opt/libomp/include"
+                flags.append(([*apple, include], [f"-L{lib}", f"-Wl,-rpath,{lib}", "-lomp"]))
+    return flags
+
+
 class BuildKernels(build_ext):
-    """Adds what setuptools lacks: flags per source file, and a probe for OpenMP."""
+    """Adds what setuptools lacks: flags per source file, a probe for OpenMP, all processors at work."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self):
         self.family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
-        self.require_compiler()
+        if not self.builds(PROBE_COMPILER):
+            sys.exit(NO_COMPILER)
         compile_openmp, link_openmp, openmp = self.find_openmp()
         for extension in self.extensions:
             extension.extra_compile_args += self.common_flags() + compile_openmp
-            extension.extra_link_args += link_openmp + sanitizer_flags()
+            extension.extra_link_args += self.sanitizer_flags() + link_openmp
             if extension.name.endswith(".isa"):
                 self.add_instruction_sets(extension)
-                extension.define_macros += [
-                    ("FC_OPENMP", f'"{openmp}"'),
-                    ("FC_COMPILE_FLAGS", '"' + " ".join(self.common_flags() + compile_openmp) + '"'),
-                ]
+                flags = " ".join(self.common_flags() + compile_openmp)
+                extension.define_macros += [("FC_OPENMP", f'"{openmp}"'), ("FC_COMPILE_FLAGS", f'"{flags}"')]
         super().build_extensions()
+
+    def copy_extensions_to_source(self):
+        self.force = True  # another variant's module may be newer than this one's
+        super().copy_extensions_to_source()
+
+    # ---- flags ----
 
     def common_flags(self):
         if self.family == "msvc":
-            return ["/O2", "/std:c11"]
-        optimize = ["-O1", "-g", "-fno-omit-frame-pointer"] if SANITIZE else ["-O3"]
-        return ["-std=c11", "-fvisibility=hidden", *optimize, *sanitizer_flags()]
+            return ["/std:c11", *(["/Od", "/Zi", "/UNDEBUG"] if DEBUG else ["/O2"])]
+        # Contracted or not, a*b + c must have the same bits in a loop and in its tail. On x86 the kernels
+        # spell out each fused operation; elsewhere the compiler must fuse, or half of the speed is lost.
+        flags = ["-std=c11", "-fvisibility=hidden", "-ffp-contract=off" if X86 else "-ffp-contract=fast"]
+        if DEBUG or SANITIZE:
+            flags += ["-O1", "-g", "-fno-omit-frame-pointer", *["-UNDEBUG"] * DEBUG]
+        else:
+            flags += ["-O3", "-g0"]
+        return flags + self.sanitizer_flags()
 
-    def require_compiler(self):
-        with tempfile.TemporaryDirectory() as folder:
-            if not self.builds(folder, "int main(void) { return 0; }\n", [], []):
-                sys.exit(NO_COMPILER)
+    def sanitizer_flags(self):
+        return [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+
+    def warning_flags(self):
+        """For C written by hand; Cython's is not ours to tidy."""
+        if self.family == "msvc":
+            return ["/W3"]
+        return ["-Wall", "-Wextra", *["-Werror"] * DEBUG]
+
+    # ---- probes ----
 
     def find_openmp(self):
         """Compile flags, link flags and a word for show_config."""
-        if os.environ.get("FASTCONV_OPENMP", "1") == "0":
+        if not OPENMP:
             return [], [], "disabled when built"
-        with tempfile.TemporaryDirectory() as folder:
-            for compile_args, link_args in OPENMP_FLAGS[self.family]:
-                if self.builds(folder, OPENMP_PROBE, compile_args, link_args):
-                    return compile_args, link_args, "yes"
+        for compile_args, link_args in openmp_flags(self.family):
+            if self.builds(PROBE_OPENMP, compile_args, link_args):
+                return compile_args, link_args, "yes"
         print("fastconv: no OpenMP found; building single-threaded", file=sys.stderr)
         return [], [], "not found when built"
 
-    def builds(self, folder, code, compile_args, link_args):
-        source = Path(folder, "probe.c")
-        source.write_text(code)
-        try:
-            objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=compile_args)
-            self.compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=link_args)
-        except (CompileError, LinkError, OSError, subprocess.SubprocessError):
-            return False
-        return True
-
-    def add_instruction_sets(self, extension):
-        headers = sorted(map(str, CSRC.glob("*.h")))
-        for name in ["generic", "avx2", "avx512"] if X86 else ["generic"]:
-            flags = self.common_flags() + ISA_FLAGS[name][self.family]
+    def builds(self, code, compile_args=(), link_args=()):
+        """Whether a program that consists of `code` compiles and links."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text(code)
             try:
                 objects = self.compiler.compile(
-                    [str(CSRC / f"isa_{name}.c")],
-                    output_dir=self.build_temp,
-                    include_dirs=[str(CSRC)],
-                    extra_postargs=flags + ([] if DEBUG else self.no_assertions()),
-                    depends=headers,
+                    [str(source)], output_dir=folder, extra_postargs=list(compile_args)
                 )
-            except CompileError:
-                if name == "generic":
-                    raise
-                print(f"fastconv: this compiler cannot build the {name} kernels; leaving them out", file=sys.stderr)
-                continue
-            extension.extra_objects += objects
-            extension.define_macros.append((f"FC_WITH_{name.upper()}", "1"))
+                self.compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=list(link_args))
+            except (BaseError, CCompilerError, OSError) as error:
+                print(f"fastconv: {error}", file=sys.stderr)
+                return False
+        return True
 
-    def no_assertions(self):
-        return ["/DNDEBUG"] if self.family == "msvc" else ["-DNDEBUG"]
+    # ---- one object per instruction set ----
 
+    def add_instruction_sets(self, extension):
+        with ThreadPoolExecutor(self.parallel) as pool:
+            compiled = dict(zip(INSTRUCTION_SETS, pool.map(self.compile_instruction_set, INSTRUCTION_SETS), strict=True))
+        for name, objects in compiled.items():
+            if objects:
+                extension.extra_objects += objects
+                extension.depends += objects
+                extension.define_macros.append((f"FC_WITH_{name.upper()}", "1"))
 
-def sanitizer_flags():
-    return [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+    def compile_instruction_set(self, name):
+        """The object file of isa_<name>.c, or nothing where this compiler cannot make it."""
+        source = str(CSRC / f"isa_{name}.c")
+        objects = self.compiler.object_filenames([source], output_dir=self.build_temp)
+        if not self.force and not newer_group([source, "setup.py", *HEADERS], objects[0]):
+            return objects
+        flags = self.common_flags() + self.warning_flags() + ISA_FLAGS[name][self.family]
+        try:
+            return self.compiler.compile([source], output_dir=self.build_temp, extra_postargs=flags)
+        except CompileError:
+            if name == "generic" or DEBUG:
+                raise
+            print(f"fastconv: this compiler cannot build the {name} kernels; leaving them out", file=sys.stderr)
+            return []
 
 
 def extensions():
-    headers = sorted(map(str, CSRC.glob("*.h")))
     for source in sorted(KERNELS.glob("*.pyx")):
         yield Extension(
             f"fastconv._kernels.{source.stem}",
             [str(source)] + ([str(CSRC / "dispatch.c")] if source.stem == "isa" else []),
             include_dirs=[str(CSRC), numpy.get_include()],
-            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
-            depends=headers,
+            define_macros=[
+                ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+                ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
+            ],
+            depends=["setup.py", *HEADERS],
         )
 
 
 setup(
     ext_modules=cythonize(
         list(extensions()),
-        build_dir="build/cython",
+        build_dir=str(BUILD / "cython"),
         include_path=["src"],
         compiler_directives={
             "language_level": 3,
@@ -154,5 +210,6 @@ setup(
         },
         quiet=True,
     ),
+    options={"build": {"build_base": str(BUILD)}},
     cmdclass={"build_ext": BuildKernels},
 )

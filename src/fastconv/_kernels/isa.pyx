@@ -89,7 +89,6 @@ cdef const fc_kernels *kernels_for(int typenum) except NULL:
     raise TypeError(f"no kernels for NumPy's type number {typenum}")
 
 
-chosen = choose(os.environ.get("FASTCONV_ISA", "")).encode()
+cdef bytes chosen = choose(os.environ.get("FASTCONV_ISA", "")).encode()
 active_float32 = fc_isa_kernels(chosen, FC_FLOAT32)
 active_float64 = fc_isa_kernels(chosen, FC_FLOAT64)
-del chosen
