@@ -120,6 +120,11 @@ def test_the_rest():
     assert _checks.choice("mode", "mean", ("mean", "sum")) == "mean"
     with pytest.raises(ValueError, match="mode: got 'max', needs 'mean' or 'sum'"):
         _checks.choice("mode", "max", ("mean", "sum"))
+    assert _checks.subset("need", ("x", "bias"), ("x", "weight", "bias")) == {"x", "bias"}
+    assert _checks.subset("need", (), ("x",)) == set()
+    for value, kind in (("x", TypeError), (1, TypeError), (("y",), ValueError)):
+        with pytest.raises(kind, match=r"^need: got .*, needs some of 'x', 'bias'"):
+            _checks.subset("need", value, ("x", "bias"))
     rng = np.random.default_rng(0)
     assert _checks.generator("rng", rng) is rng
     with pytest.raises(TypeError, match=r"rng: got int, needs a numpy\.random\.Generator"):

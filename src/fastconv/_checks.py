@@ -30,6 +30,7 @@ __all__ = [
     "promote",
     "result_dtype",
     "shape",
+    "subset",
 ]
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -206,6 +207,20 @@ def choice(name: str, value: Any, options: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in options:
         raise argument_error(name, repr(value), " or ".join(repr(option) for option in options))
     return value
+
+
+def subset(name: str, value: Any, options: Sequence[str]) -> frozenset[str]:
+    """`value`, an iterable of some of the strings `options`, as a set; a single string is refused."""
+    needs = "some of " + ", ".join(repr(option) for option in options)
+    try:
+        chosen = None if isinstance(value, str) else frozenset(value)
+    except TypeError:
+        chosen = None
+    if chosen is None:
+        raise argument_error(name, repr(value), needs, TypeError)
+    if not chosen.issubset(options):
+        raise argument_error(name, repr(value), needs)
+    return chosen
 
 
 def generator(name: str, value: Any) -> np.random.Generator:

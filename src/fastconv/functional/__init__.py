@@ -1,0 +1,50 @@
+"""Stateless operations on arrays, each beside its backward; all are there as ``fastconv.NAME``, too."""
+
+from fastconv.functional.activation import (
+    leaky_relu,
+    leaky_relu_backward,
+    log_softmax,
+    log_softmax_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
+from fastconv.functional.dropout import dropout, dropout_backward
+from fastconv.functional.linear import linear, linear_backward
+from fastconv.functional.loss import cross_entropy, mse_loss
+from fastconv.functional.normalization import (
+    batch_norm,
+    batch_norm_backward,
+    local_response_norm,
+    local_response_norm_backward,
+)
+
+__all__ = [
+    "batch_norm",
+    "batch_norm_backward",
+    "cross_entropy",
+    "dropout",
+    "dropout_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "linear",
+    "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "mse_loss",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "tanh",
+    "tanh_backward",
+]

@@ -1,0 +1,259 @@
+"""Activations: elementwise ones, softmax and log-softmax.
+
+Each works on arrays of any shape. A backward takes the gradient of the loss by the result, `grad_output`,
+and what the forward took (`x`) or gave (`output`), whichever the formula needs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastconv import _checks
+from fastconv._checks import FloatArray
+
+__all__ = [
+    "leaky_relu",
+    "leaky_relu_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "tanh",
+    "tanh_backward",
+]
+
+
+def _with_gradient(grad_output: ArrayLike, **other: ArrayLike) -> tuple[Any, Any, np.dtype[Any]]:
+    """grad_output and the one other array, of the same shape, promoted; and the dtype of the result."""
+    (name,) = other
+    (grad, array), dtype = _checks.promote(grad_output=grad_output, **other)
+    _checks.shape("grad_output", grad, array.shape, f"that of {name}")
+    return grad, array, dtype
+
+
+def _axis(dim: int, x: FloatArray) -> int:
+    """`dim`, which must be an axis of `x`, counted from the front."""
+    axis = _checks.integer("dim", dim)
+    if not -x.ndim <= axis < x.ndim:
+        raise _checks.argument_error("dim", dim, f"an axis of an array with {x.ndim}")
+    return axis % x.ndim
+
+
+def _select(array: FloatArray, keep: NDArray[np.bool_]) -> FloatArray:
+    """`array` where `keep`, else 0, by masking bits: a product makes nan of inf * 0, np.where is slow."""
+    bits = np.bitwise_and(array.view(f"i{array.itemsize}"), -keep.view(np.int8))
+    return np.asarray(bits).view(array.dtype)
+
+
+def relu(x: ArrayLike) -> FloatArray:
+    """The rectifier max(x, 0), element by element. NaN stays NaN.
+
+    Parameters
+    ----------
+    x : array_like of any shape
+
+    Returns
+    -------
+    ndarray of the shape of `x`
+
+    Examples
+    --------
+    >>> relu([-2.0, 0.0, 3.0])
+    array([0., 0., 3.])
+    """
+    (data,), dtype = _checks.promote(x=x)
+    return np.asarray(np.maximum(data, 0), dtype)
+
+
+def relu_backward(grad_output: ArrayLike, x: ArrayLike) -> FloatArray:
+    """The gradient of `relu` by its input: `grad_output` where x > 0 (or NaN), else 0.
+
+    Parameters
+    ----------
+    grad_output : array_like of the shape of `x`
+    x : array_like
+        What `relu` took; what it gave does as well, since the two have the same sign.
+
+    Examples
+    --------
+    >>> relu_backward([1.0, 1.0, 1.0], [-2.0, 0.0, 3.0])
+    array([0., 0., 1.])
+    """
+    grad, data, dtype = _with_gradient(grad_output, x=x)
+    return np.asarray(_select(grad, ~(data <= 0)), dtype)
+
+
+def leaky_relu(x: ArrayLike, negative_slope: float = 0.01) -> FloatArray:
+    """x where x > 0, else negative_slope * x.
+
+    Parameters
+    ----------
+    x : array_like of any shape
+    negative_slope : float
+
+    Examples
+    --------
+    >>> leaky_relu([-2.0, 0.0, 3.0], 0.5)
+    array([-1.,  0.,  3.])
+    """
+    slope = _checks.number("negative_slope", negative_slope)
+    (data,), dtype = _checks.promote(x=x)
+    return np.asarray(np.maximum(data, 0) + slope * np.minimum(data, 0), dtype)
+
+
+def leaky_relu_backward(grad_output: ArrayLike, x: ArrayLike, negative_slope: float = 0.01) -> FloatArray:
+    """The gradient of `leaky_relu` by its input: `grad_output` where x > 0, else that times `negative_slope`.
+
+    Examples
+    --------
+    >>> leaky_relu_backward([1.0, 1.0, 1.0], [-2.0, 0.0, 3.0], 0.5)
+    array([0.5, 0.5, 1. ])
+    """
+    slope = _checks.number("negative_slope", negative_slope)
+    grad, data, dtype = _with_gradient(grad_output, x=x)
+    positive = data > 0
+    return np.asarray(_select(grad, positive) + slope * _select(grad, ~positive), dtype)
+
+
+def sigmoid(x: ArrayLike) -> FloatArray:
+    """The logistic function 1 / (1 + exp(-x)), without overflow and precise on both sides.
+
+    Examples
+    --------
+    >>> sigmoid([-1000.0, 0.0, 1000.0])
+    array([0. , 0.5, 1. ])
+    """
+    (data,), dtype = _checks.promote(x=x)
+    return np.asarray(np.exp(np.minimum(data, 0)) / (1 + np.exp(-np.abs(data))), dtype)
+
+
+def sigmoid_backward(grad_output: ArrayLike, output: ArrayLike) -> FloatArray:
+    """The gradient of `sigmoid` by its input, from what it gave: grad_output * output * (1 - output).
+
+    Examples
+    --------
+    >>> sigmoid_backward([1.0], sigmoid([0.0]))
+    array([0.25])
+    """
+    grad, given, dtype = _with_gradient(grad_output, output=output)
+    return np.asarray(grad * given * (1 - given), dtype)
+
+
+def tanh(x: ArrayLike) -> FloatArray:
+    """The hyperbolic tangent.
+
+    Examples
+    --------
+    >>> tanh([-1000.0, 0.0, 1000.0])
+    array([-1.,  0.,  1.])
+    """
+    (data,), dtype = _checks.promote(x=x)
+    return np.asarray(np.tanh(data), dtype)
+
+
+def tanh_backward(grad_output: ArrayLike, output: ArrayLike) -> FloatArray:
+    """The gradient of `tanh` by its input, from what it gave: grad_output * (1 - output^2).
+
+    Examples
+    --------
+    >>> tanh_backward([1.0], tanh([0.0]))
+    array([1.])
+    """
+    grad, given, dtype = _with_gradient(grad_output, output=output)
+    return np.asarray(grad * ((1 - given) * (1 + given)), dtype)
+
+
+def softmax(x: ArrayLike, dim: int = -1) -> FloatArray:
+    """exp(x) / sum(exp(x)) along the axis `dim`; the maximum is subtracted first, so that nothing overflows.
+
+    Parameters
+    ----------
+    x : array_like with at least one axis
+    dim : int
+        The axis of the classes.
+
+    Raises
+    ------
+    ValueError
+        `x` has no axis `dim`.
+
+    Examples
+    --------
+    >>> softmax([[0.0, 0.0], [1000.0, 0.0]])
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    (data,), dtype = _checks.promote(x=x)
+    axis = _axis(dim, data)
+    output = data - data.max(axis=axis, keepdims=True, initial=-np.inf)
+    np.exp(output, out=output)
+    output /= output.sum(axis=axis, keepdims=True)
+    return np.asarray(output, dtype)
+
+
+def softmax_backward(grad_output: ArrayLike, output: ArrayLike, dim: int = -1) -> FloatArray:
+    """The gradient of `softmax` by its input, from what it gave.
+
+    It is output * (grad_output - sum(grad_output * output)).
+
+    Examples
+    --------
+    >>> softmax_backward([1.0, 0.0], softmax([0.0, 0.0]))
+    array([ 0.25, -0.25])
+    """
+    grad, given, dtype = _with_gradient(grad_output, output=output)
+    axis = _axis(dim, given)
+    weighted = grad * given
+    weighted -= given * weighted.sum(axis=axis, keepdims=True)
+    return np.asarray(weighted, dtype)
+
+
+def log_softmax(x: ArrayLike, dim: int = -1) -> FloatArray:
+    """log(softmax(x)) along the axis `dim`, exact where the softmax itself would be 0.
+
+    Parameters
+    ----------
+    x : array_like with at least one axis
+    dim : int
+        The axis of the classes.
+
+    Raises
+    ------
+    ValueError
+        `x` has no axis `dim`.
+
+    Examples
+    --------
+    >>> log_softmax([1000.0, 0.0])
+    array([    0., -1000.])
+    """
+    (data,), dtype = _checks.promote(x=x)
+    axis = _axis(dim, data)
+    output = data - data.max(axis=axis, keepdims=True, initial=-np.inf)
+    if output.size:  # no classes have no logarithm of their sum
+        output -= np.log(np.exp(output).sum(axis=axis, keepdims=True))
+    return np.asarray(output, dtype)
+
+
+def log_softmax_backward(grad_output: ArrayLike, output: ArrayLike, dim: int = -1) -> FloatArray:
+    """The gradient of `log_softmax` by its input, from what it gave.
+
+    It is grad_output - exp(output) * sum(grad_output).
+
+    Examples
+    --------
+    >>> log_softmax_backward([1.0, 0.0], log_softmax([0.0, 0.0]))
+    array([ 0.5, -0.5])
+    """
+    grad, given, dtype = _with_gradient(grad_output, output=output)
+    axis = _axis(dim, given)
+    probability = np.exp(given)
+    probability *= grad.sum(axis=axis, keepdims=True)
+    return np.asarray(np.subtract(grad, probability, out=probability), dtype)

@@ -1,0 +1,182 @@
+"""Losses. Each returns the loss and its gradient by the prediction, since the two share their work."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastconv import _checks
+from fastconv._checks import FloatArray
+from fastconv.functional.activation import log_softmax
+
+__all__ = ["cross_entropy", "mse_loss"]
+
+_REDUCTIONS = ("mean", "sum")
+
+
+def cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> tuple[float, FloatArray]:
+    """The cross entropy of softmax(logits) against the true classes, and its gradient by the logits.
+
+    Parameters
+    ----------
+    logits : array_like, shape (N, C) or (C,) or (N, C, d1, ...)
+        Scores, not normalized, of each of the C classes.
+    target : array_like
+        Integers, of the shape of `logits` without C: the true class of each sample, from 0 to C - 1. Or
+        floating-point numbers of the shape of `logits`: the probability of each class.
+    weight : array_like, shape (C,), optional
+        The weight of each class.
+    ignore_index : int
+        A sample with this target counts for nothing.
+    reduction : {"mean", "sum"}
+        "mean" divides the sum over the samples by the sum of the weights of their classes, or, with
+        probabilities as target, by the number of samples.
+    label_smoothing : float
+        Between 0 and 1: the share of the target that is spread evenly over all classes.
+
+    Returns
+    -------
+    loss : float
+        NaN for the mean over no sample at all.
+    grad_logits : ndarray of the shape of `logits`
+
+    Raises
+    ------
+    ValueError
+        The shapes do not fit, or a target is no class.
+    TypeError
+        `target` is neither integers nor probabilities.
+
+    Examples
+    --------
+    >>> loss, grad_logits = cross_entropy([[0.0, 0.0]], [1])
+    >>> round(loss, 4)
+    0.6931
+    >>> grad_logits
+    array([[ 0.5, -0.5]])
+    """
+    reduction = _checks.choice("reduction", reduction, _REDUCTIONS)
+    smoothing = _checks.number("label_smoothing", label_smoothing, 0, 1)
+    ignored = _checks.integer("ignore_index", ignore_index)
+    (scores, class_weight), dtype = _checks.promote(logits=logits, weight=weight)
+    _check_has_classes(scores)
+    axis = 0 if scores.ndim == 1 else 1
+    classes = scores.shape[axis]
+    if class_weight is None:
+        class_weight = np.ones(classes, scores.dtype)
+    _checks.shape("weight", class_weight, (classes,), "one for each class")
+
+    log_probability = np.moveaxis(np.asarray(log_softmax(scores, axis)), axis, -1)
+    given = _checks.as_array("target", target)
+    if given.dtype.kind in "iu":
+        wanted, normalizer = _wanted_of_classes(given, scores.shape, axis, class_weight, ignored, smoothing)
+    else:
+        wanted, normalizer = _wanted_of_probabilities(given, scores.shape, axis, class_weight, smoothing)
+    loss = -float(np.vdot(wanted, log_probability))
+    grad = np.exp(log_probability)
+    grad *= wanted.sum(axis=-1, keepdims=True)
+    grad -= wanted
+    if reduction == "mean":
+        loss = loss / normalizer if normalizer else math.nan
+        grad /= normalizer or 1
+    return loss, np.asarray(np.moveaxis(grad, -1, axis), dtype, order="C")
+
+
+def _check_has_classes(logits: FloatArray) -> None:
+    needs = "(N, C), (C,) or (N, C, d1, ...) with at least one class"
+    if logits.ndim == 0 or logits.shape[0 if logits.ndim == 1 else 1] == 0:
+        raise _checks.argument_error("logits", f"shape {logits.shape}", needs)
+
+
+def _wanted_of_classes(
+    target: NDArray[np.integer[Any]],
+    logits_shape: tuple[int, ...],
+    axis: int,
+    weight: FloatArray,
+    ignored: int,
+    smoothing: float,
+) -> tuple[FloatArray, float]:
+    """The weighted target probability of each class, classes last, and what a mean is divided by."""
+    classes = len(weight)
+    _checks.shape(
+        "target", target, logits_shape[:axis] + logits_shape[axis + 1 :], "that of logits without classes"
+    )
+    counts = target != ignored
+    wrong = counts & ((target < 0) | (target >= classes))
+    if wrong.any():
+        needs = f"classes from 0 to {classes - 1}, or ignore_index = {ignored}"
+        raise _checks.argument_error("target", f"class {target[wrong].flat[0]}", needs)
+    index = np.where(counts, target, 0)[..., None].astype(np.intp)
+    own_weight = weight[index] * counts[..., None]
+    wanted = np.multiply(counts[..., None], weight * (smoothing / classes), dtype=weight.dtype)
+    here = np.take_along_axis(wanted, index, axis=-1)
+    np.put_along_axis(wanted, index, here + (1 - smoothing) * own_weight, axis=-1)
+    return wanted, float(own_weight.sum(dtype=np.float64))
+
+
+def _wanted_of_probabilities(
+    target: NDArray[Any], logits_shape: tuple[int, ...], axis: int, weight: FloatArray, smoothing: float
+) -> tuple[FloatArray, float]:
+    """The weighted target probability of each class, classes last, and what a mean is divided by."""
+    if target.dtype.kind != "f":
+        needs = "integers (classes) or floating-point numbers (probabilities)"
+        raise _checks.argument_error("target", f"dtype {target.dtype}", needs, TypeError)
+    if target.shape != logits_shape:
+        needs = f"the shape of logits {logits_shape} for probabilities, or integers for classes"
+        raise _checks.argument_error("target", f"{target.dtype} of shape {target.shape}", needs)
+    classes = len(weight)
+    wanted = np.moveaxis(target, axis, -1) * weight.dtype.type(1 - smoothing) + smoothing / classes
+    wanted = np.multiply(wanted, weight, dtype=weight.dtype)
+    return wanted, wanted.size / classes
+
+
+def mse_loss(
+    prediction: ArrayLike, target: ArrayLike, *, reduction: str = "mean"
+) -> tuple[float, FloatArray]:
+    """The mean, or the sum, of the squared differences, and its gradient by the prediction.
+
+    Parameters
+    ----------
+    prediction, target : array_like of the same shape
+    reduction : {"mean", "sum"}
+
+    Returns
+    -------
+    loss : float
+        NaN for the mean over no element at all.
+    grad_prediction : ndarray of the shape of `prediction`
+
+    Raises
+    ------
+    ValueError
+        The shapes differ: nothing is broadcast.
+
+    Examples
+    --------
+    >>> loss, grad_prediction = mse_loss([1.0, 2.0], [1.0, 0.0])
+    >>> loss
+    2.0
+    >>> grad_prediction
+    array([0., 2.])
+    """
+    reduction = _checks.choice("reduction", reduction, _REDUCTIONS)
+    (given, wanted), dtype = _checks.promote(prediction=prediction, target=target)
+    _checks.shape("target", wanted, given.shape, "that of prediction")
+    difference = np.asarray(given - wanted)
+    loss = float(np.vdot(difference, difference))
+    if reduction == "sum":
+        return loss, np.asarray(2 * difference, dtype)
+    count = difference.size
+    difference *= 2 / max(count, 1)
+    return loss / count if count else math.nan, np.asarray(difference, dtype)

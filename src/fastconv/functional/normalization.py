@@ -1,0 +1,451 @@
+"""Batch normalization (Ioffe, Szegedy 2015) and local response normalization (Krizhevsky et al. 2012)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Literal, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastconv import _checks
+from fastconv._checks import FloatArray
+
+__all__ = [
+    "BatchStatistics",
+    "batch_norm",
+    "batch_norm_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
+]
+
+BatchStatistics: TypeAlias = tuple[FloatArray, FloatArray]
+"""Mean and 1 / sqrt(variance + eps) of each channel, which normalized a batch."""
+
+
+# ---- Batch normalization. All of it works on a view of x as (N, C, L): for NHWC that is (N H W, C, 1). ----
+
+
+def _as_ncl(array: FloatArray, layout: str) -> FloatArray:
+    """(N, C, ...) or (N, ..., C) as (N, C, L), without a copy; zero-size arrays included."""
+    if layout == "NHWC":
+        return array.reshape(math.prod(array.shape[:-1]), array.shape[-1], 1)
+    return array.reshape(array.shape[0], array.shape[1], math.prod(array.shape[2:]))
+
+
+def _column(per_channel: FloatArray, like: FloatArray) -> FloatArray:
+    """A value for each channel, in the dtype of `like`, to broadcast against (N, C, L)."""
+    return per_channel.astype(like.dtype, copy=False)[:, None]
+
+
+def _channel_sum(array: FloatArray) -> FloatArray:
+    """The float64 sums of an (N, C, L) array by channel; no float64 array of its size is made."""
+    if array.shape[2] == 1:
+        return np.asarray(array.sum(axis=(0, 2), dtype=np.float64))
+    return np.asarray(array.sum(axis=2).sum(axis=0, dtype=np.float64))  # rows are summed pairwise
+
+
+def _channel_dot(a: FloatArray, b: FloatArray) -> FloatArray:
+    """The float64 sums of a * b by channel."""
+    if a.shape[2] == 1:
+        return np.asarray((a * b).sum(axis=(0, 2), dtype=np.float64))
+    return np.asarray(np.vecdot(a, b).sum(axis=0, dtype=np.float64))
+
+
+def _batch_mean(ncl: FloatArray) -> FloatArray:
+    return np.asarray(_channel_sum(ncl) / (ncl.shape[0] * ncl.shape[2]))
+
+
+def _check_batch_norm(
+    x: FloatArray, layout: str, running: dict[str, Any], training: bool, **per_channel: FloatArray | None
+) -> None:
+    _checks.choice("layout", layout, ("NCHW", "NHWC"))
+    if x.ndim < 2:
+        raise _checks.argument_error(
+            "x", f"shape {x.shape}", "at least 2 axes: (N, C), (N, C, L) or (N, C, H, W)"
+        )
+    channels = x.shape[-1] if layout == "NHWC" else x.shape[1]
+    for name, value in (*running.items(), *per_channel.items()):
+        if value is not None:
+            _checks.shape(name, np.asarray(value), (channels,), "one for each channel of x")
+    present = [value is not None for value in running.values()]
+    if any(present) != all(present):
+        missing = next(name for name, value in running.items() if value is None)
+        raise _checks.argument_error(missing, None, "an array, as the other running statistic is one")
+    if not training and not any(present):
+        raise _checks.argument_error("running_mean", None, "an array unless training=True")
+
+
+def _check_updatable(running: dict[str, Any]) -> None:
+    for name, value in running.items():
+        if value is None:
+            continue
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+            got = f"dtype {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+            raise _checks.argument_error(
+                name, got, "a floating-point ndarray, to be updated in place", TypeError
+            )
+        if not value.flags.writeable:
+            raise _checks.argument_error(name, "a read-only array", "a writable one, to be updated in place")
+
+
+@overload
+def batch_norm(
+    x: ArrayLike,
+    running_mean: ArrayLike | None,
+    running_var: ArrayLike | None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    layout: str = "NCHW",
+    return_statistics: Literal[False] = False,
+) -> FloatArray: ...
+
+
+@overload
+def batch_norm(
+    x: ArrayLike,
+    running_mean: ArrayLike | None,
+    running_var: ArrayLike | None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    layout: str = "NCHW",
+    return_statistics: Literal[True],
+) -> tuple[FloatArray, BatchStatistics]: ...
+
+
+def batch_norm(
+    x: ArrayLike,
+    running_mean: ArrayLike | None,
+    running_var: ArrayLike | None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    layout: str = "NCHW",
+    return_statistics: bool = False,
+) -> FloatArray | tuple[FloatArray, BatchStatistics]:
+    """Normalize each channel: (x - mean) / sqrt(variance + eps) * weight + bias.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C), (N, C, L) or (N, C, H, W)
+        With ``layout="NHWC"`` the channels are the last axis.
+    running_mean, running_var : array_like, shape (C,), or both None
+        The statistics to normalize by when not training. When training they are arrays that are updated in
+        place: running = (1 - momentum) * running + momentum * that of the batch, with the unbiased variance
+        (division by n - 1). They can be None when training.
+    weight, bias : array_like, shape (C,), optional
+        1 and 0 by default.
+    training : bool
+        Normalize by the mean and the biased variance (division by n) of this batch.
+    momentum : float
+        The share of this batch in the running statistics, between 0 and 1.
+    eps : float
+        Added to the variance.
+    layout : {"NCHW", "NHWC"}
+    return_statistics : bool
+        Also return what the batch was normalized by, which spares `batch_norm_backward` computing it again.
+
+    Returns
+    -------
+    output : ndarray of the shape of `x`
+    statistics : tuple of two ndarrays, shape (C,)
+        The mean and 1 / sqrt(variance + eps) of each channel; only with `return_statistics`.
+
+    Raises
+    ------
+    ValueError
+        The shapes do not fit; a running statistic to be updated is read-only, or missing when not training;
+        in training, a channel has a single value, whose variance says nothing.
+    TypeError
+        A running statistic to be updated is no floating-point array.
+
+    Notes
+    -----
+    The variance is the mean square distance from the mean, in a second pass over `x`, and the sums are taken
+    pairwise or in float64: a large mean does not spoil it. An empty batch leaves the running statistics as
+    they are.
+
+    Examples
+    --------
+    >>> mean, var = np.zeros(1), np.ones(1)
+    >>> batch_norm([[1.0], [3.0]], mean, var, training=True, eps=0.0)
+    array([[-1.],
+           [ 1.]])
+    >>> mean, var
+    (array([0.2]), array([1.1]))
+    """
+    training = _checks.boolean("training", training)
+    momentum = _checks.number("momentum", momentum, 0, 1)
+    eps = _checks.number("eps", eps, 0)
+    (data, mean, var, gamma, beta), dtype = _checks.promote(
+        x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
+    running = {"running_mean": running_mean, "running_var": running_var}
+    _check_batch_norm(data, layout, running, training, weight=gamma, bias=beta)
+    if training:
+        _check_updatable(running)
+    ncl = _as_ncl(data, layout)
+    count = ncl.shape[0] * ncl.shape[2]
+    if training and count == 1:
+        raise _checks.argument_error(
+            "x", f"shape {data.shape}", "more than one value a channel when training"
+        )
+
+    if not training or count == 0:
+        if mean is None:
+            mean = var = np.zeros(ncl.shape[1], ncl.dtype)
+        output = ncl - mean[:, None]
+    else:
+        mean = _batch_mean(ncl)
+        output = ncl - _column(mean, ncl)
+        var = _channel_dot(output, output) / count
+    inv_std = 1 / np.sqrt(var + eps) if count else np.ones_like(var)
+    output *= _column(inv_std if gamma is None else inv_std * gamma, output)
+    if beta is not None:
+        output += beta[:, None]
+    if training and running_mean is not None and count:
+        _blend(running_mean, mean, momentum)
+        _blend(running_var, var * (count / (count - 1)), momentum)
+    result = np.asarray(output.reshape(data.shape), dtype)
+    if return_statistics:
+        return result, (np.asarray(mean, ncl.dtype), np.asarray(inv_std, ncl.dtype))
+    return result
+
+
+def _blend(running: Any, batch: FloatArray, momentum: float) -> None:
+    running *= 1 - momentum
+    running += momentum * batch
+
+
+def batch_norm_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    running_mean: ArrayLike | None = None,
+    running_var: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    training: bool = False,
+    eps: float = 1e-5,
+    *,
+    layout: str = "NCHW",
+    statistics: BatchStatistics | None = None,
+    need: Iterable[str] = ("x", "weight", "bias"),
+) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]:
+    """The gradients of `batch_norm` by its input, weight and bias.
+
+    Parameters
+    ----------
+    grad_output, x : array_like, shape (N, C), (N, C, L) or (N, C, H, W)
+    running_mean, running_var, weight, training, eps, layout
+        As given to `batch_norm`. The running statistics matter only when not training, where the gradient
+        takes them for constants.
+    statistics : tuple of two ndarrays, shape (C,), optional
+        As returned by ``batch_norm(..., return_statistics=True)``; computed again by default.
+    need : iterable of str
+        Which gradients to compute: any of "x", "weight" and "bias".
+
+    Returns
+    -------
+    grad_x : ndarray of the shape of `x`, or None where not needed
+    grad_weight, grad_bias : ndarray, shape (C,), or None where not needed
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `batch_norm`.
+
+    Examples
+    --------
+    >>> grad_x, grad_weight, grad_bias = batch_norm_backward(
+    ...     [[1.0], [0.0], [0.0]], [[-1.0], [0.0], [1.0]], training=True, eps=0.0
+    ... )
+    >>> grad_bias
+    array([1.])
+    """
+    wanted = _checks.subset("need", need, ("x", "weight", "bias"))
+    training = _checks.boolean("training", training)
+    eps = _checks.number("eps", eps, 0)
+    (grad, data, mean, var, gamma), dtype = _checks.promote(
+        grad_output=grad_output, x=x, running_mean=running_mean, running_var=running_var, weight=weight
+    )
+    running = {"running_mean": mean, "running_var": var}
+    _check_batch_norm(data, layout, running, training or statistics is not None, weight=gamma)
+    _checks.shape("grad_output", grad, data.shape, "that of x")
+    ncl, gradient = _as_ncl(data, layout), _as_ncl(grad, layout)
+    count = ncl.shape[0] * ncl.shape[2]
+    channels = ncl.shape[1]
+
+    if statistics is not None:
+        mean, inv_std = (np.asarray(part) for part in statistics)
+        for part in (mean, inv_std):
+            _checks.shape("statistics", part, (channels,), "one for each channel of x")
+    elif count == 0:
+        mean, inv_std = np.zeros(channels), np.ones(channels)
+    elif training:
+        mean = _batch_mean(ncl)
+        inv_std = None  # of the centered values, below
+    else:
+        inv_std = 1 / np.sqrt(var + eps)
+    centered = ncl - _column(mean, ncl)
+    if inv_std is None:
+        inv_std = 1 / np.sqrt(_channel_dot(centered, centered) / count + eps)
+    grad_bias = _channel_sum(gradient)
+    grad_weight = _channel_dot(gradient, centered) * inv_std
+
+    grad_x = None
+    if "x" in wanted:
+        scale = inv_std if gamma is None else inv_std * gamma
+        if training and count:
+            # The batch's mean and variance depend on x as well: of the gradient remains what is orthogonal
+            # to the constant and to the normalized values.
+            centered *= _column(grad_weight * inv_std / -count, ncl)
+            centered += gradient
+            centered -= _column(grad_bias / count, ncl)
+            centered *= _column(scale, ncl)
+        else:
+            np.multiply(gradient, _column(scale, ncl), out=centered)
+        grad_x = np.asarray(centered.reshape(data.shape), dtype)
+    return (
+        grad_x,
+        np.asarray(grad_weight, dtype) if "weight" in wanted else None,
+        np.asarray(grad_bias, dtype) if "bias" in wanted else None,
+    )
+
+
+# ---- Local response normalization ----
+
+
+def _check_response_norm(
+    x: FloatArray, size: int, alpha: float, beta: float, k: float, layout: str
+) -> tuple[int, float, float, float]:
+    _checks.choice("layout", layout, ("NCHW", "NHWC"))
+    if x.ndim < 3:
+        raise _checks.argument_error("x", f"shape {x.shape}", "at least 3 axes: (N, C, L) or (N, C, H, W)")
+    return (
+        _checks.integer("size", size, 1),
+        _checks.number("alpha", alpha),
+        _checks.number("beta", beta),
+        _checks.number("k", k),
+    )
+
+
+def _window_sum(array: FloatArray, axis: int, before: int, after: int) -> FloatArray:
+    """The sums over positions c - before ... c + after along `axis`, as far as these exist.
+
+    A sum for each offset costs more passes than differences of a running sum, but cancels nothing.
+    """
+    channels = array.shape[axis]
+    by_channel = np.moveaxis(array, axis, 0)
+    total = array.copy()
+    total_by_channel = np.moveaxis(total, axis, 0)
+    for offset in range(1, min(before, channels - 1) + 1):
+        total_by_channel[offset:] += by_channel[:-offset]
+    for offset in range(1, min(after, channels - 1) + 1):
+        total_by_channel[:-offset] += by_channel[offset:]
+    return total
+
+
+def _response(x: FloatArray, size: int, alpha: float, k: float, axis: int) -> FloatArray:
+    """k + alpha / size * (the sum of the squares over the `size` channels around each)."""
+    response = _window_sum(np.square(x), axis, size // 2, (size - 1) // 2)
+    response *= alpha / size
+    response += k
+    return response
+
+
+def local_response_norm(
+    x: ArrayLike, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, *, layout: str = "NCHW"
+) -> FloatArray:
+    """x / (k + alpha / size * s)^beta, where s sums the squares over `size` neighbouring channels.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, L) or (N, C, H, W)
+        With ``layout="NHWC"`` the channels are the last axis.
+    size : int
+        Channels c - size // 2 to c + (size - 1) // 2 take part, as far as they exist.
+    alpha, beta, k : float
+    layout : {"NCHW", "NHWC"}
+
+    Returns
+    -------
+    ndarray of the shape of `x`
+
+    Raises
+    ------
+    ValueError
+        `x` has fewer than 3 axes, or `size` is less than 1.
+
+    Examples
+    --------
+    >>> local_response_norm(np.ones((1, 3, 1)), size=3, alpha=3.0, beta=1.0).ravel()
+    array([0.33333333, 0.25      , 0.33333333])
+    """
+    (data,), dtype = _checks.promote(x=x)
+    size, alpha, beta, k = _check_response_norm(data, size, alpha, beta, k, layout)
+    output = _response(data, size, alpha, k, -1 if layout == "NHWC" else 1)
+    np.power(output, -beta, out=output)
+    output *= data
+    return np.asarray(output, dtype)
+
+
+def local_response_norm_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    *,
+    layout: str = "NCHW",
+) -> FloatArray:
+    """The gradient of `local_response_norm` by its input.
+
+    Parameters
+    ----------
+    grad_output, x : array_like, shape (N, C, L) or (N, C, H, W)
+    size, alpha, beta, k, layout
+        As given to `local_response_norm`.
+
+    Returns
+    -------
+    ndarray of the shape of `x`
+
+    Raises
+    ------
+    ValueError
+        The shapes do not fit.
+
+    Examples
+    --------
+    >>> ones = np.ones((1, 3, 1))
+    >>> local_response_norm_backward(ones, ones, size=1, alpha=1.0, beta=1.0).ravel()
+    array([0., 0., 0.])
+    """
+    (grad, data), dtype = _checks.promote(grad_output=grad_output, x=x)
+    size, alpha, beta, k = _check_response_norm(data, size, alpha, beta, k, layout)
+    _checks.shape("grad_output", grad, data.shape, "that of x")
+    axis = -1 if layout == "NHWC" else 1
+    response = _response(data, size, alpha, k, axis)
+    grad_x = np.power(response, -beta)
+    grad_x *= grad
+    through_response = grad_x * data
+    through_response /= response
+    # Channel c is in the windows of the channels from c - (size - 1) // 2 to c + size // 2: the window
+    # mirrored.
+    through_response = _window_sum(through_response, axis, (size - 1) // 2, size // 2)
+    through_response *= data
+    through_response *= 2 * alpha * beta / size
+    grad_x -= through_response
+    return np.asarray(grad_x, dtype)

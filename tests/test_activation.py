@@ -1,0 +1,198 @@
+"""Activations against a float64 reference, numerical gradients and PyTorch."""
+
+import math
+
+import numpy as np
+import pytest
+import reference_layers as reference
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import fastconv as fc
+
+SHAPES = [(), (1,), (7,), (3, 4), (2, 3, 5, 1), (0,), (2, 0, 3)]
+TOLERANCE = {np.float32: 4e-7, np.float64: 1e-15, np.float16: 1e-3}
+
+ELEMENTWISE = {
+    "relu": (fc.relu, reference.relu),
+    "leaky_relu": (lambda x: fc.leaky_relu(x, 0.3), lambda x: reference.leaky_relu(x, 0.3)),
+    "sigmoid": (fc.sigmoid, reference.sigmoid),
+    "tanh": (fc.tanh, math.tanh),
+}
+ALONG_AXIS = {
+    "softmax": (fc.softmax, reference.softmax),
+    "log_softmax": (fc.log_softmax, reference.log_softmax),
+}  # Each takes grad_output and x.
+BACKWARD = {
+    "relu": fc.relu_backward,
+    "leaky_relu": lambda grad, x: fc.leaky_relu_backward(grad, x, 0.3),
+    "sigmoid": lambda grad, x: fc.sigmoid_backward(grad, fc.sigmoid(x)),
+    "tanh": lambda grad, x: fc.tanh_backward(grad, fc.tanh(x)),
+    "softmax": lambda grad, x: fc.softmax_backward(grad, fc.softmax(x)),
+    "log_softmax": lambda grad, x: fc.log_softmax_backward(grad, fc.log_softmax(x)),
+}
+FORWARD = {name: forward for name, (forward, _) in (ELEMENTWISE | ALONG_AXIS).items()}
+
+
+def away_from_zero(rng, shape):
+    """Normal numbers, none so near the kink of the rectifiers that a difference would straddle it."""
+    x = rng.standard_normal(shape)
+    return x + np.copysign(0.01, x)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise_values(name, shape, dtype, rng):
+    forward, expected = ELEMENTWISE[name]
+    x = (4 * rng.standard_normal(shape)).astype(dtype)
+    output = forward(x)
+    assert isinstance(output, np.ndarray)
+    assert output.dtype == dtype
+    assert output.shape == shape
+    np.testing.assert_allclose(
+        output, reference.elementwise(expected, x), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    ("shape", "dim"), [((7,), 0), ((3, 4), -1), ((3, 4), 0), ((2, 3, 5, 1), 1), ((0, 3), 1)]
+)
+@pytest.mark.parametrize("name", ALONG_AXIS)
+def test_values_along_an_axis(name, shape, dim, dtype, rng):
+    forward, expected = ALONG_AXIS[name]
+    x = (4 * rng.standard_normal(shape)).astype(dtype)
+    output = forward(x, dim)
+    assert output.dtype == dtype
+    tolerance = 4 * TOLERANCE[dtype]
+    np.testing.assert_allclose(output, expected(x, dim), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", [(2, 0), (0,), (0, 3)])
+@pytest.mark.parametrize("name", ALONG_AXIS)
+def test_softmax_of_no_classes_is_empty(name, shape):
+    output = FORWARD[name](np.zeros(shape, np.float32))
+    assert output.shape == shape
+    assert BACKWARD[name](output, output).shape == shape
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_gradient_is_the_numerical_one(name, rng):
+    x = away_from_zero(rng, (3, 5))
+    grad_output = rng.standard_normal((3, 5))
+    expected = reference.numerical_gradient(lambda x: float((FORWARD[name](x) * grad_output).sum()), x)
+    np.testing.assert_allclose(BACKWARD[name](grad_output, x), expected, rtol=1e-7, atol=1e-9)
+    single = BACKWARD[name](grad_output.astype(np.float32), x.astype(np.float32))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALONG_AXIS)
+def test_gradient_along_the_first_axis(name, rng):
+    x, grad_output = rng.standard_normal((2, 3, 5))
+    backward = getattr(fc, f"{name}_backward")
+    first = backward(grad_output, FORWARD[name](x, 0), 0)
+    last = backward(grad_output.T, FORWARD[name](x.T, -1), -1).T
+    np.testing.assert_array_equal(first, last)
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_memory_does_not_matter(name, rng):
+    x = away_from_zero(rng, (5, 6)).astype(np.float32)
+    grad_output = rng.standard_normal((5, 6)).astype(np.float32)
+    output, gradient = FORWARD[name](x), BACKWARD[name](grad_output, x)
+    orders = [reference.in_other_memory(array).values() for array in (x, grad_output)]
+    for other_x, other_grad in zip(*orders, strict=True):
+        before = other_x.copy()
+        np.testing.assert_array_equal(FORWARD[name](other_x), output)
+        np.testing.assert_array_equal(BACKWARD[name](other_grad, other_x), gradient)
+        np.testing.assert_array_equal(other_x, before)
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_dtypes_promote(name):
+    x = np.array([[1, 0], [2, 3]])
+    assert FORWARD[name](x.astype(np.uint8)).dtype == np.float32
+    assert FORWARD[name](x).dtype == np.float64
+    assert FORWARD[name](x.tolist()).dtype == np.float64
+    assert BACKWARD[name](x.astype(np.float16), x.astype(np.float16)).dtype == np.float16
+    assert BACKWARD[name](x.astype(np.float64), x.astype(np.float32)).dtype == np.float64
+
+
+def test_relu_at_the_edges():
+    x = np.array([-np.inf, -0.0, 0.0, np.nan, np.inf], np.float32)
+    np.testing.assert_array_equal(fc.relu(x), np.array([0, 0, 0, np.nan, np.inf], np.float32))
+    grad_output = np.array([np.inf, np.nan, np.inf, 2, np.inf], np.float32)
+    np.testing.assert_array_equal(
+        fc.relu_backward(grad_output, x), np.array([0, 0, 0, 2, np.inf], np.float32)
+    )
+    np.testing.assert_array_equal(fc.relu_backward(grad_output, fc.relu(x)), fc.relu_backward(grad_output, x))
+    assert fc.leaky_relu(np.inf, 0.0) == np.inf
+    assert fc.leaky_relu(-2.0, -1.5) == 3.0
+    assert fc.leaky_relu(-2.0, 3.0) == -6.0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_overflow_and_no_loss_in_the_tails(dtype):
+    far = np.array([-80.0, 80.0], dtype)
+    np.testing.assert_allclose(fc.sigmoid(far), [math.exp(-80), 1], rtol=8 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(fc.sigmoid(np.array([-1e30, 1e30], dtype)), [0, 1])
+    np.testing.assert_array_equal(fc.log_softmax(np.array([0.0, -1e30], dtype)), np.array([0, -1e30], dtype))
+    np.testing.assert_array_equal(fc.softmax(np.array([1e30, -1e30], dtype)), [1, 0])
+
+
+@given(
+    hnp.arrays(
+        np.float64, hnp.array_shapes(min_dims=1, max_dims=3, max_side=6), elements=st.floats(-1e3, 1e3)
+    )
+)
+def test_softmax_is_a_distribution(x):
+    probability = fc.softmax(x)
+    assert (probability >= 0).all()
+    np.testing.assert_allclose(probability.sum(axis=-1), 1, rtol=1e-14)
+    np.testing.assert_allclose(np.exp(fc.log_softmax(x)), probability, rtol=1e-11, atol=1e-300)
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_bad_arrays_are_refused(name):
+    with pytest.raises(TypeError, match=r"^x: got dtype complex128, needs real numbers"):
+        FORWARD[name](np.zeros((2, 2), complex))
+    with pytest.raises(ValueError, match=r"^grad_output: got shape \(2, 3\), needs shape \(2, 2\), that of "):
+        BACKWARD[name](np.zeros((2, 3)), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("name", ALONG_AXIS)
+def test_bad_axes_are_refused(name):
+    with pytest.raises(ValueError, match=r"^dim: got 2, needs an axis of an array with 2"):
+        FORWARD[name](np.zeros((2, 2)), 2)
+    with pytest.raises(ValueError, match=r"^dim: got -1, needs an axis of an array with 0"):
+        FORWARD[name](1.0)
+    with pytest.raises(TypeError, match=r"^dim: got True, needs an integer"):
+        FORWARD[name](np.zeros((2, 2)), True)
+
+
+def test_bad_slopes_are_refused():
+    with pytest.raises(TypeError, match=r"^negative_slope: got '1', needs a finite number"):
+        fc.leaky_relu([1.0], "1")
+    with pytest.raises(ValueError, match=r"^negative_slope: got nan, needs a finite number"):
+        fc.leaky_relu_backward([1.0], [1.0], math.nan)
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_agrees_with_pytorch(name, rng):
+    torch = pytest.importorskip("torch")
+    functions = {
+        "leaky_relu": lambda x: torch.nn.functional.leaky_relu(x, 0.3),
+        "softmax": lambda x: torch.softmax(x, -1),
+        "log_softmax": lambda x: torch.log_softmax(x, -1),
+    }
+    x = rng.standard_normal((3, 4, 5))
+    x[0, 0, 0] = 0
+    grad_output = rng.standard_normal((3, 4, 5))
+    x_torch = torch.tensor(x, requires_grad=True)
+    output = functions.get(name, getattr(torch, name, None))(x_torch)
+    output.backward(torch.tensor(grad_output))
+    np.testing.assert_allclose(FORWARD[name](x), output.detach().numpy(), rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(BACKWARD[name](grad_output, x), x_torch.grad.numpy(), rtol=1e-13, atol=1e-14)

@@ -1,0 +1,210 @@
+"""Losses and their gradients against loops, numerical gradients and PyTorch."""
+
+import math
+
+import numpy as np
+import pytest
+import reference_layers as reference
+
+import fastconv as fc
+
+DTYPES = [np.float16, np.float32, np.float64]
+
+
+def one_hot(target, classes, ignored=-100):
+    result = np.zeros((len(target), classes))
+    for sample, label in enumerate(target):
+        if label != ignored:
+            result[sample, label] = 1
+    return result
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("samples", [1, 5])
+def test_cross_entropy(samples, dtype, reduction, rng):
+    logits = (3 * rng.standard_normal((samples, 4))).astype(dtype)
+    target = rng.integers(0, 4, samples)
+    divisor = samples if reduction == "mean" else 1
+
+    def expected(logits):
+        return reference.cross_entropy(logits, one_hot(target, 4)) / divisor
+
+    loss, gradient = fc.cross_entropy(logits, target, reduction=reduction)
+    assert type(loss) is float
+    assert gradient.dtype == dtype
+    tolerance = 8 * float(np.finfo(dtype).eps)
+    assert loss == pytest.approx(expected(logits), rel=max(tolerance, 1e-6 if dtype != np.float64 else 0))
+    numerical = reference.numerical_gradient(expected, logits)
+    np.testing.assert_allclose(gradient, numerical, rtol=tolerance, atol=max(tolerance, 1e-9))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["classes", "probabilities"])
+def test_cross_entropy_with_weights_and_smoothing(kind, weighted, smoothing, rng):
+    logits = rng.standard_normal((6, 4))
+    weight = rng.random(4) + 0.1 if weighted else None
+    probabilities = rng.random((6, 4))
+    if kind == "classes":
+        target = rng.integers(0, 4, 6)
+        probabilities = one_hot(target, 4)
+        divisor = 6 if weight is None else weight[target].sum()
+    else:
+        target = probabilities
+        divisor = 6
+
+    def expected(logits):
+        return reference.cross_entropy(logits, probabilities, weight, smoothing)
+
+    for reduction, by in (("sum", 1), ("mean", divisor)):
+        loss, gradient = fc.cross_entropy(
+            logits, target, weight, reduction=reduction, label_smoothing=smoothing
+        )
+        assert loss == pytest.approx(expected(logits) / by, rel=1e-13)
+        numerical = reference.numerical_gradient(expected, logits) / by
+        np.testing.assert_allclose(gradient, numerical, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("ignored", [-100, 2])
+def test_ignored_samples_count_for_nothing(ignored, rng):
+    logits = rng.standard_normal((5, 3))
+    target = np.array([0, ignored, 1, ignored, 0])
+    kept = target != ignored
+    loss, gradient = fc.cross_entropy(logits, target, ignore_index=ignored)
+    expected_loss, expected_gradient = fc.cross_entropy(logits[kept], target[kept])
+    assert loss == pytest.approx(expected_loss, rel=1e-14)
+    np.testing.assert_allclose(gradient[kept], expected_gradient, rtol=1e-14)
+    np.testing.assert_array_equal(gradient[~kept], 0)
+
+
+def test_one_sample_and_many_places(rng):
+    logits = rng.standard_normal((2, 4, 3, 5))
+    target = rng.integers(0, 4, (2, 3, 5))
+    flat = np.moveaxis(logits, 1, -1).reshape(-1, 4)
+    loss, gradient = fc.cross_entropy(logits, target)
+    flat_loss, flat_gradient = fc.cross_entropy(flat, target.ravel())
+    assert loss == pytest.approx(flat_loss, rel=1e-14)
+    assert gradient.flags.c_contiguous
+    np.testing.assert_allclose(np.moveaxis(gradient, 1, -1).reshape(-1, 4), flat_gradient, rtol=1e-14)
+    single_loss, single_gradient = fc.cross_entropy(flat[0], target.ravel()[0])
+    assert single_loss == pytest.approx(fc.cross_entropy(flat[:1], target.ravel()[:1])[0])
+    assert single_gradient.shape == (4,)
+
+
+def test_cross_entropy_of_nothing():
+    for target in (np.zeros(0, int), np.zeros((0, 3))):
+        loss, gradient = fc.cross_entropy(np.zeros((0, 3)), target)
+        assert math.isnan(loss)
+        assert gradient.shape == (0, 3)
+        assert fc.cross_entropy(np.zeros((0, 3)), target, reduction="sum")[0] == 0
+    loss, gradient = fc.cross_entropy(np.zeros((2, 3)), [-100, -100])
+    assert math.isnan(loss)
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_extreme_logits(dtype):
+    loss, gradient = fc.cross_entropy(np.array([[1e4, 0.0], [-1e4, 0.0]], dtype), [1, 1])
+    assert loss == 5000
+    np.testing.assert_array_equal(gradient, [[0.5, -0.5], [0, 0]])
+
+
+def test_any_memory_and_any_integers(rng):
+    logits = rng.standard_normal((4, 5)).astype(np.float32)
+    target = rng.integers(0, 5, 4)
+    loss, gradient = fc.cross_entropy(logits, target)
+    for other in reference.in_other_memory(logits).values():
+        other_loss, other_gradient = fc.cross_entropy(other, target)
+        assert other_loss == loss
+        np.testing.assert_array_equal(other_gradient, gradient)
+    for dtype in (np.uint8, np.int8, np.uint64, ">i4"):
+        assert fc.cross_entropy(logits, target.astype(dtype))[0] == loss
+    assert fc.cross_entropy(logits, target.tolist())[0] == loss
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"target": [0, 3]}, ValueError, "^target: got class 3, needs classes from 0 to 2, or ignore_index"),
+        ({"target": [-1, 0]}, ValueError, "^target: got class -1, needs classes from 0 to 2"),
+        ({"target": [0]}, ValueError, r"^target: got shape \(1,\), needs shape \(2,\), that of logits"),
+        ({"target": [0.0, 1.0]}, ValueError, r"^target: got float64 of shape \(2,\), needs the shape of"),
+        ({"target": [True, False]}, TypeError, "^target: got dtype bool, needs integers"),
+        ({"target": ["a", "b"]}, TypeError, "^target: got dtype <U1, needs real numbers"),
+        ({"logits": np.zeros((2, 0))}, ValueError, r"^logits: got shape \(2, 0\), needs .* one class"),
+        ({"logits": 1.0}, ValueError, r"^logits: got shape \(\), needs"),
+        ({"weight": [1.0, 2.0]}, ValueError, r"^weight: got shape \(2,\), needs shape \(3,\)"),
+        ({"reduction": "none"}, ValueError, "^reduction: got 'none', needs 'mean' or 'sum'"),
+        ({"label_smoothing": 2}, ValueError, "^label_smoothing: got 2, needs a finite number of at least 0"),
+        ({"ignore_index": None}, TypeError, "^ignore_index: got None, needs an integer"),
+    ],
+)
+def test_bad_cross_entropy_arguments_are_refused(change, kind, message):
+    with pytest.raises(kind, match=message):
+        fc.cross_entropy(**({"logits": np.zeros((2, 3)), "target": [0, 1]} | change))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["classes", "probabilities"])
+def test_cross_entropy_agrees_with_pytorch(kind, weighted, smoothing, reduction, rng):
+    torch = pytest.importorskip("torch")
+    logits = rng.standard_normal((3, 4, 2))
+    weight = rng.random(4) if weighted else None
+    if kind == "classes":
+        target = rng.integers(0, 4, (3, 2))
+        target[0, 0] = -100
+    else:
+        target = fc.softmax(rng.standard_normal((3, 4, 2)), 1)
+    logits_torch = torch.tensor(logits, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(
+        logits_torch,
+        torch.tensor(target),
+        None if weight is None else torch.tensor(weight),
+        reduction=reduction,
+        label_smoothing=smoothing,
+    )
+    expected.backward()
+    loss, gradient = fc.cross_entropy(logits, target, weight, reduction=reduction, label_smoothing=smoothing)
+    assert loss == pytest.approx(expected.item(), rel=1e-13)
+    np.testing.assert_allclose(gradient, logits_torch.grad.numpy(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (1,), (3, 4)], ids=str)
+def test_mse_loss(shape, dtype, reduction, rng):
+    prediction, target = rng.standard_normal((2, *shape)).astype(dtype)
+    difference = prediction.astype(np.float64) - target.astype(np.float64)
+    divisor = difference.size if reduction == "mean" else 1
+    loss, gradient = fc.mse_loss(prediction, target, reduction=reduction)
+    assert type(loss) is float
+    assert gradient.dtype == dtype
+    assert gradient.shape == shape
+    tolerance = 4 * float(np.finfo(dtype).eps)
+    expected = math.fsum(d * d for d in difference.ravel().tolist()) / divisor
+    assert loss == pytest.approx(expected, rel=max(tolerance, 1e-15))
+    np.testing.assert_allclose(gradient, 2 * difference / divisor, rtol=tolerance)
+
+
+def test_mse_loss_at_the_edges(rng):
+    loss, gradient = fc.mse_loss(np.zeros((0, 3)), np.zeros((0, 3)))
+    assert math.isnan(loss)
+    assert gradient.shape == (0, 3)
+    assert fc.mse_loss(np.zeros((0, 3)), np.zeros((0, 3)), reduction="sum")[0] == 0
+    with pytest.raises(ValueError, match=r"^target: got shape \(3,\), needs shape \(2, 3\), that of pred"):
+        fc.mse_loss(np.zeros((2, 3)), np.zeros(3))
+    with pytest.raises(TypeError, match=r"^prediction: got dtype complex128"):
+        fc.mse_loss([1j], [1.0])
+    with pytest.raises(ValueError, match=r"^reduction: got 'none'"):
+        fc.mse_loss([1.0], [1.0], reduction="none")
+    prediction, target = rng.standard_normal((2, 3, 4)).astype(np.float32)
+    assert fc.mse_loss(prediction, target.astype(np.float64))[1].dtype == np.float64
+    loss, gradient = fc.mse_loss(prediction, target)
+    orders = [reference.in_other_memory(array).values() for array in (prediction, target)]
+    for other_prediction, other_target in zip(*orders, strict=True):
+        other_loss, other_gradient = fc.mse_loss(other_prediction, other_target)
+        assert other_loss == loss
+        np.testing.assert_array_equal(other_gradient, gradient)

@@ -1,0 +1,306 @@
+"""Batch and local response normalization against loops, numerical gradients and PyTorch."""
+
+import numpy as np
+import pytest
+import reference_layers as reference
+
+import fastconv as fc
+
+SHAPES = [(4, 3), (5, 1), (4, 3, 7), (2, 3, 4, 5), (1, 2, 1, 2), (3, 5, 1, 1)]
+
+
+def parameters(rng, channels, dtype=np.float64):
+    mean, weight, bias = rng.standard_normal((3, channels)).astype(dtype)
+    return mean, (rng.random(channels) + 0.5).astype(dtype), weight, bias
+
+
+def to_nhwc(x):
+    return np.moveaxis(x, 1, -1)
+
+
+# ---- batch normalization ----
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_batch_norm_in_training(shape, dtype, layout, rng):
+    x = (rng.standard_normal(shape) * 3 + 2).astype(dtype)
+    running_mean, running_var, weight, bias = parameters(rng, shape[1], dtype)
+    mean, variance, count = reference.batch_statistics(x)
+    expected = reference.batch_norm(x, mean, variance, weight, bias, 1e-3)
+    expected_mean = 0.7 * running_mean + 0.3 * mean
+    expected_var = 0.7 * running_var + 0.3 * variance * count / (count - 1)
+
+    given = x if layout == "NCHW" else to_nhwc(x)
+    output, statistics = fc.batch_norm(
+        given, running_mean, running_var, weight, bias, True, 0.3, 1e-3, layout=layout, return_statistics=True
+    )
+    assert output.dtype == dtype
+    tolerance = 32 * np.finfo(dtype).eps
+    np.testing.assert_allclose(
+        output, expected if layout == "NCHW" else to_nhwc(expected), rtol=tolerance, atol=tolerance
+    )
+    np.testing.assert_allclose(running_mean, expected_mean, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(running_var, expected_var, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(statistics[0], mean, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(statistics[1], (variance + 1e-3) ** -0.5, rtol=tolerance)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 3)], ids=str)
+def test_batch_norm_in_evaluation(shape, dtype, layout, rng):
+    x = rng.standard_normal(shape).astype(dtype)
+    mean, var, weight, bias = parameters(rng, shape[1], dtype)
+    expected = reference.batch_norm(x, mean, var, weight, bias, 1e-5)
+    before = mean.copy(), var.copy()
+    given = x if layout == "NCHW" else to_nhwc(x)
+    output = fc.batch_norm(given, mean, var, weight, bias, layout=layout)
+    tolerance = 16 * np.finfo(dtype).eps
+    np.testing.assert_allclose(
+        output, expected if layout == "NCHW" else to_nhwc(expected), rtol=tolerance, atol=tolerance
+    )
+    np.testing.assert_array_equal((mean, var), before)
+    plain = fc.batch_norm(x, mean, var)
+    ones = np.ones(shape[1])
+    np.testing.assert_allclose(
+        plain, reference.batch_norm(x, mean, var, ones, 0 * ones, 1e-5), rtol=tolerance, atol=tolerance
+    )
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 7), (2, 3, 2, 3)], ids=str)
+def test_batch_norm_gradients_are_the_numerical_ones(shape, training, layout, rng):
+    x, grad_output = rng.standard_normal((2, *shape))
+    mean, var, weight, bias = parameters(rng, shape[1])
+    if layout == "NHWC":
+        x, grad_output = to_nhwc(x), to_nhwc(grad_output)
+
+    def forward(x=x, weight=weight, bias=bias, **more):
+        running = mean.copy(), var.copy()
+        return fc.batch_norm(x, *running, weight, bias, training, eps=1e-3, layout=layout, **more)
+
+    def loss(**array):
+        return float((forward(**array) * grad_output).sum())
+
+    _, statistics = forward(return_statistics=True)
+    for given in (None, statistics):
+        gradients = fc.batch_norm_backward(
+            grad_output, x, mean, var, weight, training, 1e-3, layout=layout, statistics=given
+        )
+        for gradient, array, name in zip(gradients, (x, weight, bias), ("x", "weight", "bias"), strict=True):
+            expected = reference.numerical_gradient(lambda a, name=name: loss(**{name: a}), array)
+            np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-8)
+    single = fc.batch_norm_backward(
+        *(array.astype(np.float32) for array in (grad_output, x, mean, var, weight)),
+        training,
+        1e-3,
+        layout=layout,
+    )
+    for gradient, exact in zip(single, gradients, strict=True):
+        assert gradient.dtype == np.float32
+        np.testing.assert_allclose(gradient, exact, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_gives_the_gradients_needed(rng):
+    x, grad_output = rng.standard_normal((2, 4, 3))
+    everything = fc.batch_norm_backward(grad_output, x, training=True)
+    for i, name in enumerate(("x", "weight", "bias")):
+        gradients = fc.batch_norm_backward(grad_output, x, training=True, need=(name,))
+        assert [gradient is None for gradient in gradients] == [j != i for j in range(3)]
+        np.testing.assert_array_equal(gradients[i], everything[i])
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 8, 8), (1000, 3)])
+def test_a_large_mean_does_not_spoil_the_variance(shape, rng):
+    x = (rng.standard_normal(shape) + 1000).astype(np.float32)
+    mean, variance, _ = reference.batch_statistics(x)
+    _, (got_mean, got_inv_std) = fc.batch_norm(x, None, None, training=True, eps=0.0, return_statistics=True)
+    np.testing.assert_allclose(got_mean, mean, rtol=2e-7)
+    np.testing.assert_allclose(got_inv_std, variance**-0.5, rtol=1e-6)
+
+
+def test_batch_norm_takes_any_memory(rng):
+    x, grad_output = rng.standard_normal((2, 4, 3, 5, 2)).astype(np.float32)
+    _, var, weight, bias = parameters(rng, 3, np.float32)
+    output = fc.batch_norm(x, None, None, weight, bias, True)
+    gradients = fc.batch_norm_backward(grad_output, x, None, None, weight, True)
+    orders = [reference.in_other_memory(array).values() for array in (x, grad_output, weight, bias)]
+    for x2, grad2, weight2, bias2 in zip(*orders, strict=True):
+        np.testing.assert_array_equal(fc.batch_norm(x2, None, None, weight2, bias2, True), output)
+        for gradient, expected in zip(
+            fc.batch_norm_backward(grad2, x2, None, None, weight2, True), gradients, strict=True
+        ):
+            np.testing.assert_array_equal(gradient, expected)
+    strided = np.zeros((3, 2), np.float32)[:, 0]
+    fc.batch_norm(x, strided, var, training=True, momentum=1.0)
+    np.testing.assert_allclose(strided, x.mean(axis=(0, 2, 3)), rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_promotes(rng):
+    x = rng.standard_normal((4, 3)).astype(np.float16)
+    output = fc.batch_norm(x, None, None, training=True)
+    assert output.dtype == np.float16
+    expected = fc.batch_norm(x.astype(float), None, None, training=True)
+    np.testing.assert_allclose(output, expected, rtol=2e-3, atol=1e-3)
+    assert fc.batch_norm(x, None, None, np.ones(3), training=True).dtype == np.float64
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 2, 2), (2, 3, 0, 2), (2, 0, 2, 2)], ids=str)
+def test_batch_norm_of_nothing(shape):
+    x = np.zeros(shape, np.float32)
+    mean, var = np.full(shape[1], 7.0), np.full(shape[1], 8.0)
+    for training in (True, False):
+        assert fc.batch_norm(x, mean, var, training=training).shape == shape
+        grad_x, grad_weight, grad_bias = fc.batch_norm_backward(x, x, mean, var, training=training)
+        assert grad_x.shape == shape
+        np.testing.assert_array_equal(grad_weight, np.zeros(shape[1]))
+        np.testing.assert_array_equal(grad_bias, np.zeros(shape[1]))
+    assert (mean == 7).all()
+    assert (var == 8).all()
+
+
+def frozen(array):
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"x": np.zeros(3)}, ValueError, r"^x: got shape \(3,\), needs at least 2 axes"),
+        ({"x": np.zeros((1, 3))}, ValueError, r"^x: got shape \(1, 3\), needs more than one value a channel"),
+        ({"x": np.zeros((2, 3), complex)}, TypeError, "^x: got dtype complex128"),
+        ({"weight": np.zeros(2)}, ValueError, r"^weight: got shape \(2,\), needs shape \(3,\), one for each"),
+        ({"bias": np.zeros((1, 3))}, ValueError, r"^bias: got shape \(1, 3\), needs shape \(3,\)"),
+        ({"running_mean": np.zeros(4)}, ValueError, r"^running_mean: got shape \(4,\), needs shape \(3,\)"),
+        ({"running_var": None}, ValueError, "^running_var: got None, needs an array, as the other"),
+        ({"running_var": [1.0, 1.0, 1.0]}, TypeError, "^running_var: got list, needs a floating"),
+        ({"running_mean": np.zeros(3, int)}, TypeError, "^running_mean: got dtype int64, needs a floating"),
+        ({"running_var": frozen(np.ones(3))}, ValueError, "^running_var: got a read-only array, needs"),
+        ({"momentum": 1.5}, ValueError, "^momentum: got 1.5, needs a finite number of at least 0"),
+        ({"eps": -1}, ValueError, "^eps: got -1, needs a finite number of at least 0"),
+        ({"layout": "CHWN"}, ValueError, "^layout: got 'CHWN', needs 'NCHW' or 'NHWC'"),
+        ({"training": None}, TypeError, "^training: got None, needs True or False"),
+    ],
+)
+def test_bad_batch_norm_arguments_are_refused_and_nothing_is_written(change, kind, message):
+    arguments = {"x": np.ones((2, 3)), "running_mean": np.full(3, 7.0), "running_var": np.full(3, 8.0)}
+    arguments |= {"training": True} | change
+    with pytest.raises(kind, match=message):
+        fc.batch_norm(**arguments)
+    for name, value in (("running_mean", 7), ("running_var", 8)):
+        if name not in change:
+            assert (arguments[name] == value).all()
+
+
+def test_bad_batch_norm_gradients_are_refused():
+    x = np.zeros((2, 3))
+    with pytest.raises(ValueError, match=r"^running_mean: got None, needs an array unless training=True"):
+        fc.batch_norm(x, None, None)
+    with pytest.raises(ValueError, match=r"^running_mean: got None, needs an array unless training=True"):
+        fc.batch_norm_backward(x, x)
+    with pytest.raises(
+        ValueError, match=r"^grad_output: got shape \(3, 2\), needs shape \(2, 3\), that of x"
+    ):
+        fc.batch_norm_backward(x.T, x, training=True)
+    with pytest.raises(ValueError, match=r"^statistics: got shape \(2,\), needs shape \(3,\)"):
+        fc.batch_norm_backward(x, x, training=True, statistics=(np.zeros(2), np.zeros(2)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_agrees_with_pytorch(training, rng):
+    torch = pytest.importorskip("torch")
+    x, grad_output = rng.standard_normal((2, 3, 4, 5, 2))
+    arrays = (x, *parameters(rng, 4))
+    tensors = [torch.tensor(array) for array in arrays]
+    for i in (0, 3, 4):
+        tensors[i].requires_grad_()
+    expected = torch.nn.functional.batch_norm(*tensors, training, 0.2, 1e-3)
+    expected.backward(torch.tensor(grad_output))
+    _, mean, var, weight, bias = arrays
+    output = fc.batch_norm(x, mean, var, weight, bias, training, 0.2, 1e-3)
+    gradients = fc.batch_norm_backward(grad_output, x, mean, var, weight, training, 1e-3)
+    pairs = [(output, expected.detach()), (mean, tensors[1]), (var, tensors[2])]
+    pairs += [(gradient, tensors[i].grad) for gradient, i in zip(gradients, (0, 3, 4), strict=True)]
+    for actual, wanted in pairs:
+        np.testing.assert_allclose(actual, wanted.numpy(), rtol=1e-11, atol=1e-12)
+
+
+# ---- local response normalization ----
+
+RESPONSE = [
+    (1, 1.0, 0.75, 1.0),
+    (2, 0.5, 0.5, 2.0),
+    (3, 1e-4, 0.75, 1.0),
+    (5, 2.0, 1.0, 0.5),
+    (9, 1.0, 0.75, 1.0),
+]
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("arguments", RESPONSE, ids=str)
+@pytest.mark.parametrize("shape", [(2, 7, 3, 2), (1, 1, 1, 1), (2, 4, 3)], ids=str)
+def test_local_response_norm(shape, arguments, layout, rng):
+    x, grad_output = rng.standard_normal((2, *shape))
+    expected = reference.local_response_norm(x, *arguments)
+    expected_gradient = reference.numerical_gradient(
+        lambda x: float((reference.local_response_norm(x, *arguments) * grad_output).sum()), x
+    )
+    if layout == "NHWC":
+        x, grad_output, expected, expected_gradient = map(
+            to_nhwc, (x, grad_output, expected, expected_gradient)
+        )
+    output = fc.local_response_norm(x, *arguments, layout=layout)
+    np.testing.assert_allclose(output, expected, rtol=1e-14)
+    gradient = fc.local_response_norm_backward(grad_output, x, *arguments, layout=layout)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6, atol=1e-8)
+    for dtype, tolerance in ((np.float32, 4e-6), (np.float16, 2e-3)):
+        output = fc.local_response_norm(x.astype(dtype), *arguments, layout=layout)
+        assert output.dtype == dtype
+        np.testing.assert_allclose(output, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_local_response_norm_takes_any_memory(rng):
+    x, grad_output = rng.standard_normal((2, 2, 5, 3, 4)).astype(np.float32)
+    output = fc.local_response_norm(x, 3, 1.0)
+    gradient = fc.local_response_norm_backward(grad_output, x, 3, 1.0)
+    orders = [reference.in_other_memory(array).values() for array in (x, grad_output)]
+    for x2, grad2 in zip(*orders, strict=True):
+        np.testing.assert_array_equal(fc.local_response_norm(x2, 3, 1.0), output)
+        np.testing.assert_array_equal(fc.local_response_norm_backward(grad2, x2, 3, 1.0), gradient)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 2, 2), (2, 0, 2), (2, 3, 0, 2)], ids=str)
+def test_local_response_norm_of_nothing(shape):
+    x = np.zeros(shape, np.float32)
+    assert fc.local_response_norm(x, 3).shape == shape
+    assert fc.local_response_norm_backward(x, x, 3).shape == shape
+
+
+def test_bad_local_response_norm_arguments_are_refused():
+    x = np.zeros((1, 2, 3))
+    with pytest.raises(ValueError, match=r"^x: got shape \(2, 3\), needs at least 3 axes"):
+        fc.local_response_norm(x[0], 3)
+    with pytest.raises(ValueError, match=r"^size: got 0, needs an integer of at least 1"):
+        fc.local_response_norm(x, 0)
+    with pytest.raises(TypeError, match=r"^size: got 2.0, needs an integer"):
+        fc.local_response_norm(x, 2.0)
+    with pytest.raises(ValueError, match=r"^alpha: got nan"):
+        fc.local_response_norm(x, 3, float("nan"))
+    with pytest.raises(ValueError, match=r"^grad_output: got shape \(2, 3\), needs shape \(1, 2, 3\)"):
+        fc.local_response_norm_backward(x[0], x, 3)
+
+
+@pytest.mark.parametrize("arguments", RESPONSE, ids=str)
+def test_local_response_norm_agrees_with_pytorch(arguments, rng):
+    torch = pytest.importorskip("torch")
+    x, grad_output = rng.standard_normal((2, 2, 7, 3, 2))
+    x_torch = torch.tensor(x, requires_grad=True)
+    expected = torch.nn.functional.local_response_norm(x_torch, *arguments)
+    expected.backward(torch.tensor(grad_output))
+    np.testing.assert_allclose(fc.local_response_norm(x, *arguments), expected.detach().numpy(), rtol=1e-13)
+    gradient = fc.local_response_norm_backward(grad_output, x, *arguments)
+    np.testing.assert_allclose(gradient, x_torch.grad.numpy(), rtol=1e-11, atol=1e-13)
