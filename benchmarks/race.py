@@ -1,0 +1,109 @@
+"""Interleaved timing of contenders in one process, each checked against the reference before it may start.
+
+Contenders take turns in rounds, so that a disturbance of the machine meets all of them. Worker threads of one may still
+spin when the next begins; instead of forbidding that (a thread that sleeps at once makes its owner's small calls slower
+than its users see them), a turn starts only when the process has fallen silent, and with a call that is not timed.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+ROUNDS = 7
+TURN_SECONDS = 0.03
+SILENCE_SECONDS = 0.002
+SILENCE_LIMIT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`run()` is what is timed; `results(run())` are its results by name, in NCHW, for the check.
+
+    Each turn happens inside a `context()`, which costs the calls nothing.
+    """
+
+    run: Callable[[], Any]
+    results: Callable[[Any], Mapping[str, np.ndarray]]
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of a call."""
+
+    median: float
+    minimum: float
+    calls: int
+
+
+class WrongResultError(Exception):
+    """A contender's result is not the reference's."""
+
+
+def check(contender: Contender, expected: Mapping[str, np.ndarray], tolerances: Mapping[str, float]) -> None:
+    """Raise WrongResultError unless every result lies within its tolerance, relative to the largest value expected."""
+    with contender.context():
+        results = contender.results(contender.run())
+    if results.keys() != expected.keys():
+        raise WrongResultError(f"gives {sorted(results)}, not {sorted(expected)}")
+    for name, want in expected.items():
+        got = results[name]
+        if got.shape != want.shape:
+            raise WrongResultError(f"{name} has shape {got.shape}, not {want.shape}")
+        error = np.abs(got - want).max() / np.abs(want).max()
+        if not error <= tolerances[name]:
+            raise WrongResultError(f"{name} is off by {error:.1e} of the largest value; {tolerances[name]:.1e} is allowed")
+
+
+def fall_silent() -> None:
+    """Wait until no thread of this process spins."""
+    deadline = time.perf_counter() + SILENCE_LIMIT_SECONDS
+    while time.perf_counter() < deadline:
+        begin = time.process_time()
+        time.sleep(SILENCE_SECONDS)
+        if time.process_time() - begin < SILENCE_SECONDS / 10:
+            return
+
+
+def _turn(contender: Contender, calls: int) -> list[float]:
+    clock, run = time.perf_counter, contender.run
+    fall_silent()
+    seconds = []
+    with contender.context():
+        run()
+        for _ in range(calls):
+            begin = clock()
+            run()
+            seconds.append(clock() - begin)
+    return seconds
+
+
+def race(
+    contenders: Mapping[str, Contender],
+    *,
+    rounds: int = ROUNDS,
+    turn_seconds: float = TURN_SECONDS,
+    progress: Callable[[], object] = lambda: None,
+) -> dict[str, Timing]:
+    """Time all contenders in turn; `progress` is called once a round."""
+    calls = {}
+    for label, contender in contenders.items():
+        warm = min(_turn(contender, 2))
+        calls[label] = max(1, min(1000, round(turn_seconds / warm)))
+    seconds: dict[str, list[float]] = {label: [] for label in contenders}
+    labels = list(contenders)
+    for turn in range(rounds):
+        first = turn % len(labels) if labels else 0
+        for label in labels[first:] + labels[:first]:
+            seconds[label] += _turn(contenders[label], calls[label])
+        progress()
+    return {
+        label: Timing(statistics.median(samples), min(samples), len(samples)) for label, samples in seconds.items()
+    }
