@@ -1,12 +1,10 @@
 """Race fastconv against its peers: a table in the terminal, JSON, and a bar chart a family.
 
-    python benchmarks/compare.py [--threads 1,2] [--peers numpy,torch,...] [--rows PATTERN] [--family conv-forward,...]
-                                 [--other] [--quick] [--output DIR]
+python benchmarks/compare.py [--threads 1,2] [--peers numpy,torch,...] [--rows PATTERN]
+                             [--family conv-forward,...] [--other] [--quick] [--output DIR]
 """
 
 from __future__ import annotations
-
-import environment  # noqa: F401  (before NumPy)
 
 import argparse
 import fnmatch
@@ -15,11 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import environment  # noqa: F401  (before NumPy)
 import peers
 import reference
 import report
 import rows
-from race import Contender, WrongResultError, check, race
+from race import QUICK, Contender, WrongResultError, check, race
 from report import Result
 from tqdm import tqdm
 
@@ -28,7 +27,6 @@ FAMILIES = {
     "conv-backward": ("conv_backward",),
     "pool": ("pool_forward", "pool_backward"),
 }
-QUICK = {"rounds": 3, "turn_seconds": 0.01}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tqdm(total=len(heats), unit="race", disable=None) as bar:
         for family, operation, row, threads in heats:
             bar.set_description(f"{row.name} {operation}, {threads} threads")
-            results.append(_heat(modules, family, operation, row, threads, quick=options.quick))
+            try:
+                results.append(_heat(modules, family, operation, row, threads, quick=options.quick))
+            except KeyboardInterrupt:
+                break  # and report what there is
             bar.update()
     text = report.text(results, machine)
     print(text)
@@ -66,10 +67,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     every_peer, every_family = list(peers.PEERS), list(FAMILIES)
-    parser.add_argument("--threads", type=counts, default=[1], help="numbers of threads, such as 1,2 (default: 1)")
-    parser.add_argument("--peers", type=names(every_peer), default=every_peer, help=f"of {','.join(every_peer)}")
-    parser.add_argument("--family", type=names(every_family), default=every_family, help=f"of {','.join(every_family)}")
-    parser.add_argument("--rows", default="*", help="shell pattern of row names, such as 'res*' (default: all)")
+    parser.add_argument(
+        "--threads", type=counts, default=[1], help="numbers of threads, such as 1,2 (default: 1)"
+    )
+    parser.add_argument(
+        "--peers", type=names(every_peer), default=every_peer, help=f"of {','.join(every_peer)}"
+    )
+    parser.add_argument(
+        "--family", type=names(every_family), default=every_family, help=f"of {','.join(every_family)}"
+    )
+    parser.add_argument(
+        "--rows", default="*", help="shell pattern of row names, such as 'res*' (default: all)"
+    )
     parser.add_argument("--other", action="store_true", help="other shapes of each kind, without targets")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter turns: noisy")
     parser.add_argument("--output", type=Path, help="folder for the table, JSON and charts")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-# They make OpenBLAS take kernels or block sizes that are not its own choice; NumPy is to race as its users have it.
+# They make OpenBLAS take kernels or block sizes that are not its own choice, which is not how users have it.
 OPENBLAS_OVERRIDES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 

@@ -1,6 +1,6 @@
 """What one core can do at most: float32 fused multiply-adds a second, and bytes copied a second.
 
-    python benchmarks/peak.py
+python benchmarks/peak.py
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-# Twelve independent chains of multiply-adds hide a latency of up to six cycles on two ports. The asm statement hides
-# the values from the compiler, so that it can neither merge the chains nor leave any of them out.
+# Twelve independent chains of multiply-adds hide a latency of up to six cycles on two ports. The asm
+# statements hide the values from the compiler, so that it can neither merge nor drop any of the chains.
 SOURCE = """
 #define CHAINS 12
 #define LOOP(NAME, LANES, TARGET)                                                        \\
@@ -67,7 +67,9 @@ def gflops() -> float | None:
         compiler = shlex.split(os.environ.get("CC", "cc"))
         flags = ["-O2", "-funroll-loops", "-ffp-contract=fast", "-shared", "-fPIC"]
         try:
-            subprocess.run([*compiler, *flags, "-o", library, source], check=True, capture_output=True, text=True)
+            subprocess.run(
+                [*compiler, *flags, "-o", library, source], check=True, capture_output=True, text=True
+            )
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"no FMA peak: {getattr(error, 'stderr', '') or error}", file=sys.stderr)
             return None
@@ -84,7 +86,10 @@ def gflops() -> float | None:
 @cache
 def copy_gbytes(threads: int = 1) -> float:
     """GB/s read and written together by `threads` copies of arrays far larger than the caches."""
-    pairs = [(np.ones(COPY_BYTES // threads, np.uint8), np.ones(COPY_BYTES // threads, np.uint8)) for _ in range(threads)]
+    pairs = [
+        (np.ones(COPY_BYTES // threads, np.uint8), np.ones(COPY_BYTES // threads, np.uint8))
+        for _ in range(threads)
+    ]
     best = 0.0
     for _ in range(5):
         workers = [threading.Thread(target=np.copyto, args=pair) for pair in pairs]

@@ -1,8 +1,8 @@
 """Interleaved timing of contenders in one process, each checked against the reference before it may start.
 
-Contenders take turns in rounds, so that a disturbance of the machine meets all of them. Worker threads of one may still
-spin when the next begins; instead of forbidding that (a thread that sleeps at once makes its owner's small calls slower
-than its users see them), a turn starts only when the process has fallen silent, and with a call that is not timed.
+Contenders take turns in rounds, so that a disturbance of the machine meets all of them. Worker threads of
+one may still spin when the next begins. Forbidding that would make small calls slower than users see them; so a
+turn starts when the process has fallen silent, and with a call that is not timed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 ROUNDS = 7
 TURN_SECONDS = 0.03
+QUICK = {"rounds": 3, "turn_seconds": 0.01}
 SILENCE_SECONDS = 0.002
 SILENCE_LIMIT_SECONDS = 1.0
 
@@ -48,7 +49,7 @@ class WrongResultError(Exception):
 
 
 def check(contender: Contender, expected: Mapping[str, np.ndarray], tolerances: Mapping[str, float]) -> None:
-    """Raise WrongResultError unless every result lies within its tolerance, relative to the largest value expected."""
+    """Raise WrongResultError unless every result is within its tolerance, relative to the largest value."""
     with contender.context():
         results = contender.results(contender.run())
     if results.keys() != expected.keys():
@@ -59,7 +60,9 @@ def check(contender: Contender, expected: Mapping[str, np.ndarray], tolerances: 
             raise WrongResultError(f"{name} has shape {got.shape}, not {want.shape}")
         error = np.abs(got - want).max() / np.abs(want).max()
         if not error <= tolerances[name]:
-            raise WrongResultError(f"{name} is off by {error:.1e} of the largest value; {tolerances[name]:.1e} is allowed")
+            raise WrongResultError(
+                f"{name} is off by {error:.1e} of the largest value; {tolerances[name]:.1e} is allowed"
+            )
 
 
 def fall_silent() -> None:
@@ -105,5 +108,6 @@ def race(
             seconds[label] += _turn(contenders[label], calls[label])
         progress()
     return {
-        label: Timing(statistics.median(samples), min(samples), len(samples)) for label, samples in seconds.items()
+        label: Timing(statistics.median(samples), min(samples), len(samples))
+        for label, samples in seconds.items()
     }

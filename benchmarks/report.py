@@ -1,9 +1,9 @@
 """What the races gave: a table in plain text, JSON, and charts.
 
-The ratio of a row is the time of the best peer divided by fastconv's, so that above 1 fastconv is ahead. Engines for
-inference pack weights before the first call; fastconv's frozen layer does so as well and is what they are measured against.
-Peers that get their weights with each call, as PyTorch does, are measured against the plain call. A row counts with the
-smaller of the two.
+The ratio of a row is the time of the best peer divided by fastconv's: above 1 fastconv is ahead. Inference
+engines pack weights before the first call; so does fastconv's frozen layer, which they are measured against.
+Peers that get their weights with each call, as PyTorch does, are measured against the plain call. A row
+counts with the smaller of the two ratios.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib as mpl
 import peak
 from peers import INFERENCE_ENGINES
 from race import Timing
-from rows import ConvRow, Row
+from rows import ConvRow, PoolRow
 
 mpl.use("Agg")
 mpl.rcParams["svg.hashsalt"] = "fastconv"  # the same figures give the same file
@@ -33,13 +33,20 @@ OURS = (PLAIN, FROZEN)
 Statistic = Callable[[Timing], float]
 
 
+class Named(Protocol):
+    """What was raced on: a row, or a network."""
+
+    @property
+    def name(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Result:
     """All timings of one operation on one row, with the reason of each contender that was left out."""
 
     family: str
     operation: str
-    row: Row
+    row: Named
     threads: int
     timings: dict[str, Timing]
     left_out: dict[str, str]
@@ -52,7 +59,8 @@ class Result:
         """Best peer's time / fastconv's, the smaller one of those against engines and against all others."""
         ratios = []
         for prepacks in (False, True):
-            ours = self.timings.get(FROZEN if prepacks else PLAIN, self.timings.get(PLAIN))
+            choice = (FROZEN, PLAIN) if prepacks else (PLAIN, FROZEN)
+            ours = next((self.timings[label] for label in choice if label in self.timings), None)
             peers = [
                 statistic(timing)
                 for label, timing in self.timings.items()
@@ -62,12 +70,6 @@ class Result:
                 ratios.append(min(peers) / statistic(ours))
         return min(ratios, default=None)
 
-    @property
-    def flops(self) -> int | None:
-        if isinstance(self.row, ConvRow):
-            return self.row.flops * (2 if self.operation == "conv_backward" else 1)
-        return None
-
 
 @dataclass(frozen=True)
 class Target:
@@ -75,7 +77,7 @@ class Target:
     worst: float = 1.0
 
 
-# On 1 and on 2 threads.
+# On 1 and on 2 threads; whole networks have no target but to be ahead.
 TARGETS = {"conv-forward": Target(1.3), "conv-backward": Target(1.5), "pool": Target(1.5)}
 
 
@@ -105,7 +107,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
 
 
 def _geometric_mean(ratios: Sequence[float]) -> float:
@@ -127,39 +131,45 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.{3 if seconds < 0.01 else 1}f}"
 
 
-def _efficiency(result: Result, machine: dict[str, Any]) -> list[str]:
-    """What fastconv (or else the best peer) makes of the machine: GFLOP/s or GB/s, and percent of the peak."""
+def _efficiency(result: Result, machine: dict[str, Any]) -> dict[str, str]:
+    """What fastconv, or else the best peer, makes of the machine: its rate, and percent of the peak."""
     best = PLAIN if PLAIN in result.timings else result.best_peer(median)
-    seconds = result.timings[best].median
-    if result.flops is not None:
-        rate, limit = result.flops / seconds / 1e9, machine["fma_peak_gflops"]
-        if limit and result.row.dtype.itemsize == 8:
-            limit /= 2
-        limit = limit and limit * result.threads
+    row = result.row
+    if isinstance(row, ConvRow):
+        work, unit = row.flops * (2 if result.operation == "conv_backward" else 1), "GFLOP/s"
+        limit = machine["fma_peak_gflops"]
+        limit = limit and limit * result.threads * 4 / row.dtype.itemsize
+    elif isinstance(row, PoolRow):
+        work, unit, limit = row.bytes_moved, "GB/s", machine["copy_gbytes"]
     else:
-        rate, limit = result.row.bytes_moved / seconds / 1e9, machine["copy_gbytes"]
-    return [f"{rate:.1f}", f"{100 * rate / limit:.0f}" if limit else "-"]
+        return {}
+    rate = work / result.timings[best].median / 1e9
+    return {unit: f"{rate:.1f}", "% of peak": f"{100 * rate / limit:.0f}" if limit else "-"}
 
 
 def _table(results: list[Result], machine: dict[str, Any]) -> str:
     labels = _labels(results)
-    unit = "GFLOP/s" if results[0].flops is not None else "GB/s"
-    lines = [["row", *labels, "best peer", "ratio", "of minima", unit, "% of peak"]]
+    rows = []
     for result in results:
-        timings = result.timings
-        ratios = [result.ratio(median), result.ratio(minimum)]
-        lines.append(
-            [
-                result.row.name,
-                *(_milliseconds(timings[label].median) if label in timings else "-" for label in labels),
-                result.best_peer(median) or "-",
-                *(f"{ratio:.2f}" if ratio else "-" for ratio in ratios),
-                *_efficiency(result, machine),
-            ]
+        times = {
+            label: _milliseconds(result.timings[label].median) if label in result.timings else "-"
+            for label in labels
+        }
+        ratios = {"ratio": result.ratio(median), "of minima": result.ratio(minimum)}
+        rows.append(
+            {"row": result.row.name}
+            | times
+            | {"best peer": result.best_peer(median) or "-"}
+            | {name: f"{ratio:.2f}" if ratio else "-" for name, ratio in ratios.items()}
+            | _efficiency(result, machine)
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    lines = [{name: name for name in widths}, *rows]
     return "\n".join(
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.ljust(widths[name]) if name == "row" else cell.rjust(widths[name])
+            for name, cell in line.items()
+        )
         for line in lines
     )
 
@@ -180,7 +190,7 @@ def summary(results: list[Result]) -> dict[str, dict[str, Any]]:
                 "worst": known[worst],
                 "worst_row": worst,
                 "behind": sorted(name for name, ratio in known.items() if ratio < 1),
-                "target": asdict(TARGETS[family]),
+                "target": asdict(TARGETS.get(family, Target(1.0))),
             }
     return summaries
 
@@ -198,8 +208,9 @@ def text(results: list[Result], machine: dict[str, Any]) -> str:
     for name, figures in summary(results).items():
         target = figures["target"]
         parts.append(
-            f"{name}: geometric mean {figures['mean']:.2f} (target {target['mean']}), worst row {figures['worst']:.2f} "
-            f"(target {target['worst']}): {figures['worst_row']}; rows behind: {', '.join(figures['behind']) or 'none'}"
+            f"{name}: geometric mean {figures['mean']:.2f} (target {target['mean']}), worst row "
+            f"{figures['worst']:.2f} (target {target['worst']}): {figures['worst_row']}; "
+            f"rows behind: {', '.join(figures['behind']) or 'none'}"
         )
     return "\n\n".join(parts)
 
@@ -237,11 +248,14 @@ def save(results: list[Result], machine: dict[str, Any], table: str, folder: Pat
 def _chart(results: list[Result], machine: dict[str, Any], path: Path) -> None:
     """Bars of each contender's speed, relative to the fastest peer of the row, which is 1."""
     labels = _labels(results)
-    figure, axes = plt.subplots(figsize=(max(6, 1.1 * len(results) + 2), 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(max(7, 1.1 * len(results) + 2), 5), layout="constrained")
     width = 0.85 / len(labels)
     for index, label in enumerate(labels):
         points = [
-            (place + (index - (len(labels) - 1) / 2) * width, result.timings[best].median / result.timings[label].median)
+            (
+                place + (index - (len(labels) - 1) / 2) * width,
+                result.timings[best].median / result.timings[label].median,
+            )
             for place, result in enumerate(results)
             if label in result.timings and (best := result.best_peer(median))
         ]
@@ -253,7 +267,7 @@ def _chart(results: list[Result], machine: dict[str, Any], path: Path) -> None:
     axes.grid(axis="y", alpha=0.3)
     first = results[0]
     axes.set_title(f"{first.operation.replace('_', ' ')}, {first.threads} threads, {machine['processor']}")
-    axes.legend(ncols=4, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     for suffix, metadata in ((".png", None), (".svg", {"Date": None})):
         figure.savefig(path.with_suffix(suffix), metadata=metadata)
     plt.close(figure)

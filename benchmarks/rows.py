@@ -77,12 +77,12 @@ class ConvRow(Row):
 
     @property
     def flops(self) -> int:
-        """Operations of the forward pass, a multiply-add counted as two; the backward pass has twice as many."""
+        """Operations of the forward pass, a multiply-add being two; the backward pass has twice as many."""
         return 2 * math.prod(self.output_shape) * math.prod(self.weight_shape[1:])
 
     @property
     def tolerances(self) -> dict[str, float]:
-        """Error allowed relative to the largest result, by result: eps (16 sqrt(L) + 32), L products a result."""
+        """Errors allowed, relative to the largest result: eps (16 sqrt(L) + 32) where it sums L products."""
         eps = float(np.finfo(self.dtype).eps)
         pixels = self.n * math.prod(self.output_image)
         window = math.prod(self.kernel)
@@ -126,7 +126,7 @@ class PoolRow(Row):
 
     @property
     def tolerances(self) -> dict[str, float]:
-        """A maximum is exact; sums of a window's values, and of the gradients that meet in a pixel, are rounded."""
+        """A maximum is exact; sums over a window, and of the gradients that meet in a pixel, are rounded."""
         eps = float(np.finfo(self.dtype).eps) * math.prod(self.kernel)
         return {"output": 0.0 if self.kind == "max" else eps, "grad_x": eps}
 
@@ -178,7 +178,7 @@ def pool(
     )
 
 
-# Layers of AlexNet, VGG-16, ResNet-18 and -50, MobileNet, LeNet and a network for 8x8 digits: the targets hold for these.
+# Layers of AlexNet, VGG, ResNet, MobileNet, LeNet and a network for 8x8 digits: the targets hold for these.
 CONV_ROWS = (
     conv("alex1", 16, 3, 224, 96, 11, 4, 2),
     conv("alex2", 16, 96, 27, 256, 5, 1, 2),
@@ -209,7 +209,7 @@ POOL_ROWS = (
     pool("max2s2.8", "max", 64, 16, 8, 2, 2),
 )
 
-# Nothing may be tuned to the rows above alone: these are of the same kinds, with sizes that divide by nothing.
+# Nothing may be tuned to the rows above alone: these are of the same kinds, in sizes that divide by little.
 OTHER_CONV_ROWS = (
     conv("odd.3x3", 8, 61, 28, 67, 3, 1, 1),
     conv("odd.1x1", 8, 131, 28, 253, 1),

@@ -1,8 +1,8 @@
-"""One module a contender. Each has VERSION, and for each operation that it can do a function of the operation's name
+"""One module a contender. It has VERSION, and for each operation that it can do a function of that name
 
     operation(row, threads) -> {label: Contender}
 
-that brings the row's arrays into the contender's own best layout, prepacks what can be prepacked, and sets its threads.
+which brings the row's arrays into the contender's best layout, prepacks what it can, and sets its threads.
 """
 
 from __future__ import annotations

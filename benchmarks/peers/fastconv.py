@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import fastconv as fc
 import numpy as np
 from race import Contender
 from rows import ConvRow, PoolRow, Row
+
+import fastconv as fc
 
 VERSION = fc.__version__
 PLAIN, FROZEN = "fastconv", "fastconv frozen"
@@ -20,7 +21,6 @@ def _put(row: Row, array: np.ndarray) -> np.ndarray:
 
 def _get(row: Row, array: np.ndarray) -> np.ndarray:
     return array.transpose(0, 3, 1, 2) if row.layout == "NHWC" else array
-
 
 
 def _contender(row: Row, name: str, run: Callable[[], Any]) -> Contender:

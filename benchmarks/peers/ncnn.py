@@ -1,4 +1,4 @@
-"""ncnn, one image after the other (it knows no batches): packed layouts, Winograd, weights prepacked, float32 only."""
+"""ncnn, one image after the other: packed layouts, Winograd, weights prepacked, float32 throughout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from rows import ConvRow, PoolRow
 VERSION = ncnn.__version__
 MAGIC = 7767517
 REDUCED_PRECISION = (
-    "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage", "use_int8_inference",
+    "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic",
+    "use_bf16_packed", "use_bf16_storage", "use_int8_inference",
 )  # fmt: skip
 
 
@@ -25,7 +26,8 @@ def _net(layer: str, weights: bytes, threads: int) -> ncnn.Net:
     for option in REDUCED_PRECISION:
         setattr(net.opt, option, False)
     parameters = f"{MAGIC}\n2 2\nInput input 0 1 x\n{layer}\n"
-    with tempfile.TemporaryDirectory() as folder:  # the binding reads parameters, but not weights, from memory
+    # The binding reads parameters from memory, but weights only from a file.
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "weights.bin")
         path.write_bytes(weights)
         if net.load_param_mem(parameters) or net.load_model(str(path)):
@@ -44,7 +46,9 @@ def _contender(net: ncnn.Net, row: ConvRow | PoolRow) -> dict[str, Contender]:
             outputs.append(extractor.extract("output")[1])
         return outputs
 
-    return {"ncnn": Contender(run, lambda outputs: {"output": np.stack([np.array(output) for output in outputs])})}
+    return {
+        "ncnn": Contender(run, lambda outputs: {"output": np.stack([np.array(output) for output in outputs])})
+    }
 
 
 def _parameters(numbers: dict[int, int]) -> str:

@@ -12,11 +12,11 @@ VERSION = np.__version__
 
 def _im2col(row: Row, x: np.ndarray) -> np.ndarray:
     """Windows of `x` as an array (N, C, kh, kw, oh, ow)."""
-    (height, width), (stride_h, stride_w), (dilation_h, dilation_w) = row.output_image, row.stride, row.dilation
+    (height, width), (stride_h, stride_w) = row.output_image, row.stride
     cols = np.empty((*x.shape[:2], *row.kernel, height, width), x.dtype)
     for i in range(row.kernel[0]):
         for j in range(row.kernel[1]):
-            top, left = i * dilation_h, j * dilation_w
+            top, left = i * row.dilation[0], j * row.dilation[1]
             cols[:, :, i, j] = x[
                 :, :, top : top + stride_h * height : stride_h, left : left + stride_w * width : stride_w
             ]
@@ -25,15 +25,17 @@ def _im2col(row: Row, x: np.ndarray) -> np.ndarray:
 
 def _col2im(row: Row, cols: np.ndarray) -> np.ndarray:
     """The sum of all windows (N, C, kh, kw, oh, ow) where they lie in the image."""
-    (height, width), (stride_h, stride_w), (dilation_h, dilation_w) = row.output_image, row.stride, row.dilation
+    (height, width), (stride_h, stride_w) = row.output_image, row.stride
     (padding_h, padding_w), (image_h, image_w) = row.padding, row.image
     # Room for a last window that begins in the image and strides past its end.
     padded = (image_h + 2 * padding_h + stride_h - 1, image_w + 2 * padding_w + stride_w - 1)
     x = np.zeros((*cols.shape[:2], *padded), cols.dtype)
     for i in range(row.kernel[0]):
         for j in range(row.kernel[1]):
-            top, left = i * dilation_h, j * dilation_w
-            x[:, :, top : top + stride_h * height : stride_h, left : left + stride_w * width : stride_w] += cols[:, :, i, j]
+            top, left = i * row.dilation[0], j * row.dilation[1]
+            x[:, :, top : top + stride_h * height : stride_h, left : left + stride_w * width : stride_w] += (
+                cols[:, :, i, j]
+            )
     return x[:, :, padding_h : padding_h + image_h, padding_w : padding_w + image_w]
 
 

@@ -1,4 +1,4 @@
-"""NumPy in a few lines: sliding_window_view and einsum. The way back of a strided window needs a scatter: im2col's."""
+"""NumPy in a few lines: sliding_window_view and einsum, forward only."""
 
 from __future__ import annotations
 

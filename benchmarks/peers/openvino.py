@@ -1,4 +1,4 @@
-"""OpenVINO's CPU plugin in float32: compiled models, input and output shared with NumPy so that nothing is copied."""
+"""OpenVINO's CPU plugin in float32: compiled models that share input and output with NumPy."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ from race import Contender
 from rows import ConvRow, PoolRow
 
 VERSION = openvino.get_version().split("-")[0]
+LABEL = "openvino"
 
 
-def compiled(model: Any, threads: int) -> openvino.CompiledModel:
-    return openvino.Core().compile_model(
-        model,
-        "CPU",
-        {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32",
-            "ENABLE_CPU_PINNING": False,
-        },
-    )
+def network(
+    onnx_model: Any, x: np.ndarray, output_shape: tuple[int, ...], threads: int
+) -> dict[str, Contender]:
+    return _contender(openvino.Core().read_model(onnx_model.SerializeToString()), x, threads)
 
 
-def _contender(node: Any, parameter: Any, row: ConvRow | PoolRow, threads: int) -> dict[str, Contender]:
-    request = compiled(openvino.Model([node.output(0)], [parameter]), threads).create_infer_request()
-    request.set_input_tensor(openvino.Tensor(row.x, shared_memory=True))
-    return {"openvino": Contender(lambda: request.infer(share_outputs=True), lambda _: {"output": request.get_output_tensor().data})}
+def _contender(model: openvino.Model, x: np.ndarray, threads: int) -> dict[str, Contender]:
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "ENABLE_CPU_PINNING": False,
+    }
+    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+    request.set_input_tensor(openvino.Tensor(x, shared_memory=True))
+
+    def results(_: Any) -> dict[str, np.ndarray]:
+        return {"output": request.get_output_tensor().data}
+
+    return {LABEL: Contender(lambda: request.infer(share_outputs=True), results)}
 
 
 def conv_forward(row: ConvRow, threads: int) -> dict[str, Contender]:
@@ -44,7 +48,7 @@ def conv_forward(row: ConvRow, threads: int) -> dict[str, Contender]:
         grouped = row.weight.reshape(row.groups, row.k // row.groups, *row.weight_shape[1:])
         product = ops.group_convolution(x, ops.constant(grouped), *geometry)
     node = ops.add(product, ops.constant(row.bias.reshape(1, row.k, 1, 1)))
-    return _contender(node, x, row, threads)
+    return _contender(openvino.Model([node.output(0)], [x]), row.x, threads)
 
 
 def pool_forward(row: PoolRow, threads: int) -> dict[str, Contender]:
@@ -56,4 +60,4 @@ def pool_forward(row: PoolRow, threads: int) -> dict[str, Contender]:
         node = ops.max_pool(x, stride, list(row.dilation), padding, padding, kernel)
     else:
         node = ops.avg_pool(x, stride, padding, padding, kernel, exclude_pad=False)
-    return _contender(node, x, row, threads)
+    return _contender(openvino.Model([node.output(0)], [x]), row.x, threads)

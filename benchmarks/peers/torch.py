@@ -1,4 +1,4 @@
-"""PyTorch (oneDNN) in both of its memory formats; its backward is called directly, without autograd's graph."""
+"""PyTorch (oneDNN) in both of its memory formats; backwards are called directly, without autograd's graph."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def _formats(threads: int) -> Iterator[tuple[str, Callable[[Any], torch.Tensor]]
         yield label, lambda array, to=memory_format: torch.tensor(array).contiguous(memory_format=to)
 
 
-def _contender(operation: Callable[..., Any], arguments: tuple[Any, ...], names: tuple[str, ...]) -> Contender:
+def _contender(
+    operation: Callable[..., Any], arguments: tuple[Any, ...], names: tuple[str, ...]
+) -> Contender:
     def results(value: Any) -> dict[str, Any]:
         tensors = value if isinstance(value, tuple) else (value,)
         return {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}

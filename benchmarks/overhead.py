@@ -1,0 +1,142 @@
+"""What fastconv costs besides arithmetic: a call, its import, workspaces; and what a second thread brings.
+
+python benchmarks/overhead.py
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import subprocess
+import sys
+import textwrap
+import timeit
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import environment  # noqa: F401  (before NumPy)
+import numpy as np
+import rows
+from peers import fastconv as ours
+from race import Contender, race
+
+import fastconv as fc
+
+CALLS, REPEATS = 2000, 15
+IMPORTS = 15
+SCALING_FLOOR_SECONDS = 0.005
+# Limits that the project has set itself.
+LIMITS = {"conv2d": 4.0, "max_pool2d": 3.0}
+IMPORT_LIMIT_MILLISECONDS = 30.0
+WORKSPACE_LIMIT_BYTES = 8 << 20
+SCALING_LIMIT = 1.85
+
+
+def calls() -> None:
+    """Microseconds of a call on one image of 8x8 pixels, in turn with PyTorch where it is installed."""
+    fc.set_num_threads(1)
+    image, kernel = np.ones((1, 1, 8, 8), np.float32), np.ones((1, 1, 3, 3), np.float32)
+    candidates: dict[str, dict[str, Callable[[], Any]]] = {
+        "conv2d": {"fastconv": lambda: fc.conv2d(image, kernel)},
+        "max_pool2d": {"fastconv": lambda: fc.max_pool2d(image, 2)},
+    }
+    inference = nullcontext()
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)
+        x, weight = torch.tensor(image), torch.tensor(kernel)
+        candidates["conv2d"]["torch"] = lambda: torch.conv2d(x, weight)
+        candidates["max_pool2d"]["torch"] = lambda: torch.max_pool2d(x, 2)
+        inference = torch.inference_mode()
+    with inference:
+        for operation, runs in candidates.items():
+            samples = {label: [] for label in runs}
+            for _ in range(REPEATS):
+                for label, run in runs.items():
+                    samples[label].append(timeit.timeit(run, number=CALLS) / CALLS * 1e6)
+            figures = ", ".join(
+                f"{label} {statistics.median(values):.2f} (least {min(values):.2f})"
+                for label, values in samples.items()
+            )
+            print(f"call, {operation}: {figures} microseconds (limit {LIMITS[operation]})")
+
+
+def imports() -> None:
+    """Milliseconds that `import fastconv` adds to `import numpy`, each time in a new process."""
+    program = (
+        "import numpy, time; begin = time.perf_counter(); import fastconv; print(time.perf_counter() - begin)"
+    )
+    samples = [float(_in_new_process(program)) * 1e3 for _ in range(IMPORTS)]
+    print(
+        f"import: {statistics.median(samples):.1f} ms (least {min(samples):.1f}) beyond numpy "
+        f"(limit {IMPORT_LIMIT_MILLISECONDS})"
+    )
+
+
+# The high-water mark of resident memory, reset before the call, less what was there before and the result.
+WORKSPACE = """
+import environment, fastconv as fc, numpy as np, rows
+row = next(row for row in rows.CONV_ROWS if row.name == {name!r})
+def status(key):
+    with open("/proc/self/status") as lines:
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
+fc.set_num_threads({threads})
+small = row.x[:, :, : row.kernel[0], : row.kernel[1]]
+fc.conv2d(np.ascontiguousarray(small[:1]), row.weight, row.bias, groups=row.groups, algorithm={algorithm!r})
+arrays = row.x, row.weight, row.bias
+with open("/proc/self/clear_refs", "w") as control:
+    control.write("5")
+before = status("VmRSS")
+output = fc.conv2d(*arrays, row.stride, row.padding, row.dilation, row.groups, algorithm={algorithm!r})
+print(status("VmHWM") - before - output.nbytes)
+"""
+
+
+def workspaces(threads: int = 1) -> None:
+    """Bytes of memory that a convolution takes beyond its inputs and its output (Linux only)."""
+    if not sys.platform.startswith("linux"):
+        print("workspace: only Linux tells it")
+        return
+    for algorithm in ("direct", "im2col", "auto"):
+        used = {}
+        for row in rows.CONV_ROWS:
+            program = WORKSPACE.format(name=row.name, threads=threads, algorithm=algorithm)
+            used[row.name] = int(_in_new_process(program)) / threads
+        most = max(used, key=used.__getitem__)
+        limit = f" (limit {WORKSPACE_LIMIT_BYTES / 1e6:.1f})" if algorithm != "auto" else ""
+        print(f"workspace, {algorithm}: at most {used[most] / 1e6:.1f} MB a thread{limit}, in {most}")
+
+
+def _in_new_process(program: str) -> str:
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=sys.path[0])
+    return done.stdout.strip()
+
+
+def scaling() -> None:
+    """How much faster two threads are than one, on rows that take long enough for it to matter."""
+    families = {
+        "conv_forward": rows.CONV_ROWS,
+        "conv_backward": rows.CONV_ROWS,
+        "pool_forward": rows.POOL_ROWS,
+        "pool_backward": rows.POOL_ROWS,
+    }
+    for operation, members in families.items():
+        for row in members:
+            run = getattr(ours, operation)(row, 1)[ours.PLAIN].run
+            contenders = {
+                count: Contender(run, dict, lambda count=count: fc.num_threads(count)) for count in (1, 2)
+            }
+            one, two = (timing.median for timing in race(contenders).values())
+            if one >= SCALING_FLOOR_SECONDS:
+                figures = f"{one * 1e3:.1f} / {two * 1e3:.1f} ms = {one / two:.2f} (limit {SCALING_LIMIT})"
+                print(f"one / two threads, {operation} {row.name}: {figures}")
+
+
+if __name__ == "__main__":
+    calls()
+    imports()
+    workspaces()
+    scaling()
