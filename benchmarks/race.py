@@ -1,8 +1,8 @@
 """Interleaved timing of contenders in one process, each checked against the reference before it may start.
 
 Contenders take turns in rounds, so that a disturbance of the machine meets all of them. Worker threads of
-one may still spin when the next begins. Forbidding that would make small calls slower than users see them; so a
-turn starts when the process has fallen silent, and with a call that is not timed.
+one may still spin when the next begins. Forbidding that would make small calls slower than users see them;
+so a turn starts when the process has fallen silent, and with a call that is not timed.
 """
 
 from __future__ import annotations
