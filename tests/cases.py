@@ -17,6 +17,12 @@ from reference import Edges, Pair
 
 Shape = tuple[int, int, int, int]
 
+# The algorithms of convolution, as a user names them.
+ALGORITHMS = ("auto", "direct", "im2col")
+
+# Those that add the products themselves, so that sums of whole numbers are exact.
+PLAIN_ALGORITHMS = ("direct", "im2col")
+
 # Register tiles of the contraction kernels, (rows, columns), and vector lengths: where remainders begin.
 TILE_ROWS = (6, 12)
 TILE_COLUMNS = (16, 32)
@@ -31,18 +37,30 @@ def around(*sizes: int) -> list[int]:
 def error_bound(dtype: DTypeLike, products: int, algorithm: str) -> float:
     """How far a result may be from the exact one, relative to the largest result; as promised to the user."""
     eps = float(np.finfo(dtype).eps)
-    if algorithm in ("direct", "im2col"):
+    if algorithm in PLAIN_ALGORITHMS:
         return eps * (4 * sqrt(products) + 4)
     return eps * (16 * sqrt(products) + 32)
 
 
-def assert_within(actual: NDArray[Any], expected: NDArray[Any], bound: float) -> None:
-    """No error is larger than `bound` times the largest expected result."""
+def assert_within(
+    actual: NDArray[Any], expected: NDArray[Any], bound: float, scale: NDArray[Any] | None = None
+) -> None:
+    """No error is larger than `bound` times the largest of `scale`, by default of the expected result."""
     assert actual.shape == expected.shape
     if expected.size:
         error = np.max(np.abs(actual - expected))
-        allowed = bound * np.max(np.abs(expected))
+        allowed = bound * np.max(np.abs(expected if scale is None else scale))
         assert error <= allowed, f"error {error:.3g}, allowed {allowed:.3g}"
+
+
+def to_nhwc(array: NDArray[Any]) -> NDArray[Any]:
+    """(N, C, H, W) to a C-contiguous (N, H, W, C), or (C, H, W) to (H, W, C)."""
+    return np.ascontiguousarray(np.moveaxis(array, -3, -1))
+
+
+def to_nchw(array: NDArray[Any]) -> NDArray[Any]:
+    """The inverse of `to_nhwc`."""
+    return np.ascontiguousarray(np.moveaxis(array, -1, -3))
 
 
 def _frozen(*arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
@@ -135,6 +153,11 @@ class ConvCase:
             return True
         geometry = (reference.pair(self.stride), reference.pair(self.dilation))
         return self.weight_shape[2:] == (3, 3) and geometry == ((1, 1), (1, 1))
+
+
+def runs(cases: list[ConvCase]) -> list[tuple[str, ConvCase]]:
+    """Each case with each algorithm that can do it."""
+    return [(algorithm, case) for case in cases for algorithm in ALGORITHMS if case.suits(algorithm)]
 
 
 @cache
@@ -295,6 +318,9 @@ CONV_CASES = [
     *_blocks(),
     *_nothing(),
 ]
+# One for each way through the kernels, for what does not depend on the shapes.
+_SOME = ("kernel-3x3", "stride-2-dilation-3", "groups-2", "depthwise-dilated", "7x7-1x1", "tile-1x1-7-of-17")
+SOME_CONV_CASES = [case for case in CONV_CASES if case.name in _SOME]
 SMALL_CONV_CASES = [case for case in CONV_CASES if case.is_small]
 PARALLEL_CONV_CASES = [
     case for case in CONV_CASES if case.flops >= 2_000_000 or case.name.startswith(("work", "depth"))
@@ -357,6 +383,11 @@ def pool_input(case: PoolCase, dtype: DTypeLike = np.float64) -> NDArray[Any]:
     return _frozen((rng.permutation(size) - size // 2).reshape(case.x_shape).astype(dtype))[0]
 
 
+def averages(cases: list[PoolCase]) -> list[PoolCase]:
+    """The cases that average pooling can do."""
+    return [case for case in cases if case.can_average]
+
+
 def _pools() -> list[PoolCase]:
     x = (2, 3, 11, 13)
     cases = [
@@ -417,5 +448,13 @@ def _pool_options() -> list[PoolCase]:
 
 
 POOL_CASES = [*_pools(), *_pool_options()]
+_SOME = (
+    "kernel-3-stride-2",
+    "2x2-stride-2-of-width-17",
+    "padded-ceil-not-counted",
+    "dilated-oblong",
+    "channels-9",
+)
+SOME_POOL_CASES = [case for case in POOL_CASES if case.name in _SOME]
 SMALL_POOL_CASES = [case for case in POOL_CASES if case.is_small]
 PARALLEL_POOL_CASES = [case for case in POOL_CASES if case.name.startswith(("work", "channels", "no-"))]

@@ -1,9 +1,42 @@
-"""Fixtures that all tests share."""
+"""Fixtures and settings that all tests share."""
 
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hypothesis
 import numpy as np
 import pytest
+from memory_orders import MEMORY_ORDERS
+from numpy.typing import NDArray
+
+import fastconv as fc
+
+# The same examples at every run, on every machine; `HYPOTHESIS_PROFILE=explore pytest` looks for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> type[np.floating[Any]]:
+    """The dtypes that have kernels."""
+    return request.param
+
+
+@pytest.fixture(params=[1, 2, 3, 5], ids="{}-threads".format)
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The test runs with so many threads; more than there are processors, too."""
+    with fc.num_threads(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=list(MEMORY_ORDERS))
+def memory_order(request: pytest.FixtureRequest) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Copies an array so that it lies in memory in one of many ways."""
+    return MEMORY_ORDERS[request.param]
 
 
 @pytest.fixture
-def rng():
+def rng() -> np.random.Generator:
     return np.random.default_rng(20240607)
