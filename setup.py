@@ -147,7 +147,9 @@ class BuildKernels(build_ext):
                 objects = self.compiler.compile(
                     [str(source)], output_dir=folder, extra_postargs=list(compile_args)
                 )
-                self.compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=list(link_args))
+                self.compiler.link_executable(
+                    objects, str(Path(folder, "probe")), extra_postargs=list(link_args)
+                )
             except (BaseError, CCompilerError, OSError) as error:
                 print(f"fastconv: {error}", file=sys.stderr)
                 return False
@@ -157,7 +159,9 @@ class BuildKernels(build_ext):
 
     def add_instruction_sets(self, extension):
         with ThreadPoolExecutor(self.parallel) as pool:
-            compiled = dict(zip(INSTRUCTION_SETS, pool.map(self.compile_instruction_set, INSTRUCTION_SETS), strict=True))
+            compiled = dict(
+                zip(INSTRUCTION_SETS, pool.map(self.compile_instruction_set, INSTRUCTION_SETS), strict=True)
+            )
         for name, objects in compiled.items():
             if objects:
                 extension.extra_objects += objects
@@ -176,7 +180,9 @@ class BuildKernels(build_ext):
         except CompileError:
             if name == "generic" or DEBUG:
                 raise
-            print(f"fastconv: this compiler cannot build the {name} kernels; leaving them out", file=sys.stderr)
+            print(
+                f"fastconv: this compiler cannot build the {name} kernels; leaving them out", file=sys.stderr
+            )
             return []
 
 
