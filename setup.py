@@ -3,7 +3,7 @@
 All metadata is in pyproject.toml. Environment:
 
     FASTCONV_OPENMP=0                       build single-threaded
-    FASTCONV_DEBUG=1                        C assertions, Cython's bounds checks, symbols; warnings in our C are errors
+    FASTCONV_DEBUG=1                        C assertions, Cython's bounds checks; warnings in our C are errors
     FASTCONV_SANITIZE=address,undefined     with those sanitizers
     CC, CFLAGS, LDFLAGS                     as everywhere
 
@@ -54,7 +54,7 @@ PROBE_COMPILER = "#include <Python.h>\nint main(void) { return 0; }\n"
 PROBE_OPENMP = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 
 NO_COMPILER = """
-fastconv needs a C compiler and Python's headers to build; the attempt above to use them failed. To install them:
+fastconv needs a C compiler and Python's headers to build; the attempt above to use them failed. Install them:
     Debian, Ubuntu   apt-get install build-essential python3-dev
     Fedora           dnf install gcc python3-devel
     macOS            xcode-select --install   (and `brew install libomp` for threads)

@@ -1,4 +1,4 @@
-"""Fails unless the wheel given is small and holds modules, stubs and licence, but no sources of native code."""
+"""Fails unless the given wheel is small and holds modules, stubs and licence, but no native sources."""
 
 import sys
 import zipfile

@@ -3,7 +3,7 @@
 
 cdef class ConvGeometry:
     def __init__(self, x_shape, weight_shape, out_size, stride, dilation, padding, groups, channels_last):
-        """x_shape (N, C, H, W); weight_shape (K, C // groups, R, S); padding ((top, bottom), (left, right))."""
+        """x_shape (N, C, H, W), weight_shape (K, C // groups, R, S), padding ((t, b), (l, r))."""
         self.batch, self.in_channels, self.height, self.width = x_shape
         self.out_channels, _, self.kernel_h, self.kernel_w = weight_shape
         self.out_h, self.out_w = out_size

@@ -75,7 +75,7 @@ cdef str choose(str cap):
     if not cap:
         return available()[0]
     if cap not in known:
-        raise ImportError(f"FASTCONV_ISA={cap!r} is not an instruction set; known are {', '.join(reversed(known))}")
+        raise ImportError(f"FASTCONV_ISA={cap!r}: known are {', '.join(reversed(known))}")
     allowed = known[known.index(cap):]
     return next(name for name in available() if name in allowed)
 

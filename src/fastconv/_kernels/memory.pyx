@@ -160,7 +160,7 @@ cdef cnp.ndarray empty(int ndim, cnp.npy_intp *shape, int typenum):
     cdef Memory memory
     for i in range(ndim):
         if shape[i] and bytes > (<size_t>1 << 56) // <size_t>shape[i]:
-            raise MemoryError(f"a result of {ndim} axes with {shape[i]} elements along axis {i} does not fit into memory")
+            raise MemoryError(f"a result of {ndim} axes, {shape[i]} long along axis {i}, does not fit into memory")
         bytes *= shape[i]
     if bytes <= SMALL:
         return cnp.PyArray_EMPTY(ndim, shape, typenum, 0)
