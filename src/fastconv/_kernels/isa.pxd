@@ -6,15 +6,15 @@ cdef extern from "kernels.h" nogil:
         FC_MAX_NR
 
     ctypedef struct fc_tile:
-        ptrdiff_t depth
+        Py_ssize_t depth
         const void *a
-        ptrdiff_t a_row
-        ptrdiff_t a_step
-        const ptrdiff_t *a_table
+        Py_ssize_t a_row
+        Py_ssize_t a_step
+        const Py_ssize_t *a_table
         const void *b
-        ptrdiff_t b_step
+        Py_ssize_t b_step
         void *c
-        ptrdiff_t c_row
+        Py_ssize_t c_row
         int rows
         int accumulate
         int relu
@@ -28,11 +28,11 @@ cdef extern from "kernels.h" nogil:
         int mr
         int nr
         void (*gemm_tile)(const fc_tile *) noexcept nogil
-        void (*transpose)(void *, ptrdiff_t, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
-        void (*gather)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
-        void (*scatter)(void *, ptrdiff_t, const void *, ptrdiff_t) noexcept nogil
-        void (*gather_rows)(void *, ptrdiff_t, const void *, const ptrdiff_t *, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
-        void (*add)(void *, const void *, ptrdiff_t) noexcept nogil
-        void (*add_sum)(void *, const void *, ptrdiff_t) noexcept nogil
+        void (*transpose)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*gather)(void *, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*scatter)(void *, Py_ssize_t, const void *, Py_ssize_t) noexcept nogil
+        void (*gather_rows)(void *, Py_ssize_t, const void *, const Py_ssize_t *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*add)(void *, const void *, Py_ssize_t) noexcept nogil
+        void (*add_sum)(void *, const void *, Py_ssize_t) noexcept nogil
 
 cdef const fc_kernels *kernels_for(int typenum) except NULL

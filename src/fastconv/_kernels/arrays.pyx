@@ -1,0 +1,23 @@
+"""Whether arrays can go to the kernels as they are."""
+
+cimport numpy as cnp
+
+cnp.import_array()
+
+cdef enum:
+    WANTED = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED
+
+
+cdef inline bint is_native(object array, int typenum) noexcept:
+    return (type(array) is cnp.ndarray and cnp.PyArray_TYPE(<cnp.ndarray>array) == typenum
+            and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>array) and cnp.PyArray_CHKFLAGS(<cnp.ndarray>array, WANTED))
+
+
+def native(first, second, third=None) -> bool:
+    """Whether all (None doesn't count) are C-contiguous, aligned, native and of one dtype, float32 or float64."""
+    if type(first) is not cnp.ndarray:
+        return False
+    cdef int typenum = cnp.PyArray_TYPE(<cnp.ndarray>first)
+    return ((typenum == cnp.NPY_FLOAT32 or typenum == cnp.NPY_FLOAT64)
+            and is_native(first, typenum) and is_native(second, typenum)
+            and (third is None or is_native(third, typenum)))

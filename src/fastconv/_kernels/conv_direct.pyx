@@ -1,0 +1,356 @@
+"""Convolution straight from the padded image: a tile is some pixels of a row by two vectors of channels.
+
+Pixels are broadcast from a padded band of the input, wherever stride and dilation put them; output channels
+lie in vectors, their weights packed in panels [sum][channels of a tile]. Nothing of the size of a column
+matrix exists. The gradient of the weight is the same product with the parts exchanged: input channels (or
+taps) are broadcast, the sum runs over pixels, grad_output is transposed panel by panel.
+
+Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES (never
+less than the rows that one row of outputs needs), one row of output tiles and the table of the sum.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.string cimport memcpy, memset
+
+from fastconv._kernels.correlation cimport (
+    Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, chunk_at, cut, fill_table, forward_correlation,
+    has_empty_phase, input_correlation, load_band, pack_weight_panel, sum_length,
+)
+from fastconv._kernels.geometry cimport ConvGeometry
+from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for
+from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.threads cimport thread_index
+
+cnp.import_array()
+
+cdef enum:
+    BAND_BYTES = 196608       # of a band: well inside a second-level cache, beside the weights of a panel
+    PACKED_BYTES = 4194304    # of packed weights at a time; more out channels take several passes over the input
+    SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
+    SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
+    SPLIT_BYTES = 1048576     # most bytes of partial sums that cutting may cost
+
+
+def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
+            cnp.ndarray out not None, bint relu, int num_threads):
+    """out = x convolved with weight, plus bias (or None), clipped at zero if relu."""
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
+    cdef Correlation c = forward_correlation(kernels, g, x, weight, bias, out, relu)
+    cdef bint done
+    with nogil:
+        done = correlate(&c, num_threads)
+    if not done:
+        raise MemoryError("no memory for the workspace of a convolution")
+
+
+def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
+               cnp.ndarray grad_x not None, int num_threads):
+    """grad_x = gradient of the input, one dense correlation for each phase of the stride."""
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
+    cdef Correlation c
+    cdef Py_ssize_t phase_h, phase_w
+    cdef bint done = True
+    if has_empty_phase(kernels, g, grad_output, weight, grad_x):
+        memset(cnp.PyArray_DATA(grad_x), 0, cnp.PyArray_NBYTES(grad_x))
+    for phase_h in range(min(g.stride_h, g.height)):
+        for phase_w in range(min(g.stride_w, g.width)):
+            if input_correlation(kernels, g, grad_output, weight, grad_x, phase_h, phase_w, &c):
+                with nogil:
+                    done = correlate(&c, num_threads)
+                if not done:
+                    raise MemoryError("no memory for the workspace of a convolution")
+
+
+ctypedef struct RowJob:
+    Py_ssize_t *table
+    const char *weights
+    Py_ssize_t step                 # elements from an output's pixel to the next one's
+    Py_ssize_t channel, channels    # of the panel, counted over all groups
+
+
+cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
+    """Computes all of c.out. False where there was no memory; nothing is written then."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
+    cdef Py_ssize_t length = sum_length(c)
+    cdef Py_ssize_t panels = ceil_div(c.out_channels, nr)
+    cdef Py_ssize_t panel_bytes = align(length * nr * size)
+    cdef Py_ssize_t panels_a_pass = max(1, min(panels * c.groups, PACKED_BYTES // max(panel_bytes, 1)))
+    cdef Chunks chunks = cut(c, BAND_BYTES, num_threads * 2 if num_threads > 1 else 1)
+    cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size)
+    cdef Py_ssize_t table_bytes = align(length * sizeof(Py_ssize_t))
+    cdef Py_ssize_t row_bytes = align(c.out_w * nr * size)
+    cdef Py_ssize_t each = band_bytes + table_bytes + 2 * row_bytes
+    cdef char *packed = <char *>take(panels_a_pass * panel_bytes)
+    cdef char *private = <char *>take(each * num_threads)
+    cdef Py_ssize_t first, passed, index, items
+    cdef int splits
+    if packed == NULL or private == NULL:
+        give_back(packed)
+        give_back(private)
+        return False
+    first = 0
+    while first < panels * c.groups:
+        # A pass covers panels [first, first + passed) of all groups' panels in a row.
+        passed = min(panels_a_pass, panels * c.groups - first)
+        # Where chunks are too few for the threads, the panels of a pass are shared out as well.
+        splits = <int>max(1, min(passed, ceil_div(2 * num_threads, chunks.count))) if num_threads > 1 else 1
+        for index in prange(passed, num_threads=num_threads, schedule="static"):
+            pack_panel(c, first + index, packed + index * panel_bytes)
+        items = chunks.count * splits
+        for index in prange(items, num_threads=num_threads, schedule="dynamic"):
+            compute_chunk(c, &chunks, index // splits, first, first + passed * (index % splits) // splits,
+                          first + passed * (index % splits + 1) // splits, packed, panel_bytes,
+                          private + each * thread_index(), table_bytes, row_bytes)
+        first += passed
+    give_back(packed)
+    give_back(private)
+    return True
+
+
+cdef void pack_panel(const Correlation *c, Py_ssize_t panel, char *packed) noexcept nogil:
+    cdef Py_ssize_t nr = c.kernels.nr, panels = ceil_div(c.out_channels, nr)
+    cdef Py_ssize_t channel = panel % panels * nr
+    pack_weight_panel(c, panel // panels, channel, min(nr, c.out_channels - channel), nr, packed)
+
+
+cdef void compute_chunk(
+        const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t end,
+        const char *packed, Py_ssize_t panel_bytes, char *private, Py_ssize_t table_bytes,
+        Py_ssize_t row_bytes) noexcept nogil:
+    """Output channels of panels [begin, end) for one chunk of pixels; packed holds the panels from `first` on."""
+    cdef Chunk chunk = chunk_at(c, chunks, index)
+    cdef Py_ssize_t *table = <Py_ssize_t *>private
+    cdef char *row_tile = private + table_bytes
+    cdef char *band_memory = private + table_bytes + 2 * row_bytes
+    cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
+    cdef Py_ssize_t panel, group = -1, image, row
+    cdef Band band
+    cdef RowJob job
+    for panel in range(begin, end):
+        if panel // panels != group:
+            group = panel // panels
+            band = load_band(c, group, &chunk, band_memory)
+            fill_table(c, &band, table)
+        job.table = table
+        job.weights = packed + (panel - first) * panel_bytes
+        job.step = c.stride_w * band.pixel
+        job.channel = panel % panels * c.kernels.nr
+        job.channels = min(<Py_ssize_t>c.kernels.nr, c.out_channels - job.channel)
+        job.channel += group * c.out_channels
+        for image in range(chunk.images):
+            for row in range(chunk.rows):
+                compute_row(
+                    c, &job,
+                    band.data + c.kernels.itemsize * (image * band.image + row * c.stride_h * band.row),
+                    c.out + c.kernels.itemsize * (
+                        (chunk.image + image) * c.out_image + (chunk.row + row) * c.out_row
+                        + job.channel * c.out_channel),
+                    row_tile, row_tile + row_bytes)
+
+
+cdef void compute_row(
+        const Correlation *c, const RowJob *job, const char *x, char *out, char *row_tile, char *turned) noexcept nogil:
+    """One row of outputs, one panel of channels: tiles into row_tile [pixel][channel], then into place."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
+    cdef Py_ssize_t tiles = ceil_div(c.out_w, kernels.mr)
+    cdef Py_ssize_t pixel = 0, index, channel
+    cdef bint in_place = c.out_channel == 1 and job.channels == nr
+    cdef char column_bias[FC_MAX_NR * 8]
+    cdef fc_tile tile
+    tile.depth = sum_length(c)
+    tile.a_row = job.step
+    tile.a_step = 0
+    tile.a_table = job.table
+    tile.b = job.weights
+    tile.b_step = nr
+    tile.c_row = c.out_pixel if in_place else nr
+    tile.accumulate = 0
+    tile.relu = c.relu
+    tile.row_bias = NULL
+    tile.column_bias = NULL
+    if c.bias != NULL:
+        memset(column_bias, 0, nr * size)
+        memcpy(column_bias, c.bias + job.channel * size, job.channels * size)
+        tile.column_bias = column_bias
+    for index in range(tiles):
+        tile.rows = <int>((c.out_w - pixel) // (tiles - index))   # as even as possible
+        tile.a = x + pixel * job.step * size
+        tile.c = out + pixel * c.out_pixel * size if in_place else row_tile + pixel * nr * size
+        kernels.gemm_tile(&tile)
+        pixel += tile.rows
+    if in_place:
+        return
+    if c.out_pixel == 1:
+        kernels.transpose(out, c.out_channel, row_tile, nr, c.out_w, job.channels)
+        return
+    if c.out_channel == 1:
+        for index in range(c.out_w):
+            kernels.gather(out + index * c.out_pixel * size, row_tile + index * nr * size, 1, job.channels)
+        return
+    kernels.transpose(turned, c.out_w, row_tile, nr, c.out_w, job.channels)
+    for channel in range(job.channels):
+        kernels.scatter(out + channel * c.out_channel * size, c.out_pixel, turned + channel * c.out_w * size, c.out_w)
+
+
+# The gradient of the weight: grad[k, c, i, j] = sum over pixels of grad_output[k, pixel] * band[c, pixel + (i, j)].
+
+ctypedef struct WeightJob:
+    Correlation c                   # the forward one: its x is read, its out is grad_output, its weight unused
+    Chunks chunks
+    Py_ssize_t panels               # of output channels, all groups
+    Py_ssize_t splits               # parts of the sum; a split sums chunks [count*s/splits, count*(s+1)/splits)
+    Py_ssize_t length               # terms of a forward sum: elements of a row of grad
+    Py_ssize_t panel_bytes          # of partial sums [length][nr]
+    Py_ssize_t table_bytes, turned_bytes, band_bytes
+    char *sums                      # [splits][panels]
+    char *private                   # for each thread: table, turned panel of grad_output, band
+    Py_ssize_t each
+
+
+def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
+                cnp.ndarray grad not None, int num_threads):
+    """grad = gradient of the weight."""
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
+    cdef WeightJob job
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
+    cdef Py_ssize_t index, items, ranges
+    cdef char *out = <char *>cnp.PyArray_DATA(grad)
+    job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
+    # These sizes must not depend on the number of threads: they decide the order of the sums.
+    job.chunks = cut(&job.c, BAND_BYTES, 1)
+    job.length = sum_length(&job.c)
+    job.panels = ceil_div(job.c.out_channels, nr) * g.groups
+    job.panel_bytes = align(job.length * nr * size)
+    job.splits = 1
+    if job.panels < SPLIT_ITEMS:
+        job.splits = min(SPLITS, ceil_div(SPLIT_ITEMS, job.panels), job.chunks.count,
+                         SPLIT_BYTES // (job.panels * job.panel_bytes) + 1)
+    cdef Py_ssize_t pixels = job.chunks.images * job.chunks.rows * g.out_w
+    job.table_bytes = align(pixels * sizeof(Py_ssize_t))
+    job.turned_bytes = align(pixels * nr * size)
+    job.band_bytes = align(band_elements(&job.c, job.chunks.images, job.chunks.rows) * size)
+    job.each = job.table_bytes + job.turned_bytes + job.band_bytes
+    job.sums = <char *>take(job.splits * job.panels * job.panel_bytes)
+    job.private = <char *>take(job.each * num_threads)
+    if job.sums == NULL or job.private == NULL:
+        give_back(job.sums)
+        give_back(job.private)
+        raise MemoryError("no memory for the workspace of a convolution's gradient")
+    with nogil:
+        ranges = min(job.panels, ceil_div(3 * num_threads, job.splits)) if num_threads > 1 else 1
+        items = job.splits * ranges
+        for index in prange(items, num_threads=num_threads, schedule="dynamic"):
+            sum_panels(&job, index // ranges, job.panels * (index % ranges) // ranges,
+                       job.panels * (index % ranges + 1) // ranges, job.private + job.each * thread_index())
+        for index in prange(job.panels, num_threads=num_threads, schedule="static"):
+            finish_panel(&job, index, out)
+        give_back(job.sums)
+        give_back(job.private)
+
+
+cdef void sum_panels(
+        const WeightJob *job, Py_ssize_t split, Py_ssize_t begin, Py_ssize_t end, char *private) noexcept nogil:
+    """One split's sums of panels [begin, end)."""
+    cdef const Correlation *c = &job.c
+    cdef Py_ssize_t *table = <Py_ssize_t *>private
+    cdef char *turned = private + job.table_bytes
+    cdef char *band_memory = turned + job.turned_bytes
+    cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
+    cdef Py_ssize_t from_chunk = job.chunks.count * split // job.splits
+    cdef Py_ssize_t to_chunk = job.chunks.count * (split + 1) // job.splits
+    cdef Py_ssize_t index, panel, group, pixels
+    cdef Chunk chunk
+    cdef Band band
+    for index in range(from_chunk, to_chunk):
+        chunk = chunk_at(c, &job.chunks, index)
+        group = -1
+        for panel in range(begin, end):
+            if panel // panels != group:
+                group = panel // panels
+                band = load_band(c, group, &chunk, band_memory)
+                pixels = fill_pixel_table(c, &chunk, &band, table)
+            turn_panel(c, &chunk, panel, turned)
+            add_products(c, &band, table, pixels, turned, index > from_chunk,
+                         job.sums + (split * job.panels + panel) * job.panel_bytes)
+
+
+cdef Py_ssize_t fill_pixel_table(const Correlation *c, const Chunk *chunk, const Band *band, Py_ssize_t *table) noexcept nogil:
+    """table[p]: where pixel p's first tap lies in the band; returns the number of pixels."""
+    cdef Py_ssize_t image, row, column, p = 0
+    for image in range(chunk.images):
+        for row in range(chunk.rows):
+            for column in range(c.out_w):
+                table[p] = image * band.image + row * c.stride_h * band.row + column * c.stride_w * band.pixel
+                p += 1
+    return p
+
+
+cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel, char *turned) noexcept nogil:
+    """turned[pixel][channel] = grad_output of one panel's channels, zero past the last one."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr, panels = ceil_div(c.out_channels, nr)
+    cdef Py_ssize_t channel = panel % panels * nr
+    cdef Py_ssize_t channels = min(nr, c.out_channels - channel)
+    cdef Py_ssize_t image, p, pixels = chunk.rows * c.out_w
+    cdef const char *source
+    channel += panel // panels * c.out_channels
+    if channels < nr:
+        memset(turned, 0, chunk.images * pixels * nr * size)
+    for image in range(chunk.images):
+        source = c.out + size * ((chunk.image + image) * c.out_image + channel * c.out_channel + chunk.row * c.out_row)
+        if c.out_pixel == 1:
+            kernels.transpose(turned, nr, source, c.out_channel, channels, pixels)
+        else:
+            for p in range(pixels):
+                kernels.gather(turned + p * nr * size, source + p * c.out_pixel * size, 1, channels)
+        turned += pixels * nr * size
+
+
+cdef void add_products(
+        const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t pixels, const char *turned,
+        bint accumulate, char *sums) noexcept nogil:
+    """sums[c, i, j][channel] += band . turned: rows of a tile are input channels or taps of a row, as fits better."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr, mr = kernels.mr
+    cdef Py_ssize_t row_step = c.dilation_h * band.row, column_step = c.dilation_w * band.pixel
+    cdef bint along_taps = ceil_div(c.taps_w, mr) * c.in_channels < ceil_div(c.in_channels, mr) * c.taps_w
+    cdef Py_ssize_t count = c.taps_w if along_taps else c.in_channels
+    cdef Py_ssize_t others = c.in_channels if along_taps else c.taps_w
+    cdef Py_ssize_t tiles = ceil_div(count, mr)
+    cdef Py_ssize_t index, at = 0, i, other, channel, tap
+    cdef fc_tile tile
+    tile.depth = pixels
+    tile.a_row = column_step if along_taps else band.channel
+    tile.a_step = 0
+    tile.a_table = table
+    tile.b = turned
+    tile.b_step = nr
+    tile.c_row = nr if along_taps else c.taps_h * c.taps_w * nr
+    tile.accumulate = accumulate
+    tile.relu = 0
+    tile.row_bias = tile.column_bias = NULL
+    for index in range(tiles):
+        tile.rows = <int>((count - at) // (tiles - index))
+        for i in range(c.taps_h):
+            for other in range(others):
+                channel, tap = (other, at) if along_taps else (at, other)
+                tile.a = band.data + size * (channel * band.channel + i * row_step + tap * column_step)
+                tile.c = sums + size * nr * ((channel * c.taps_h + i) * c.taps_w + tap)
+                kernels.gemm_tile(&tile)
+        at += tile.rows
+
+
+cdef void finish_panel(const WeightJob *job, Py_ssize_t panel, char *out) noexcept nogil:
+    """Adds the splits in order and writes the panel's rows of the gradient."""
+    cdef const fc_kernels *kernels = job.c.kernels
+    cdef Py_ssize_t nr = kernels.nr, panels = ceil_div(job.c.out_channels, nr), split
+    cdef Py_ssize_t channel = panel % panels * nr
+    cdef Py_ssize_t channels = min(nr, job.c.out_channels - channel)
+    cdef char *sums = job.sums + panel * job.panel_bytes
+    for split in range(1, job.splits):
+        kernels.add(sums, job.sums + (split * job.panels + panel) * job.panel_bytes, job.length * nr)
+    channel += panel // panels * job.c.out_channels
+    kernels.transpose(out + channel * job.length * kernels.itemsize, job.length, sums, nr, job.length, channels)

@@ -1,0 +1,386 @@
+"""Convolution as a matrix product over panels of the column matrix, packed as they are needed.
+
+A panel holds a tile's worth of pixels, [sum][pixels of a tile]; some panels are packed at a time, weights
+of all output channels run over them, and they are forgotten. The column matrix as a whole never exists.
+Pixels lie in vectors here, output channels are broadcast, so results go to NCHW memory as they are.
+
+Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES (see
+correlation.pyx), panels of about PANEL_BYTES (at least one) and two tables.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.string cimport memset
+
+from fastconv._kernels.correlation cimport (
+    Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, channels_last, chunk_at, cut, fill_table, forward_correlation,
+    has_empty_phase, input_correlation, load_band, pack_weight_panel, sum_length,
+)
+from fastconv._kernels.geometry cimport ConvGeometry
+from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, fc_kernels, fc_tile, kernels_for
+from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.threads cimport thread_index
+
+cnp.import_array()
+
+cdef enum:
+    BAND_BYTES = 262144
+    PANEL_BYTES = 131072      # of packed pixels at a time: they stay in the second-level cache
+    PACKED_BYTES = 4194304    # of packed weights at a time; more out channels take several passes over the input
+    SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
+    SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
+    SPLIT_BYTES = 1048576     # most bytes of partial sums that cutting may cost
+
+
+def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
+            cnp.ndarray out not None, bint relu, int num_threads):
+    """out = x convolved with weight, plus bias (or None), clipped at zero if relu."""
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
+    cdef Correlation c = forward_correlation(kernels, g, x, weight, bias, out, relu)
+    cdef bint done
+    with nogil:
+        done = correlate(&c, num_threads)
+    if not done:
+        raise MemoryError("no memory for the workspace of a convolution")
+
+
+def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
+               cnp.ndarray grad_x not None, int num_threads):
+    """grad_x = gradient of the input, one dense correlation for each phase of the stride."""
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
+    cdef Correlation c
+    cdef Py_ssize_t phase_h, phase_w
+    cdef bint done = True
+    if has_empty_phase(kernels, g, grad_output, weight, grad_x):
+        memset(cnp.PyArray_DATA(grad_x), 0, cnp.PyArray_NBYTES(grad_x))
+    for phase_h in range(min(g.stride_h, g.height)):
+        for phase_w in range(min(g.stride_w, g.width)):
+            if input_correlation(kernels, g, grad_output, weight, grad_x, phase_h, phase_w, &c):
+                with nogil:
+                    done = correlate(&c, num_threads)
+                if not done:
+                    raise MemoryError("no memory for the workspace of a convolution")
+
+
+# Where the pixels of a panel lie: runs of neighbours in one row of outputs.
+ctypedef struct Run:
+    Py_ssize_t image, row, column, count, at   # image and row counted in the chunk; at: column of the tile
+
+
+cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
+    """Computes all of c.out. False where there was no memory; nothing is written then."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
+    cdef Py_ssize_t length = sum_length(c)
+    # Out channels in strips of one height: 13 and 12 rather than 14 and 11.
+    cdef Py_ssize_t strips = ceil_div(c.out_channels, kernels.mr)
+    cdef Py_ssize_t height = ceil_div(c.out_channels, strips)
+    strips = ceil_div(c.out_channels, height)
+    cdef Py_ssize_t strip_bytes = align(length * height * size)
+    cdef Py_ssize_t strips_a_pass = max(1, min(strips * c.groups, PACKED_BYTES // max(strip_bytes, 1)))
+    cdef Py_ssize_t panel_bytes = align(length * nr * size)
+    cdef Py_ssize_t panels = max(1, PANEL_BYTES // max(panel_bytes, 1))
+    cdef Chunks chunks = cut(c, BAND_BYTES, num_threads * 2 if num_threads > 1 else 1)
+    panels = min(panels, ceil_div(chunks.images * chunks.rows * c.out_w, nr))
+    cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size)
+    cdef Py_ssize_t table_bytes = align(length * sizeof(Py_ssize_t))
+    cdef Py_ssize_t each = band_bytes + table_bytes + panels * panel_bytes
+    cdef char *packed = <char *>take(strips_a_pass * strip_bytes)
+    cdef char *private = <char *>take(each * num_threads)
+    cdef Py_ssize_t first, passed, index, items
+    cdef int splits
+    if packed == NULL or private == NULL:
+        give_back(packed)
+        give_back(private)
+        return False
+    first = 0
+    while first < strips * c.groups:
+        passed = min(strips_a_pass, strips * c.groups - first)
+        splits = <int>max(1, min(passed, ceil_div(2 * num_threads, chunks.count))) if num_threads > 1 else 1
+        for index in prange(passed, num_threads=num_threads, schedule="static"):
+            pack_strip(c, first + index, height, packed + index * strip_bytes)
+        items = chunks.count * splits
+        for index in prange(items, num_threads=num_threads, schedule="dynamic"):
+            compute_chunk(c, &chunks, index // splits, first, first + passed * (index % splits) // splits,
+                          first + passed * (index % splits + 1) // splits, height, packed, strip_bytes,
+                          private + each * thread_index(), table_bytes, panels, panel_bytes)
+        first += passed
+    give_back(packed)
+    give_back(private)
+    return True
+
+
+cdef void pack_strip(const Correlation *c, Py_ssize_t strip, Py_ssize_t height, char *packed) noexcept nogil:
+    cdef Py_ssize_t strips = ceil_div(c.out_channels, height)
+    cdef Py_ssize_t channel = strip % strips * height
+    cdef Py_ssize_t channels = min(height, c.out_channels - channel)
+    pack_weight_panel(c, strip // strips, channel, channels, height, packed)
+
+
+cdef void compute_chunk(
+        const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t end,
+        Py_ssize_t height, const char *packed, Py_ssize_t strip_bytes, char *private, Py_ssize_t table_bytes,
+        Py_ssize_t panels, Py_ssize_t panel_bytes) noexcept nogil:
+    """Output channels of strips [begin, end) for one chunk of pixels; packed holds the strips from `first` on."""
+    cdef Chunk chunk = chunk_at(c, chunks, index)
+    cdef Py_ssize_t *table = <Py_ssize_t *>private
+    cdef char *packed_pixels = private + table_bytes
+    cdef char *band_memory = packed_pixels + panels * panel_bytes
+    cdef Py_ssize_t strips = ceil_div(c.out_channels, height), nr = c.kernels.nr
+    cdef Py_ssize_t pixels = chunk.images * chunk.rows * c.out_w
+    cdef Py_ssize_t group, strip, panel, from_panel, to_panel, from_strip, to_strip
+    cdef Band band
+    for group in range(begin // strips, ceil_div(end, strips)):
+        from_strip = max(begin, group * strips)
+        to_strip = min(end, (group + 1) * strips)
+        band = load_band(c, group, &chunk, band_memory)
+        fill_table(c, &band, table)
+        from_panel = 0
+        while from_panel * nr < pixels:
+            to_panel = min(from_panel + panels, ceil_div(pixels, nr))
+            for panel in range(from_panel, to_panel):
+                pack_pixels(c, &chunk, &band, table, panel * nr, min(nr, pixels - panel * nr),
+                            packed_pixels + (panel - from_panel) * panel_bytes)
+            for strip in range(from_strip, to_strip):
+                for panel in range(from_panel, to_panel):
+                    multiply(c, &chunk, packed + (strip - first) * strip_bytes, height, group, strip % strips * height,
+                             packed_pixels + (panel - from_panel) * panel_bytes, panel * nr,
+                             min(nr, pixels - panel * nr))
+            from_panel = to_panel
+
+
+cdef int find_runs(const Correlation *c, const Chunk *chunk, Py_ssize_t pixel, Py_ssize_t pixels, Run *runs) noexcept nogil:
+    """Cuts pixels [pixel, pixel + pixels) of a chunk at the ends of rows; returns the number of runs."""
+    cdef Py_ssize_t row = pixel // c.out_w, column = pixel % c.out_w, at = 0
+    cdef int count = 0
+    while at < pixels:
+        runs[count].image = row // chunk.rows
+        runs[count].row = row % chunk.rows
+        runs[count].column = column
+        runs[count].count = min(c.out_w - column, pixels - at)
+        runs[count].at = at
+        at += runs[count].count
+        count += 1
+        row += 1
+        column = 0
+    return count
+
+
+cdef void pack_pixels(
+        const Correlation *c, const Chunk *chunk, const Band *band, const Py_ssize_t *table, Py_ssize_t pixel,
+        Py_ssize_t pixels, char *packed) noexcept nogil:
+    """packed[sum][pixel of the tile]; zero from `pixels` on."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t nr = kernels.nr, size = kernels.itemsize, length = sum_length(c)
+    cdef Run runs[FC_MAX_NR]
+    cdef int i, count = find_runs(c, chunk, pixel, pixels, runs)
+    if pixels < nr:
+        memset(packed, 0, length * nr * size)
+    for i in range(count):
+        kernels.gather_rows(
+            packed + runs[i].at * size, nr,
+            band.data + size * (runs[i].image * band.image + runs[i].row * c.stride_h * band.row
+                                + runs[i].column * c.stride_w * band.pixel),
+            table, c.stride_w * band.pixel, length, runs[i].count)
+
+
+cdef void multiply(
+        const Correlation *c, const Chunk *chunk, const char *strip, Py_ssize_t height, Py_ssize_t group,
+        Py_ssize_t channel, const char *panel, Py_ssize_t pixel, Py_ssize_t pixels) noexcept nogil:
+    """One tile: channels from `channel` on of a group, pixels from `pixel` on of a chunk."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t nr = kernels.nr, size = kernels.itemsize
+    cdef Py_ssize_t channels = min(height, c.out_channels - channel)
+    cdef Run runs[FC_MAX_NR]
+    cdef int count = find_runs(c, chunk, pixel, pixels, runs), i
+    cdef Py_ssize_t k
+    cdef char *to
+    cdef char scratch[FC_MAX_MR * FC_MAX_NR * 8]
+    cdef char *out = c.out + size * ((chunk.image + runs[0].image) * c.out_image
+                                     + (chunk.row + runs[0].row) * c.out_row + runs[0].column * c.out_pixel
+                                     + (group * c.out_channels + channel) * c.out_channel)
+    # A whole tile of neighbours in memory needs no scratch: rows of a plane follow each other.
+    cdef bint in_place = (pixels == nr and c.out_pixel == 1
+                          and (count == 1 or (runs[count - 1].image == runs[0].image and c.out_row == c.out_w)))
+    cdef fc_tile tile
+    tile.depth = sum_length(c)
+    tile.a = strip
+    tile.a_row = 1
+    tile.a_step = height
+    tile.a_table = NULL
+    tile.b = panel
+    tile.b_step = nr
+    tile.c = out if in_place else scratch
+    tile.c_row = c.out_channel if in_place else nr
+    tile.rows = <int>channels
+    tile.accumulate = 0
+    tile.relu = c.relu
+    tile.row_bias = c.bias + size * (group * c.out_channels + channel) if c.bias != NULL else NULL
+    tile.column_bias = NULL
+    kernels.gemm_tile(&tile)
+    if in_place:
+        return
+    for i in range(count):
+        to = c.out + size * ((chunk.image + runs[i].image) * c.out_image + (chunk.row + runs[i].row) * c.out_row
+                             + runs[i].column * c.out_pixel + (group * c.out_channels + channel) * c.out_channel)
+        for k in range(channels):
+            kernels.scatter(to + k * c.out_channel * size, c.out_pixel, scratch + (k * nr + runs[i].at) * size,
+                            runs[i].count)
+
+
+# The gradient of the weight: grad[k, l] = sum over pixels of grad_output[k, pixel] * columns[l, pixel].
+
+ctypedef struct WeightJob:
+    Correlation c                   # the forward one: its x is read, its out is grad_output, its weight unused
+    Chunks chunks
+    Py_ssize_t strips, height       # of output channels of a group
+    Py_ssize_t length, panels       # terms of a forward sum; panels of nr of them
+    Py_ssize_t splits               # parts of the sum; a split sums chunks [count*s/splits, count*(s+1)/splits)
+    Py_ssize_t sums_bytes           # of a panel's sums [out channel of the group][nr]
+    Py_ssize_t table_bytes, panel_bytes, band_bytes
+    char *sums                      # [splits][groups][panels]
+    char *private                   # for each thread: three tables, rows to transpose, a panel, a band
+    Py_ssize_t each
+
+
+def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
+                cnp.ndarray grad not None, int num_threads):
+    """grad = gradient of the weight."""
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
+    cdef WeightJob job
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
+    cdef Py_ssize_t index, items, panels
+    cdef char *out = <char *>cnp.PyArray_DATA(grad)
+    job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
+    # These sizes must not depend on the number of threads: they decide the order of the sums.
+    job.chunks = cut(&job.c, BAND_BYTES, 1)
+    job.length = sum_length(&job.c)
+    job.strips = ceil_div(job.c.out_channels, kernels.mr)
+    job.height = ceil_div(job.c.out_channels, job.strips)
+    job.strips = ceil_div(job.c.out_channels, job.height)
+    job.panels = ceil_div(job.length, nr)
+    panels = job.panels * g.groups
+    job.sums_bytes = align(job.c.out_channels * nr * size)
+    job.splits = 1
+    if panels < SPLIT_ITEMS:
+        job.splits = min(SPLITS, ceil_div(SPLIT_ITEMS, panels), job.chunks.count,
+                         SPLIT_BYTES // (panels * job.sums_bytes) + 1)
+    cdef Py_ssize_t pixels = job.chunks.images * job.chunks.rows * g.out_w
+    job.table_bytes = align(max(pixels, job.length) * sizeof(Py_ssize_t))
+    job.panel_bytes = align(pixels * nr * size)
+    job.band_bytes = align(band_elements(&job.c, job.chunks.images, job.chunks.rows) * size)
+    job.each = 2 * job.table_bytes + 2 * job.panel_bytes + job.band_bytes
+    job.sums = <char *>take(job.splits * panels * job.sums_bytes)
+    job.private = <char *>take(job.each * num_threads)
+    if job.sums == NULL or job.private == NULL:
+        give_back(job.sums)
+        give_back(job.private)
+        raise MemoryError("no memory for the workspace of a convolution's gradient")
+    with nogil:
+        items = job.splits * panels
+        for index in prange(items, num_threads=num_threads, schedule="dynamic"):
+            sum_panel(&job, index // panels, index % panels, job.private + job.each * thread_index())
+        for index in prange(panels, num_threads=num_threads, schedule="static"):
+            finish_panel(&job, index, out)
+        give_back(job.sums)
+        give_back(job.private)
+
+
+cdef void sum_panel(const WeightJob *job, Py_ssize_t split, Py_ssize_t panel, char *private) noexcept nogil:
+    """One split's sums of one panel of one group, over all of the group's output channels."""
+    cdef const Correlation *c = &job.c
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
+    cdef Py_ssize_t *table = <Py_ssize_t *>private
+    cdef Py_ssize_t *pixel_table = <Py_ssize_t *>(private + job.table_bytes)
+    cdef char *turned = private + 2 * job.table_bytes
+    cdef char *packed = turned + job.panel_bytes
+    cdef char *band_memory = packed + job.panel_bytes
+    cdef char *sums = job.sums + (split * job.panels * c.groups + panel) * job.sums_bytes
+    cdef Py_ssize_t group = panel // job.panels
+    cdef Py_ssize_t term = panel % job.panels * nr
+    cdef Py_ssize_t terms = min(nr, job.length - term)
+    cdef Py_ssize_t from_chunk = job.chunks.count * split // job.splits
+    cdef Py_ssize_t to_chunk = job.chunks.count * (split + 1) // job.splits
+    cdef Py_ssize_t index, strip, pixels
+    cdef Chunk chunk
+    cdef Band band
+    cdef fc_tile tile
+    tile.a_row = c.out_channel
+    tile.a_step = 0
+    tile.a_table = pixel_table
+    tile.b = packed
+    tile.b_step = nr
+    tile.c_row = nr
+    tile.relu = 0
+    tile.row_bias = tile.column_bias = NULL
+    for index in range(from_chunk, to_chunk):
+        chunk = chunk_at(c, &job.chunks, index)
+        band = load_band(c, group, &chunk, band_memory)
+        fill_table(c, &band, table)
+        pixels = fill_grad_table(c, &chunk, pixel_table)
+        pack_terms(c, &chunk, &band, table + term, terms, pixels, turned, packed)
+        tile.depth = pixels
+        tile.accumulate = index > from_chunk
+        for strip in range(job.strips):
+            tile.rows = <int>min(job.height, c.out_channels - strip * job.height)
+            tile.a = c.out + size * (chunk.image * c.out_image + chunk.row * c.out_row
+                                     + (group * c.out_channels + strip * job.height) * c.out_channel)
+            tile.c = sums + size * strip * job.height * nr
+            kernels.gemm_tile(&tile)
+
+
+cdef Py_ssize_t fill_grad_table(const Correlation *c, const Chunk *chunk, Py_ssize_t *table) noexcept nogil:
+    """table[p]: where the chunk's pixel p lies in grad_output; returns the number of pixels."""
+    cdef Py_ssize_t image, row, column, p = 0
+    for image in range(chunk.images):
+        for row in range(chunk.rows):
+            for column in range(c.out_w):
+                table[p] = image * c.out_image + row * c.out_row + column * c.out_pixel
+                p += 1
+    return p
+
+
+cdef void pack_terms(
+        const Correlation *c, const Chunk *chunk, const Band *band, const Py_ssize_t *table, Py_ssize_t terms,
+        Py_ssize_t pixels, char *turned, char *packed) noexcept nogil:
+    """packed[pixel][term]: some rows of the column matrix, transposed; zero from `terms` on."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
+    cdef Py_ssize_t image, row, at = 0
+    for image in range(chunk.images):
+        for row in range(chunk.rows):
+            kernels.gather_rows(turned + at * size, pixels,
+                                band.data + size * (image * band.image + row * c.stride_h * band.row),
+                                table, c.stride_w * band.pixel, terms, c.out_w)
+            at += c.out_w
+    if terms < nr:
+        memset(packed, 0, pixels * nr * size)
+    kernels.transpose(packed, nr, turned, pixels, terms, pixels)
+
+
+cdef void finish_panel(const WeightJob *job, Py_ssize_t panel, char *out) noexcept nogil:
+    """Adds the splits in order and writes the panel's columns of the gradient."""
+    cdef const Correlation *c = &job.c
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr, panels = job.panels * c.groups
+    cdef Py_ssize_t split, channel, term = panel % job.panels * nr
+    cdef Py_ssize_t terms = min(nr, job.length - term)
+    cdef char *sums = job.sums + panel * job.sums_bytes
+    for split in range(1, job.splits):
+        kernels.add(sums, job.sums + (split * panels + panel) * job.sums_bytes, c.out_channels * nr)
+    for channel in range(c.out_channels):
+        write_terms(c, sums + channel * nr * size, term, terms,
+                    out + size * (panel // job.panels * c.weight_group + channel * c.weight_out))
+
+
+cdef void write_terms(
+        const Correlation *c, const char *sums, Py_ssize_t term, Py_ssize_t terms, char *out) noexcept nogil:
+    """Puts sums of terms [term, term + terms) where the weight has them."""
+    cdef Py_ssize_t size = c.kernels.itemsize, k, at
+    if not channels_last(c):
+        c.kernels.gather(out + term * size, sums, 1, terms)
+        return
+    for k in range(terms):
+        at = (term + k) % c.in_channels * c.weight_in + (term + k) // c.in_channels
+        c.kernels.gather(out + at * size, sums + k * size, 1, 1)

@@ -1,0 +1,69 @@
+cimport numpy as cnp
+
+from fastconv._kernels.geometry cimport ConvGeometry
+from fastconv._kernels.isa cimport fc_kernels
+
+# One of the three loops of a sum over channels and taps, in elements.
+ctypedef struct Axis:
+    Py_ssize_t count
+    Py_ssize_t weight_step
+    Py_ssize_t band_step      # set by load_band
+
+# A dense correlation: what a forward convolution is, and each of the stride_h * stride_w parts of the
+# gradient of its input. All steps count elements; those of the weight may be negative (flipped taps).
+#     out[n, k, o, p] = sum over c, i, j of weight[k, c, i, j]
+#                       * x[n, c, o*stride_h + i*dilation_h - top, p*stride_w + j*dilation_w - left]
+# where x is zero outside its bounds. Sizes in_channels and out_channels are those of one group.
+ctypedef struct Correlation:
+    const fc_kernels *kernels
+    Py_ssize_t batch, groups, in_channels, out_channels
+    Py_ssize_t taps_h, taps_w
+    Py_ssize_t stride_h, stride_w, dilation_h, dilation_w, top, left
+    const char *x
+    Py_ssize_t height, width
+    Py_ssize_t x_image, x_channel, x_row, x_pixel
+    char *out
+    Py_ssize_t out_h, out_w
+    Py_ssize_t out_image, out_channel, out_row, out_pixel
+    const char *weight
+    Py_ssize_t weight_group, weight_out, weight_in, weight_h, weight_w
+    const char *bias          # out_channels * groups elements, or NULL
+    bint relu
+
+# Input rows of a chunk (some images, some rows of outputs) with their padding in place.
+ctypedef struct Band:
+    const char *data
+    Py_ssize_t image, channel, row, pixel
+
+# How a correlation is cut into chunks: either whole images, or rows of one image.
+ctypedef struct Chunks:
+    Py_ssize_t images, rows          # of a chunk
+    Py_ssize_t per_batch, per_image  # how many
+    Py_ssize_t count                 # product of these
+
+ctypedef struct Chunk:
+    Py_ssize_t image, images, row, rows
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+cdef inline Py_ssize_t align(Py_ssize_t bytes) noexcept nogil:
+    return (bytes + 63) & ~<Py_ssize_t>63
+
+cdef bint channels_last(const Correlation *c) noexcept nogil
+cdef bint has_empty_phase(
+    const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x) noexcept
+cdef Correlation forward_correlation(
+    const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu)
+cdef bint input_correlation(
+    const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
+    Py_ssize_t phase_h, Py_ssize_t phase_w, Correlation *result) noexcept
+cdef void sum_axes(const Correlation *c, Axis *axes) noexcept nogil
+cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil
+cdef Chunks cut(const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t at_least) noexcept nogil
+cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index) noexcept nogil
+cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil
+cdef Band load_band(const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer) noexcept nogil
+cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil
+cdef void pack_weight_panel(
+    const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded, char *packed) noexcept nogil

@@ -1,0 +1,300 @@
+"""What all ways to compute a convolution share: its description, chunks, padded bands, packed weights."""
+
+cimport numpy as cnp
+from libc.string cimport memset
+
+cnp.import_array()
+
+cdef enum:
+    BAD_STRIDE = 512   # bytes; channels this many bytes apart, times 2^n, fight for the same cache sets
+
+
+cdef Correlation forward_correlation(
+        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu):
+    """The forward convolution; bias is an array or None."""
+    cdef Correlation c
+    c.kernels = kernels
+    c.batch = g.batch
+    c.groups = g.groups
+    c.in_channels = g.in_channels // g.groups
+    c.out_channels = g.out_channels // g.groups
+    c.taps_h, c.taps_w = g.kernel_h, g.kernel_w
+    c.stride_h, c.stride_w = g.stride_h, g.stride_w
+    c.dilation_h, c.dilation_w = g.dilation_h, g.dilation_w
+    c.top, c.left = g.top, g.left
+    c.x = <const char *>cnp.PyArray_DATA(x)
+    c.height, c.width = g.height, g.width
+    image_steps(g.channels_last, g.in_channels, g.height, g.width, &c.x_image, &c.x_channel, &c.x_row, &c.x_pixel)
+    c.out = <char *>cnp.PyArray_DATA(out)
+    c.out_h, c.out_w = g.out_h, g.out_w
+    image_steps(g.channels_last, g.out_channels, g.out_h, g.out_w,
+                &c.out_image, &c.out_channel, &c.out_row, &c.out_pixel)
+    c.weight = <const char *>cnp.PyArray_DATA(weight)
+    c.weight_w = 1
+    c.weight_h = g.kernel_w
+    c.weight_in = g.kernel_h * g.kernel_w
+    c.weight_out = c.in_channels * c.weight_in
+    c.weight_group = c.out_channels * c.weight_out
+    c.bias = NULL if bias is None else <const char *>cnp.PyArray_DATA(<cnp.ndarray>bias)
+    c.relu = relu
+    return c
+
+
+cdef bint input_correlation(
+        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
+        Py_ssize_t phase_h, Py_ssize_t phase_w, Correlation *result) noexcept:
+    """The part of the input's gradient at rows phase_h + stride_h * o and columns phase_w + stride_w * p.
+
+    Such a row r meets the taps i with r + top - i*dilation_h divisible by stride_h: every
+    (stride_h / gcd)-th one from the first. Taken from the last to the first they read rows of grad_output in
+    ascending order, (dilation_h / gcd) apart, so the part is a dense correlation again. False where no tap
+    meets the phase: that part is zero (grad_x is not written then).
+    """
+    cdef Correlation c
+    cdef Py_ssize_t first_h, first_w, step_h, step_w
+    c.kernels = kernels
+    c.batch = g.batch
+    c.groups = g.groups
+    c.in_channels = g.out_channels // g.groups
+    c.out_channels = g.in_channels // g.groups
+    c.stride_h = c.stride_w = 1
+    c.out_h = ceil_div(g.height - phase_h, g.stride_h)
+    c.out_w = ceil_div(g.width - phase_w, g.stride_w)
+    result[0] = c
+    if c.out_h <= 0 or c.out_w <= 0:
+        return False
+    c.taps_h = phase_taps(phase_h + g.top, g.stride_h, g.dilation_h, g.kernel_h, &first_h, &step_h)
+    c.taps_w = phase_taps(phase_w + g.left, g.stride_w, g.dilation_w, g.kernel_w, &first_w, &step_w)
+    if c.taps_h == 0 or c.taps_w == 0:
+        return False
+    c.dilation_h = step_h * g.dilation_h // g.stride_h
+    c.dilation_w = step_w * g.dilation_w // g.stride_w
+    # The last tap reads the lowest row: (phase + top - last*dilation) / stride for o = 0.
+    c.top = -((phase_h + g.top - (first_h + (c.taps_h - 1) * step_h) * g.dilation_h) // g.stride_h)
+    c.left = -((phase_w + g.left - (first_w + (c.taps_w - 1) * step_w) * g.dilation_w) // g.stride_w)
+    c.x = <const char *>cnp.PyArray_DATA(grad_output)
+    c.height, c.width = g.out_h, g.out_w
+    image_steps(g.channels_last, g.out_channels, g.out_h, g.out_w, &c.x_image, &c.x_channel, &c.x_row, &c.x_pixel)
+    image_steps(g.channels_last, g.in_channels, g.height, g.width,
+                &c.out_image, &c.out_channel, &c.out_row, &c.out_pixel)
+    c.out = <char *>cnp.PyArray_DATA(grad_x) + kernels.itemsize * (phase_h * c.out_row + phase_w * c.out_pixel)
+    c.out_row *= g.stride_h
+    c.out_pixel *= g.stride_w
+    c.weight_out = g.kernel_h * g.kernel_w
+    c.weight_in = c.out_channels * c.weight_out
+    c.weight_group = c.in_channels * c.weight_in
+    c.weight_h = -step_h * g.kernel_w
+    c.weight_w = -step_w
+    c.weight = <const char *>cnp.PyArray_DATA(weight) + kernels.itemsize * (
+        (first_h + (c.taps_h - 1) * step_h) * g.kernel_w + first_w + (c.taps_w - 1) * step_w)
+    c.bias = NULL
+    c.relu = False
+    result[0] = c
+    return True
+
+
+cdef bint has_empty_phase(
+        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
+        cnp.ndarray grad_x) noexcept:
+    """Whether some pixels of grad_x meet no tap, so that input_correlation leaves them unwritten."""
+    cdef Correlation c
+    cdef Py_ssize_t phase_h, phase_w
+    for phase_h in range(min(g.stride_h, g.height)):
+        for phase_w in range(min(g.stride_w, g.width)):
+            if not input_correlation(kernels, g, grad_output, weight, grad_x, phase_h, phase_w, &c):
+                return True
+    return False
+
+
+cdef Py_ssize_t phase_taps(
+        Py_ssize_t position, Py_ssize_t stride, Py_ssize_t dilation, Py_ssize_t taps,
+        Py_ssize_t *first, Py_ssize_t *step) noexcept:
+    """How many taps i have (position - i*dilation) divisible by stride, the first, and their distance."""
+    cdef Py_ssize_t i
+    step[0] = stride // gcd(stride, dilation)
+    for i in range(min(taps, step[0])):
+        if (position - i * dilation) % stride == 0:
+            first[0] = i
+            return ceil_div(taps - i, step[0])
+    first[0] = 0
+    return 0
+
+
+cdef Py_ssize_t gcd(Py_ssize_t a, Py_ssize_t b) noexcept:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+cdef void image_steps(
+        bint channels_last, Py_ssize_t channels, Py_ssize_t height, Py_ssize_t width,
+        Py_ssize_t *image, Py_ssize_t *channel, Py_ssize_t *row, Py_ssize_t *pixel) noexcept:
+    image[0] = channels * height * width
+    channel[0] = 1 if channels_last else height * width
+    row[0] = width * channels if channels_last else width
+    pixel[0] = channels if channels_last else 1
+
+
+cdef bint channels_last(const Correlation *c) noexcept nogil:
+    """Whether the input lies as NHWC: then a sum runs over (tap row, tap column, channel), else channels first."""
+    return c.x_pixel != 1
+
+
+cdef void sum_axes(const Correlation *c, Axis *axes) noexcept nogil:
+    """The loops of the sum, outermost first: in the order in which the input lies in memory."""
+    cdef int channel = 2 if channels_last(c) else 0
+    cdef int row = 0 if channel else 1
+    axes[channel].count, axes[channel].weight_step = c.in_channels, c.weight_in
+    axes[row].count, axes[row].weight_step = c.taps_h, c.weight_h
+    axes[row + 1].count, axes[row + 1].weight_step = c.taps_w, c.weight_w
+
+
+cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil:
+    return c.in_channels * c.taps_h * c.taps_w
+
+
+cdef Py_ssize_t band_height(const Correlation *c, Py_ssize_t rows) noexcept nogil:
+    return (rows - 1) * c.stride_h + (c.taps_h - 1) * c.dilation_h + 1
+
+
+cdef Py_ssize_t band_width(const Correlation *c) noexcept nogil:
+    return (c.out_w - 1) * c.stride_w + (c.taps_w - 1) * c.dilation_w + 1
+
+
+cdef Py_ssize_t channel_step(const Correlation *c, Py_ssize_t rows) noexcept nogil:
+    """Elements from a channel of an NCHW band to the next: its size, and a cache line where that is a power of two."""
+    cdef Py_ssize_t elements = band_height(c, rows) * band_width(c)
+    return elements + (64 // c.kernels.itemsize if elements * c.kernels.itemsize % BAD_STRIDE == 0 else 0)
+
+
+cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil:
+    """How many elements load_band may write for a chunk of this size."""
+    return images * c.in_channels * channel_step(c, rows)
+
+
+cdef Chunks cut(const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t at_least) noexcept nogil:
+    """Chunks whose bands take about `band_bytes`; no fewer than `at_least` if the batch and rows allow it.
+
+    A result's bits don't depend on the cut, only which results are computed together.
+    """
+    cdef Chunks chunks
+    cdef Py_ssize_t limit = band_bytes // c.kernels.itemsize
+    cdef Py_ssize_t whole = band_elements(c, 1, c.out_h)
+    chunks.images = max(1, min(c.batch, limit // max(whole, 1), c.batch * c.groups // max(at_least, 1)))
+    chunks.rows = c.out_h
+    while chunks.rows > 1 and (
+            band_elements(c, 1, chunks.rows) > limit
+            or c.groups * c.batch * ceil_div(c.out_h, chunks.rows) < at_least):
+        chunks.rows = (chunks.rows + 1) // 2 if chunks.rows > 2 else 1
+    chunks.per_image = ceil_div(c.out_h, chunks.rows)
+    chunks.rows = ceil_div(c.out_h, chunks.per_image)
+    if chunks.per_image > 1:
+        chunks.images = 1
+    chunks.per_batch = ceil_div(c.batch, chunks.images)
+    chunks.images = ceil_div(c.batch, chunks.per_batch)
+    chunks.count = chunks.per_batch * chunks.per_image
+    return chunks
+
+
+cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index) noexcept nogil:
+    cdef Chunk chunk
+    chunk.image = index // chunks.per_image * chunks.images
+    chunk.images = max(0, min(chunks.images, c.batch - chunk.image))
+    chunk.row = index % chunks.per_image * chunks.rows
+    chunk.rows = max(0, min(chunks.rows, c.out_h - chunk.row))
+    return chunk
+
+
+cdef Band load_band(const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer) noexcept nogil:
+    """The chunk's input with padding: the array itself where none is needed, else a copy in `buffer`."""
+    cdef Band band
+    cdef Py_ssize_t size = c.kernels.itemsize
+    cdef Py_ssize_t rows = band_height(c, chunk.rows), columns = band_width(c)
+    cdef Py_ssize_t top = chunk.row * c.stride_h - c.top
+    cdef const char *source = c.x + size * (group * c.in_channels * c.x_channel + chunk.image * c.x_image)
+    cdef bint planes = not channels_last(c)
+    if (top >= 0 and c.left <= 0 and top + rows <= c.height and columns - c.left <= c.width
+            and (c.x_channel * size % BAD_STRIDE != 0 or c.x_channel == 1)):
+        band.data = source + size * (top * c.x_row - c.left * c.x_pixel)
+        band.image, band.channel, band.row, band.pixel = c.x_image, c.x_channel, c.x_row, c.x_pixel
+        return band
+    band.data = buffer
+    if planes:
+        band.pixel, band.row, band.channel = 1, columns, channel_step(c, chunk.rows)
+        band.image = c.in_channels * band.channel
+    else:
+        band.channel, band.pixel, band.row = 1, c.in_channels, columns * c.in_channels
+        band.image = rows * band.row
+    # Columns [begin, end) of the band exist in x; the others are padding.
+    cdef Py_ssize_t begin = min(max(c.left, 0), columns)
+    cdef Py_ssize_t end = max(min(c.width + c.left, columns), begin)
+    cdef Py_ssize_t image, channel, row, column
+    cdef char *to
+    cdef const char *line
+    for image in range(chunk.images):
+        for channel in range(c.in_channels if planes else 1):
+            for row in range(rows):
+                to = buffer + size * (image * band.image + channel * band.channel + row * band.row)
+                if not 0 <= top + row < c.height:
+                    memset(to, 0, size * columns * band.pixel)
+                    continue
+                line = source + size * (image * c.x_image + channel * c.x_channel + (top + row) * c.x_row)
+                line += size * (begin - c.left) * c.x_pixel
+                memset(to, 0, size * begin * band.pixel)
+                if planes or c.in_channels == c.x_pixel:
+                    c.kernels.gather(to + size * begin * band.pixel, line, 1, (end - begin) * band.pixel)
+                else:
+                    for column in range(end - begin):
+                        c.kernels.gather(to + size * (begin + column) * band.pixel,
+                                         line + size * column * c.x_pixel, 1, c.in_channels)
+                memset(to + size * end * band.pixel, 0, size * (columns - end) * band.pixel)
+    return band
+
+
+cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil:
+    """table[k]: where in the band the k-th term of a sum lies, from where its first term lies."""
+    cdef Axis axes[3]
+    cdef Py_ssize_t i, j, l, k = 0
+    sum_axes(c, axes)
+    cdef int channel = 2 if channels_last(c) else 0
+    cdef int row = 0 if channel else 1
+    axes[channel].band_step = band.channel
+    axes[row].band_step = c.dilation_h * band.row
+    axes[row + 1].band_step = c.dilation_w * band.pixel
+    for i in range(axes[0].count):
+        for j in range(axes[1].count):
+            for l in range(axes[2].count):
+                table[k] = i * axes[0].band_step + j * axes[1].band_step + l * axes[2].band_step
+                k += 1
+
+
+cdef void pack_weight_panel(
+        const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded,
+        char *packed) noexcept nogil:
+    """packed[k*padded + r]: weight of the k-th term for output channel first + r of the group; zero from width on."""
+    cdef Axis axes[3]
+    cdef Py_ssize_t i, j, l, r, at
+    cdef const float *from32
+    cdef float *to32 = <float *>packed
+    cdef const double *from64
+    cdef double *to64 = <double *>packed
+    cdef Py_ssize_t start = group * c.weight_group + first * c.weight_out
+    sum_axes(c, axes)
+    for i in range(axes[0].count):
+        for j in range(axes[1].count):
+            for l in range(axes[2].count):
+                at = start + i * axes[0].weight_step + j * axes[1].weight_step + l * axes[2].weight_step
+                if c.kernels.itemsize == 4:
+                    from32 = <const float *>c.weight + at
+                    for r in range(width):
+                        to32[r] = from32[r * c.weight_out]
+                    for r in range(width, padded):
+                        to32[r] = 0
+                    to32 += padded
+                else:
+                    from64 = <const double *>c.weight + at
+                    for r in range(width):
+                        to64[r] = from64[r * c.weight_out]
+                    for r in range(width, padded):
+                        to64[r] = 0
+                    to64 += padded

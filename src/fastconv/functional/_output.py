@@ -1,0 +1,50 @@
+"""What happens to `out=` and to a result's dtype, in every function that has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv._checks import FloatArray, argument_error
+
+
+def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Any) -> FloatArray | None:
+    """`out` if a kernel may write to it as it is; None if a new array must be made (and be given to `deliver`).
+
+    Raises
+    ------
+    TypeError
+        `out` is no array, or not of the result's dtype.
+    ValueError
+        `out` is of another shape, read-only, or overlaps an input.
+    """
+    if not isinstance(out, np.ndarray):
+        raise argument_error("out", type(out).__name__, f"an array of shape {shape} and dtype {dtype}", TypeError)
+    if out.shape != shape:
+        raise argument_error("out", f"shape {out.shape}", f"shape {shape}")
+    if out.dtype.newbyteorder("=") != dtype:
+        raise argument_error("out", f"dtype {out.dtype}", f"dtype {dtype}", TypeError)
+    if not out.flags.writeable:
+        raise argument_error("out", "a read-only array", "a writeable one")
+    if any(isinstance(array, np.ndarray) and _overlap(out, array) for array in inputs):
+        raise argument_error("out", "an array that overlaps an input", "memory of its own")
+    native = out.flags.c_contiguous and out.flags.aligned and out.dtype.isnative and dtype.itemsize >= 4
+    return out if native else None
+
+
+def deliver(result: FloatArray, dtype: np.dtype[Any], out: np.ndarray[Any, Any] | None) -> FloatArray:
+    """The result in the caller's dtype, in `out` if there is one."""
+    if out is None:
+        return result if result.dtype == dtype else result.astype(dtype)
+    if out is not result:
+        out[...] = result
+    return out
+
+
+def _overlap(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
+    """Whether memory is shared; where that is too hard to tell, whether the ranges of addresses meet."""
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return np.may_share_memory(a, b)

@@ -1,0 +1,339 @@
+"""Two-dimensional convolution (cross-correlation, as in all of the field) and its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastconv import _plan
+from fastconv._checks import FloatArray, argument_error, choice, integer, promote, shape
+from fastconv._kernels import arrays, channel_sum, conv_direct, conv_im2col
+from fastconv._kernels.memory import new_array
+from fastconv._spec import ConvSpec, Padding, conv_spec, output_size, pair
+from fastconv._threads import threads_for
+from fastconv.functional import _border
+from fastconv.functional._output import checked_out, deliver
+
+__all__ = ["conv2d", "conv2d_algorithm", "conv2d_backward", "conv_output_size"]
+
+_KERNELS: dict[str, ModuleType] = {"direct": conv_direct, "im2col": conv_im2col}
+
+
+def conv2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: Padding = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    layout: str = "NCHW",
+    algorithm: str = "auto",
+    activation: str | None = None,
+    out: np.ndarray[Any, Any] | None = None,
+) -> FloatArray:
+    r"""Convolve images with a bank of filters.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W) or (C, H, W); (N, H, W, C) or (H, W, C) with ``layout="NHWC"``
+        Images.
+    weight : array_like, shape (K, C // groups, R, S)
+        Filters, whatever the layout.
+    bias : array_like, shape (K,), optional
+        Added to each output channel.
+    stride, dilation : int or (int, int), default 1
+        Pixels between windows, and between the taps of a filter.
+    padding : int, (h, w), ((top, bottom), (left, right)), "same" or "valid", default 0
+        Pixels around the image. "same" gives ceil(H / stride) rows; an odd pixel goes after.
+    groups : int, default 1
+        Channels and filters are split into so many groups that don't see each other.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What the padding holds.
+    layout : {"NCHW", "NHWC"}
+        The meaning of the axes of `x` and of the result.
+    algorithm : {"auto", "direct", "im2col", "winograd"}
+        How to compute it; see `conv2d_algorithm`.
+    activation : None or "relu"
+        Applied to the result while it is still in cache.
+    out : ndarray, optional
+        Where to put the result: of its shape and dtype, overlapping no input.
+
+    Returns
+    -------
+    ndarray, shape (N, K, P, Q) or (K, P, Q); (N, P, Q, K) or (P, Q, K) with ``layout="NHWC"``
+        Of the dtype that the inputs promote to (integers: see the notes). P and Q are `conv_output_size`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument that doesn't fit; the message names it, what it got and what it needs.
+    MemoryError
+        No memory for the result or the workspace.
+
+    Notes
+    -----
+    With :math:`g` the group of output channel :math:`k` [1]_,
+
+    .. math:: y_{nkpq} = b_k + \sum_{c,r,s} w_{kcrs}\,
+              x_{n,\,gC/G + c,\,p\,\mathrm{stride} + r\,\mathrm{dilation} - \mathrm{padding},\,\ldots}
+
+    float32 and float64 are computed as they are, float16 in float32; bool and 8- and 16-bit integers give
+    float32, wider integers float64. Results don't depend on the number of threads.
+
+    References
+    ----------
+    .. [1] V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> image = [[[5, 1, 7, 13], [15, 5, 1, 13], [10, 6, 4, 6], [15, 3, 12, 4]]]
+    >>> fc.conv2d(image, [[[[11, 4], [5, 2]]]])
+    array([[[144.,  66., 160.],
+            [247.,  97.,  95.],
+            [215., 121., 136.]]])
+    """
+    given = (x, weight, bias)
+    if arrays.native(x, weight, bias):
+        dtype = x.dtype  # type: ignore[union-attr]
+    else:
+        (x, weight, bias), dtype = promote(x=x, weight=weight, bias=bias)
+    spec = conv_spec(x.shape, weight.shape, stride, padding, dilation, groups, padding_mode, layout)  # type: ignore[union-attr]
+    if bias is not None:
+        shape("bias", bias, spec.weight_shape[:1], "one number for each output channel")  # type: ignore[arg-type]
+    if activation is not None:
+        choice("activation", activation, ("relu",))
+    kernels = _kernels_for("forward", spec, algorithm, x.dtype.char)  # type: ignore[union-attr]
+    y = None if out is None else checked_out(out, spec.out_shape, dtype, *given)
+    if y is None:
+        y = new_array(spec.out_shape, x.dtype.num)  # type: ignore[union-attr]
+    if y.size:
+        if spec.border is not None:
+            x = _padded(x, spec)  # type: ignore[arg-type]
+        kernels.forward(spec.geometry, x, weight, bias, y, activation is not None, threads_for(spec.flops))
+    return deliver(y, dtype, out)
+
+
+def conv2d_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    stride: int | tuple[int, int] = 1,
+    padding: Padding = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    layout: str = "NCHW",
+    algorithm: str = "auto",
+    need: Sequence[str] = ("x", "weight", "bias"),
+) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]:
+    """Gradients of a convolution, by the arguments of `conv2d`.
+
+    Parameters
+    ----------
+    grad_output : array_like
+        Gradient of the result, of the result's shape.
+    x, weight, stride, padding, dilation, groups, padding_mode, layout, algorithm
+        As `conv2d` had them.
+    need : sequence of {"x", "weight", "bias"}
+        Which gradients to compute.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray or None
+        In the shapes of `x`, `weight` and (K,), of the inputs' common dtype; None where not needed.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`.
+
+    Notes
+    -----
+    The gradient of the input is a convolution with flipped filters, one for each phase of the stride; the
+    gradient of the weight sums over images and pixels in an order that the number of threads doesn't change.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv as fc
+    >>> x, weight = np.arange(9.0).reshape(1, 3, 3), np.ones((1, 1, 2, 2))
+    >>> grad_x, grad_weight, grad_bias = fc.conv2d_backward(np.ones((1, 2, 2)), x, weight)
+    >>> grad_x
+    array([[[1., 2., 1.],
+            [2., 4., 2.],
+            [1., 2., 1.]]])
+    >>> grad_weight, grad_bias
+    (array([[[[ 8., 12.],
+             [20., 24.]]]]), array([4.]))
+    """
+    if arrays.native(grad_output, x, weight):
+        dtype = x.dtype  # type: ignore[union-attr]
+    else:
+        (grad_output, x, weight), dtype = promote(grad_output=grad_output, x=x, weight=weight)
+    spec = conv_spec(x.shape, weight.shape, stride, padding, dilation, groups, padding_mode, layout)  # type: ignore[union-attr]
+    shape("grad_output", grad_output, spec.out_shape, "the shape of the convolution's result")  # type: ignore[arg-type]
+    if isinstance(need, str):
+        raise argument_error("need", repr(need), "a sequence of 'x', 'weight' and 'bias'", TypeError)
+    for word in need:
+        choice("need", word, ("x", "weight", "bias"))
+    char, num = x.dtype.char, x.dtype.num  # type: ignore[union-attr]
+    by_input = _kernels_for("grad_input", spec, algorithm, char) if "x" in need else None
+    by_weight = _kernels_for("grad_weight", spec, algorithm, char) if "weight" in need else None
+    g, threads, empty = spec.geometry, threads_for(spec.flops), not grad_output.size  # type: ignore[union-attr]
+
+    grad_x = grad_weight = grad_bias = None
+    if by_input is not None:
+        padded_shape = spec.x_shape if spec.border is None else _geometry_shape(spec)
+        grad_x = new_array(padded_shape, num)
+        if empty or not grad_x.size:
+            grad_x.fill(0)
+        else:
+            by_input.grad_input(g, grad_output, weight, grad_x, threads)
+        if spec.border is not None:
+            grad_x = _border.pad_backward(grad_x, spec.border, padding_mode, g.channels_last).reshape(spec.x_shape)
+    if by_weight is not None:
+        grad_weight = new_array(spec.weight_shape, num)
+        if empty or not grad_weight.size:
+            grad_weight.fill(0)
+        else:
+            padded = x if spec.border is None else _padded(x, spec)  # type: ignore[arg-type]
+            by_weight.grad_weight(g, grad_output, padded, grad_weight, threads)
+    if "bias" in need:
+        grad_bias = new_array(spec.weight_shape[:1], num)
+        channel_sum.grad_bias(g, grad_output, grad_bias, threads_for(grad_output.size))  # type: ignore[union-attr]
+    return tuple(None if grad is None else deliver(grad, dtype, None) for grad in (grad_x, grad_weight, grad_bias))  # type: ignore[return-value]
+
+
+def conv2d_algorithm(
+    x_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    stride: int | tuple[int, int] = 1,
+    padding: Padding = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    layout: str = "NCHW",
+    dtype: Any = np.float32,
+    task: str = "forward",
+) -> str:
+    """What ``algorithm="auto"`` stands for.
+
+    Parameters
+    ----------
+    x_shape, weight_shape : sequence of int
+        Shapes of `conv2d`'s arguments.
+    stride, padding, dilation, groups, padding_mode, layout
+        As `conv2d` has them.
+    dtype : dtype, default float32
+        float32 or float64, in which it is computed.
+    task : {"forward", "grad_input", "grad_weight"}
+        What is computed.
+
+    Returns
+    -------
+    {"direct", "im2col", "winograd"}
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv2d`.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.conv2d_algorithm((16, 64, 56, 56), (256, 64, 1, 1))
+    'im2col'
+    """
+    shapes = tuple(
+        tuple(integer(name, n, 0) for n in given)
+        for name, given in (("x_shape", x_shape), ("weight_shape", weight_shape))
+    )
+    spec = conv_spec(*shapes, stride, padding, dilation, groups, padding_mode, layout)
+    choice("task", task, _plan.TASKS)
+    char = np.dtype(dtype).char
+    if char not in "fd":
+        raise argument_error("dtype", repr(dtype), "float32 or float64")
+    return _plan.choose(task, spec.geometry, char)
+
+
+def conv_output_size(
+    input_size: int, kernel_size: int, stride: int = 1, padding: int | tuple[int, int] | str = 0, dilation: int = 1
+) -> int:
+    """Number of windows along one axis, by the textbook's formula.
+
+    Parameters
+    ----------
+    input_size, kernel_size, stride, dilation : int
+        Pixels.
+    padding : int or (before, after)
+        Pixels on each side.
+
+    Returns
+    -------
+    int
+        floor((input_size + before + after - dilation * (kernel_size - 1) - 1) / stride) + 1
+
+    Raises
+    ------
+    ValueError
+        The kernel is larger than the padded input, or a size is out of range.
+    TypeError
+        A size is not an integer.
+
+    Examples
+    --------
+    AlexNet's first layer:
+
+    >>> import fastconv as fc
+    >>> fc.conv_output_size(224, 11, stride=4, padding=(1, 2))
+    55
+    """
+    extent, kernel = integer("input_size", input_size, 0), integer("kernel_size", kernel_size, 1)
+    step, spread = integer("stride", stride, 1), integer("dilation", dilation, 1)
+    if isinstance(padding, str):
+        raise argument_error("padding", repr(padding), "an integer or (before, after)", TypeError)
+    before_after = pair("padding", padding, 0)
+    result = output_size(extent, kernel, step, before_after, spread)
+    if result < 1:
+        room = extent + sum(before_after)
+        raise argument_error("kernel_size", kernel, f"at most {room} pixels with dilation, the input with its padding")
+    return result
+
+
+def _kernels_for(task: str, spec: ConvSpec, algorithm: str, dtype_char: str) -> ModuleType:
+    key = (task, algorithm, dtype_char)
+    kernels = spec.algorithms.get(key)
+    if kernels is None:
+        choice("algorithm", algorithm, _plan.ALGORITHMS)
+        if algorithm == "auto":
+            kernels = _KERNELS[_plan.choose(task, spec.geometry, dtype_char)]
+        elif not _plan.can(algorithm, spec.geometry):
+            raise argument_error("algorithm", repr(algorithm), _plan.needs(algorithm))
+        else:
+            kernels = _KERNELS[algorithm]
+        spec.algorithms[key] = kernels
+    return kernels
+
+
+def _geometry_shape(spec: ConvSpec) -> tuple[int, ...]:
+    """Shape of the padded image that the geometry speaks of, batched."""
+    g = spec.geometry
+    return (
+        (g.batch, g.height, g.width, g.in_channels) if g.channels_last else (g.batch, g.in_channels, g.height, g.width)
+    )
+
+
+def _padded(x: FloatArray, spec: ConvSpec) -> FloatArray:
+    assert spec.border is not None
+    batched = x if spec.batched else x[np.newaxis]
+    return _border.pad(batched, spec.border, spec.padding_mode, spec.geometry.channels_last)
