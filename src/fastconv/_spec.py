@@ -45,7 +45,9 @@ def sides(name: str, value: Any) -> Sides | str:
         return choice(name, value, ("same", "valid"))
     if isinstance(value, (tuple, list)) and any(isinstance(side, (tuple, list)) for side in value):
         if len(value) != 2 or not all(isinstance(side, (tuple, list)) and len(side) == 2 for side in value):
-            raise argument_error(name, value, "an integer, (h, w), ((top, bottom), (left, right)), 'same' or 'valid'")
+            raise argument_error(
+                name, value, "an integer, (h, w), ((top, bottom), (left, right)), 'same' or 'valid'"
+            )
         return pair(name, value[0], 0), pair(name, value[1], 0)
     height, width = pair(name, value, 0)
     return (height, height), (width, width)
@@ -106,7 +108,9 @@ class ConvSpec:
             raise argument_error("x", f"shape {x_shape}", f"3 or 4 axes: ({axes}) or (N, {axes})")
         if len(weight_shape) != 4:
             raise argument_error(
-                "weight", f"shape {weight_shape}", "4 axes: (out_channels, in_channels // groups, kernel_h, kernel_w)"
+                "weight",
+                f"shape {weight_shape}",
+                "4 axes: (out_channels, in_channels // groups, kernel_h, kernel_w)",
             )
         self.batched = len(x_shape) == 4
         batch = x_shape[0] if self.batched else 1
@@ -117,7 +121,9 @@ class ConvSpec:
         if channels % groups:
             raise argument_error("groups", groups, f"a divisor of the {channels} channels of x")
         if out_channels % groups:
-            raise argument_error("groups", groups, f"a divisor of the {out_channels} output channels of weight")
+            raise argument_error(
+                "groups", groups, f"a divisor of the {out_channels} output channels of weight"
+            )
         if group_channels * groups != channels:
             needs = f"{channels // groups} input channels (axis 1): x has {channels}, in {groups} group(s)"
             raise argument_error("weight", f"shape {weight_shape}", needs)
@@ -136,7 +142,10 @@ class ConvSpec:
                 raise argument_error("weight", got, f"at most {room}, the image with its padding")
         out_size = tuple(map(output_size, sizes, kernel, stride, padding, dilation))
         padded = (height + sum(padding[0])) * (width + sum(padding[1])) * max(channels, 1)
-        if max(padded, max(batch, 1) * max(out_channels, 1) * out_size[0] * out_size[1], batch * padded) > MOST_ELEMENTS:
+        if (
+            max(padded, max(batch, 1) * max(out_channels, 1) * out_size[0] * out_size[1], batch * padded)
+            > MOST_ELEMENTS
+        ):
             raise MemoryError(f"x: an image of {padded} elements with its padding does not fit into memory")
         out = (*out_size, out_channels) if last else (out_channels, *out_size)
         self.out_shape = (batch, *out) if self.batched else out
@@ -155,10 +164,14 @@ def check_border(padding_mode: str, extent: int, before_after: Pair) -> None:
     """A reflected border must be narrower than the image, a circular one at most as wide."""
     if padding_mode == "zeros" or not any(before_after):
         return
-    most = {"reflect": extent - 1, "circular": extent, "replicate": max(before_after) if extent else 0}[padding_mode]
+    most = {"reflect": extent - 1, "circular": extent, "replicate": max(before_after) if extent else 0}[
+        padding_mode
+    ]
     if max(before_after) > most:
         raise argument_error(
-            "padding", max(before_after), f"at most {most} for padding_mode={padding_mode!r} on {extent} pixels"
+            "padding",
+            max(before_after),
+            f"at most {most} for padding_mode={padding_mode!r} on {extent} pixels",
         )
 
 
@@ -190,7 +203,11 @@ def conv_spec(
         and type(padding_mode) is str
         and type(layout) is str
     ):
-        stride, padding, dilation = pair("stride", stride, 1), sides("padding", padding), pair("dilation", dilation, 1)
+        stride, padding, dilation = (
+            pair("stride", stride, 1),
+            sides("padding", padding),
+            pair("dilation", dilation, 1),
+        )
         groups = integer("groups", groups, 1)
         padding_mode = choice("padding_mode", padding_mode, PADDING_MODES)
         layout = choice("layout", layout, LAYOUTS)

@@ -14,6 +14,7 @@ from fastconv.functional.activation import (
     tanh,
     tanh_backward,
 )
+from fastconv.functional.conv import conv2d, conv2d_algorithm, conv2d_backward, conv_output_size
 from fastconv.functional.dropout import dropout, dropout_backward
 from fastconv.functional.linear import linear, linear_backward
 from fastconv.functional.loss import cross_entropy, mse_loss
@@ -27,6 +28,10 @@ from fastconv.functional.normalization import (
 __all__ = [
     "batch_norm",
     "batch_norm_backward",
+    "conv2d",
+    "conv2d_algorithm",
+    "conv2d_backward",
+    "conv_output_size",
     "cross_entropy",
     "dropout",
     "dropout_backward",

@@ -20,7 +20,9 @@ def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs:
         `out` is of another shape, read-only, or overlaps an input.
     """
     if not isinstance(out, np.ndarray):
-        raise argument_error("out", type(out).__name__, f"an array of shape {shape} and dtype {dtype}", TypeError)
+        raise argument_error(
+            "out", type(out).__name__, f"an array of shape {shape} and dtype {dtype}", TypeError
+        )
     if out.shape != shape:
         raise argument_error("out", f"shape {out.shape}", f"shape {shape}")
     if out.dtype.newbyteorder("=") != dtype:

@@ -199,7 +199,9 @@ def conv2d_backward(
         else:
             by_input.grad_input(g, grad_output, weight, grad_x, threads)
         if spec.border is not None:
-            grad_x = _border.pad_backward(grad_x, spec.border, padding_mode, g.channels_last).reshape(spec.x_shape)
+            grad_x = _border.pad_backward(grad_x, spec.border, padding_mode, g.channels_last).reshape(
+                spec.x_shape
+            )
     if by_weight is not None:
         grad_weight = new_array(spec.weight_shape, num)
         if empty or not grad_weight.size:
@@ -210,7 +212,9 @@ def conv2d_backward(
     if "bias" in need:
         grad_bias = new_array(spec.weight_shape[:1], num)
         channel_sum.grad_bias(g, grad_output, grad_bias, threads_for(grad_output.size))  # type: ignore[union-attr]
-    return tuple(None if grad is None else deliver(grad, dtype, None) for grad in (grad_x, grad_weight, grad_bias))  # type: ignore[return-value]
+    return tuple(
+        None if grad is None else deliver(grad, dtype, None) for grad in (grad_x, grad_weight, grad_bias)
+    )  # type: ignore[return-value]
 
 
 def conv2d_algorithm(
@@ -267,7 +271,11 @@ def conv2d_algorithm(
 
 
 def conv_output_size(
-    input_size: int, kernel_size: int, stride: int = 1, padding: int | tuple[int, int] | str = 0, dilation: int = 1
+    input_size: int,
+    kernel_size: int,
+    stride: int = 1,
+    padding: int | tuple[int, int] | str = 0,
+    dilation: int = 1,
 ) -> int:
     """Number of windows along one axis, by the textbook's formula.
 
@@ -306,7 +314,9 @@ def conv_output_size(
     result = output_size(extent, kernel, step, before_after, spread)
     if result < 1:
         room = extent + sum(before_after)
-        raise argument_error("kernel_size", kernel, f"at most {room} pixels with dilation, the input with its padding")
+        raise argument_error(
+            "kernel_size", kernel, f"at most {room} pixels with dilation, the input with its padding"
+        )
     return result
 
 
@@ -329,7 +339,9 @@ def _geometry_shape(spec: ConvSpec) -> tuple[int, ...]:
     """Shape of the padded image that the geometry speaks of, batched."""
     g = spec.geometry
     return (
-        (g.batch, g.height, g.width, g.in_channels) if g.channels_last else (g.batch, g.in_channels, g.height, g.width)
+        (g.batch, g.height, g.width, g.in_channels)
+        if g.channels_last
+        else (g.batch, g.in_channels, g.height, g.width)
     )
 
 
