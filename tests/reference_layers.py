@@ -138,20 +138,6 @@ def numerical_gradient(function: Callable[[Array], float], x: ArrayLike, step: f
     return gradient
 
 
-def in_other_memory(array: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """The same values, read-only, transposed, reversed, with gaps, unaligned and byte-swapped."""
-    gaps = np.zeros((*array.shape, 2), array.dtype)[..., 0]
-    gaps[...] = array
-    unaligned = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
-    unaligned[...] = array
-    backwards = array[..., ::-1].copy()[..., ::-1]
-    read_only = array.copy()
-    read_only.flags.writeable = False
-    return {
-        "fortran": np.asfortranarray(array),
-        "gaps": gaps,
-        "backwards": backwards,
-        "unaligned": unaligned,
-        "byte-swapped": array.astype(array.dtype.newbyteorder()),
-        "read-only": read_only,
-    }
+def plain(array: NDArray[Any]) -> NDArray[Any]:
+    """The same values, C-contiguous and in native byte order."""
+    return np.array(array, array.dtype.newbyteorder("="), order="C")

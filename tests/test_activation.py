@@ -99,16 +99,14 @@ def test_gradient_along_the_first_axis(name, rng):
 
 
 @pytest.mark.parametrize("name", FORWARD)
-def test_memory_does_not_matter(name, rng):
-    x = away_from_zero(rng, (5, 6)).astype(np.float32)
-    grad_output = rng.standard_normal((5, 6)).astype(np.float32)
-    output, gradient = FORWARD[name](x), BACKWARD[name](grad_output, x)
-    orders = [reference.in_other_memory(array).values() for array in (x, grad_output)]
-    for other_x, other_grad in zip(*orders, strict=True):
-        before = other_x.copy()
-        np.testing.assert_array_equal(FORWARD[name](other_x), output)
-        np.testing.assert_array_equal(BACKWARD[name](other_grad, other_x), gradient)
-        np.testing.assert_array_equal(other_x, before)
+def test_memory_does_not_matter(name, memory_order, rng):
+    x = memory_order(away_from_zero(rng, (5, 6)).astype(np.float32))
+    grad_output = memory_order(rng.standard_normal((5, 6)).astype(np.float32))
+    plain_x, plain_grad = reference.plain(x), reference.plain(grad_output)
+    np.testing.assert_array_equal(FORWARD[name](x), FORWARD[name](plain_x))
+    np.testing.assert_array_equal(BACKWARD[name](grad_output, x), BACKWARD[name](plain_grad, plain_x))
+    np.testing.assert_array_equal(x, plain_x)
+    np.testing.assert_array_equal(grad_output, plain_grad)
 
 
 @pytest.mark.parametrize("name", FORWARD)

@@ -122,21 +122,29 @@ def test_a_large_mean_does_not_spoil_the_variance(shape, rng):
     np.testing.assert_allclose(got_inv_std, variance**-0.5, rtol=1e-6)
 
 
-def test_batch_norm_takes_any_memory(rng):
-    x, grad_output = rng.standard_normal((2, 4, 3, 5, 2)).astype(np.float32)
-    _, var, weight, bias = parameters(rng, 3, np.float32)
-    output = fc.batch_norm(x, None, None, weight, bias, True)
-    gradients = fc.batch_norm_backward(grad_output, x, None, None, weight, True)
-    orders = [reference.in_other_memory(array).values() for array in (x, grad_output, weight, bias)]
-    for x2, grad2, weight2, bias2 in zip(*orders, strict=True):
-        np.testing.assert_array_equal(fc.batch_norm(x2, None, None, weight2, bias2, True), output)
-        for gradient, expected in zip(
-            fc.batch_norm_backward(grad2, x2, None, None, weight2, True), gradients, strict=True
-        ):
-            np.testing.assert_array_equal(gradient, expected)
-    strided = np.zeros((3, 2), np.float32)[:, 0]
-    fc.batch_norm(x, strided, var, training=True, momentum=1.0)
-    np.testing.assert_allclose(strided, x.mean(axis=(0, 2, 3)), rtol=1e-5, atol=1e-6)
+def test_batch_norm_takes_any_memory(memory_order, rng):
+    x, grad_output = (memory_order(a) for a in rng.standard_normal((2, 4, 3, 5, 2)).astype(np.float32))
+    mean, var, weight, bias = (memory_order(a) for a in parameters(rng, 3, np.float32))
+    plain = reference.plain
+    for training in (True, False):
+        expected_mean, expected_var = plain(mean), plain(var)
+        running = (expected_mean.copy(), expected_var.copy()) if training else (mean, var)
+        expected = fc.batch_norm(plain(x), expected_mean, expected_var, plain(weight), plain(bias), training)
+        np.testing.assert_array_equal(fc.batch_norm(x, *running, weight, bias, training), expected)
+        expected = fc.batch_norm_backward(
+            plain(grad_output), plain(x), plain(mean), plain(var), plain(weight), training
+        )
+        gradients = fc.batch_norm_backward(grad_output, x, mean, var, weight, training)
+        for gradient, wanted in zip(gradients, expected, strict=True):
+            np.testing.assert_array_equal(gradient, wanted)
+
+
+def test_running_statistics_with_gaps_are_updated(rng):
+    x = rng.standard_normal((4, 3)).astype(np.float32)
+    mean, var = np.zeros((3, 2), np.float32)[:, 0], np.zeros(3, ">f8")
+    fc.batch_norm(x, mean, var, training=True, momentum=1.0)
+    np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(var, x.var(axis=0, ddof=1), rtol=1e-5)
 
 
 def test_batch_norm_promotes(rng):
@@ -263,14 +271,13 @@ def test_local_response_norm(shape, arguments, layout, rng):
         np.testing.assert_allclose(output, expected, rtol=tolerance, atol=tolerance)
 
 
-def test_local_response_norm_takes_any_memory(rng):
-    x, grad_output = rng.standard_normal((2, 2, 5, 3, 4)).astype(np.float32)
-    output = fc.local_response_norm(x, 3, 1.0)
-    gradient = fc.local_response_norm_backward(grad_output, x, 3, 1.0)
-    orders = [reference.in_other_memory(array).values() for array in (x, grad_output)]
-    for x2, grad2 in zip(*orders, strict=True):
-        np.testing.assert_array_equal(fc.local_response_norm(x2, 3, 1.0), output)
-        np.testing.assert_array_equal(fc.local_response_norm_backward(grad2, x2, 3, 1.0), gradient)
+def test_local_response_norm_takes_any_memory(memory_order, rng):
+    x, grad_output = (memory_order(a) for a in rng.standard_normal((2, 2, 5, 3, 4)).astype(np.float32))
+    plain_x, plain_grad = reference.plain(x), reference.plain(grad_output)
+    expected = fc.local_response_norm(plain_x, 3, 1.0)
+    np.testing.assert_array_equal(fc.local_response_norm(x, 3, 1.0), expected)
+    expected = fc.local_response_norm_backward(plain_grad, plain_x, 3, 1.0)
+    np.testing.assert_array_equal(fc.local_response_norm_backward(grad_output, x, 3, 1.0), expected)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 2, 2), (2, 0, 2), (2, 3, 0, 2)], ids=str)

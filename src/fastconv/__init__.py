@@ -1,17 +1,39 @@
 """Fast convolution, pooling and neural-network layers, forward and backward, for NumPy arrays."""
 
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from fastconv import functional
 from fastconv._kernels.memory import memory_info, release_memory
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
 from fastconv.functional import *  # noqa: F403
+
+if TYPE_CHECKING:
+    from fastconv import models, nn, optim
 
 __version__ = "0.1.0"
 __all__ = [
     "functional",
     "get_num_threads",
     "memory_info",
+    "models",
+    "nn",
     "num_threads",
+    "optim",
     "release_memory",
     "set_num_threads",
     *functional.__all__,
 ]
+
+_ON_FIRST_USE = ("models", "nn", "optim")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ON_FIRST_USE:
+        return import_module(f"fastconv.{name}")
+    raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -220,7 +220,7 @@ def batch_norm(
         _blend(running_var, var * (count / (count - 1)), momentum)
     result = np.asarray(output.reshape(data.shape), dtype)
     if return_statistics:
-        return result, (np.asarray(mean, ncl.dtype), np.asarray(inv_std, ncl.dtype))
+        return result, (np.array(mean, ncl.dtype), np.array(inv_std, ncl.dtype))
     return result
 
 

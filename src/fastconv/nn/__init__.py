@@ -1,0 +1,31 @@
+"""Layers: parameters, and what backward needs of forward. The arithmetic is in `fastconv.functional`."""
+
+from fastconv.nn import init
+from fastconv.nn.activation import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from fastconv.nn.container import Residual, Sequential
+from fastconv.nn.dropout import Dropout
+from fastconv.nn.linear import Flatten, Linear
+from fastconv.nn.loss import CrossEntropyLoss, MSELoss
+from fastconv.nn.module import Module
+from fastconv.nn.normalization import BatchNorm2d, LocalResponseNorm
+from fastconv.nn.parameter import Parameter
+
+__all__ = [
+    "BatchNorm2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Flatten",
+    "LeakyReLU",
+    "Linear",
+    "LocalResponseNorm",
+    "MSELoss",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "init",
+]

@@ -1,0 +1,327 @@
+"""What all layers and networks have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from numpy.typing import ArrayLike, NDArray
+
+from fastconv import _checks
+from fastconv._checks import FloatArray
+from fastconv.nn.parameter import Parameter
+
+__all__ = ["IncompatibleKeys", "Layer", "Module", "WeightedLayer"]
+
+
+class IncompatibleKeys(NamedTuple):
+    """What `Module.load_state_dict` did without, with ``strict=False``."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """A layer, or a network of layers.
+
+    Layers of your own derive from it and define `forward` and `backward`; every `Parameter` and every
+    `Module` among the attributes belongs to the module. The same layer object cannot be in a network twice:
+    its backward belongs to its latest forward, so it could not tell the two places apart.
+
+    Attributes
+    ----------
+    training : bool
+        Whether layers such as dropout and batch normalization train or are used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class Scale(Module):
+    ...     def __init__(self):
+    ...         self.factor = Parameter(2.0)
+    ...
+    ...     def forward(self, x):
+    ...         self.x = np.asarray(x)
+    ...         return self.x * self.factor.data
+    ...
+    ...     def backward(self, grad_output):
+    ...         self.factor.grad += (grad_output * self.x).sum()
+    ...         return grad_output * self.factor.data
+    >>> scale = Scale()
+    >>> scale([1.0, 2.0])
+    array([2., 4.])
+    >>> scale.backward(np.array([1.0, 0.5]))
+    array([2., 1.])
+    >>> scale.state_dict()
+    {'factor': array(2.)}
+    """
+
+    training: bool = True
+    _buffers: tuple[str, ...] = ()
+    """The names of the attributes that are no parameters, but part of the state: arrays or None."""
+
+    # ---- what a module computes ----
+
+    def forward(self, x: ArrayLike) -> FloatArray:
+        """The output for the input `x`."""
+        raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def backward(self, grad_output: ArrayLike) -> FloatArray:
+        """The gradient of the loss by the input of the latest `forward`.
+
+        Parameters
+        ----------
+        grad_output : array_like
+            The gradient of the loss by the output of the latest `forward`, which has its shape. The
+            gradients by the parameters are added to their `grad`.
+
+        Returns
+        -------
+        ndarray of the shape of the input
+        """
+        raise NotImplementedError(f"{type(self).__name__}.backward")
+
+    def __call__(self, x: ArrayLike) -> FloatArray:
+        """The same as `forward`."""
+        return self.forward(x)
+
+    def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
+        """How many multiplications with an addition an output of this shape costs; 0 by default."""
+        return 0
+
+    # ---- what a module consists of ----
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Module):
+            self._refuse_what_is_here(name, value)
+        elif isinstance(vars(self).get(name), Parameter) and not isinstance(value, Parameter | None):
+            raise _checks.argument_error(
+                name, type(value).__name__, f"a Parameter; assign arrays to {name}.data", TypeError
+            )
+        super().__setattr__(name, value)
+
+    def _refuse_what_is_here(self, name: str, new: Module) -> None:
+        here = {id(self)}
+        for other, child in self.named_children():
+            if other != name:
+                here.update(id(module) for module in child.modules())
+        for module in new.modules():
+            if id(module) in here:
+                got = f"a {type(module).__name__} that is in this {type(self).__name__} already"
+                raise _checks.argument_error(name, got, "a layer object for each place")
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules that this one holds itself, with their names."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all below it, with their dotted names, in the order they were made part of it."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it."""
+        for _, module in self.named_modules():
+            yield module
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their dotted names; one that is in several places, by the first."""
+        seen = set()
+        for name, parameter in self._named_parameters_everywhere():
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield name, parameter
+
+    def _named_parameters_everywhere(self) -> Iterator[tuple[str, Parameter]]:
+        for prefix, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter):
+                    yield f"{prefix}.{name}" if prefix else name, value
+
+    def parameters(self) -> Iterator[Parameter]:
+        """All parameters, each once."""
+        for _, parameter in self.named_parameters():
+            yield parameter
+
+    def zero_grad(self) -> None:
+        """Set the gradients of all parameters to zero."""
+        for parameter in self.parameters():
+            parameter.zero_grad()
+
+    def train(self, mode: bool = True) -> Module:
+        """Let this module and all below it train, or be used (``mode=False``); returns the module."""
+        mode = _checks.boolean("mode", mode)
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """The same as ``train(False)``."""
+        return self.train(False)
+
+    # ---- the state ----
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        """The arrays of the state themselves, in PyTorch's order: of each module parameters, then buffers."""
+        state: dict[str, NDArray[Any]] = {}
+        for prefix, module in self.named_modules():
+            dot = f"{prefix}." if prefix else ""
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter):
+                    state[dot + name] = value.data
+            for name in module._buffers:
+                buffer = getattr(module, name)
+                if buffer is not None:
+                    state[dot + name] = buffer
+        return state
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Copies of all parameters and buffers, by the names of a PyTorch module of the same build.
+
+        So ``numpy.savez(path, **module.state_dict())`` saves a network, and
+        ``module.load_state_dict(numpy.load(path))`` loads it.
+        """
+        return {name: array.copy() for name, array in self._state().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Copy values into all parameters and buffers; all of them, or, if anything does not fit, none.
+
+        Parameters
+        ----------
+        state_dict : mapping from names to array_like
+            As `state_dict` gives it; PyTorch's will do. The values are converted to the dtype of the
+            parameter. The ``num_batches_tracked`` of batch normalization may be missing, as in old
+            checkpoints.
+        strict : bool
+            False ignores names that are missing or unexpected.
+
+        Returns
+        -------
+        IncompatibleKeys
+            The missing and the unexpected names, both none with ``strict=True``.
+
+        Raises
+        ------
+        ValueError
+            Names are missing or unexpected, or shapes differ; the message lists all of them.
+        TypeError
+            A value is no array of real numbers.
+        """
+        state = self._state()
+        given = {name: state_dict[name] for name in state_dict}
+        missing = [n for n in state if n not in given and n.rpartition(".")[2] != "num_batches_tracked"]
+        unexpected = [name for name in given if name not in state]
+        complaints = []
+        if strict and missing:
+            complaints.append("missing " + ", ".join(missing))
+        if strict and unexpected:
+            complaints.append("unexpected " + ", ".join(unexpected))
+        converted = {}
+        for name, target in state.items():
+            if name not in given:
+                continue
+            value = _checks.as_array(name, given[name])
+            if value.shape != target.shape:
+                complaints.append(f"{name} of shape {value.shape} instead of {target.shape}")
+            elif not target.flags.writeable:
+                complaints.append(f"{name}, which is read-only here")
+            else:
+                converted[name] = value.astype(target.dtype)
+        if complaints:
+            needs = f"the parameters and buffers of this {type(self).__name__}"
+            raise _checks.argument_error("state_dict", "; ".join(complaints), needs)
+        for name, value in converted.items():
+            state[name][...] = value
+        return IncompatibleKeys(missing, unexpected)
+
+    # ---- descriptions ----
+
+    def summary(self, input_shape: tuple[int, ...]) -> None:
+        """Print a table of the layers: output shape, parameters and multiply-adds of each.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            The shape of the input `x`, with or without the batch axis in front. The network runs once, on
+            zeros, as in `eval`, and is left as it was.
+
+        Raises
+        ------
+        ValueError
+            The network does not take such an input.
+        """
+        from fastconv.nn.summary import summarize
+
+        print(summarize(self, input_shape))
+
+    def extra_repr(self) -> str:
+        """The arguments to show between the parentheses of ``repr(module)``."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
+        if not lines:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+class Layer(Module):
+    """A module that keeps what its backward needs from its latest forward.
+
+    It defines `_forward`, which returns the output and what to keep (anything but None), and `_backward`,
+    which gets the latter back. After a forward that failed there is nothing to go backward from.
+    """
+
+    _saved: Any = None
+
+    def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
+        raise NotImplementedError(f"{type(self).__name__}._forward")
+
+    def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
+        raise NotImplementedError(f"{type(self).__name__}._backward")
+
+    def forward(self, x: ArrayLike) -> FloatArray:
+        """The output for the input `x`; neither may be changed in place before `backward`."""
+        self._saved = None
+        output, self._saved = self._forward(x)
+        return output
+
+    def backward(self, grad_output: ArrayLike) -> FloatArray:
+        if self._saved is None:
+            raise RuntimeError(f"{type(self).__name__}.backward: got no forward before it, needs one")
+        return self._backward(grad_output, self._saved)
+
+    backward.__doc__ = Module.backward.__doc__
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which don't carry along what the latest forward left."""
+        return {name: value for name, value in vars(self).items() if name != "_saved"}
+
+
+class WeightedLayer(Layer):
+    """A layer with a weight and a bias, either of which may be None."""
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def _values(self) -> tuple[FloatArray | None, FloatArray | None]:
+        return (
+            None if self.weight is None else self.weight.data,
+            None if self.bias is None else self.bias.data,
+        )
+
+    def _needed(self) -> tuple[str, ...]:
+        """The gradients that backward computes."""
+        present = {"x": True, "weight": self.weight is not None, "bias": self.bias is not None}
+        return tuple(name for name, there in present.items() if there)
+
+    def _accumulate(self, grad_x: Any, grad_weight: Any, grad_bias: Any) -> FloatArray:
+        """Add the gradients to those of the parameters; the one by the input is returned."""
+        if self.weight is not None:
+            self.weight.accumulate(grad_weight)
+        if self.bias is not None:
+            self.bias.accumulate(grad_bias)
+        return grad_x  # type: ignore[no-any-return]

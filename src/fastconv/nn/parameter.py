@@ -1,0 +1,105 @@
+"""An array that is learned, with its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from fastconv import _checks
+from fastconv._checks import FloatArray
+
+__all__ = ["Parameter"]
+
+
+class Parameter:
+    """An array that is learned, `data`, and the gradient of the loss by it, `grad`.
+
+    Parameters
+    ----------
+    data : array_like
+        The first value, which is copied.
+    dtype : dtype, optional
+        float16, float32 or float64; by default that of `data`, or what its integers are computed in.
+
+    Notes
+    -----
+    The arrays stay the same objects, of the same shape and dtype, for good: assigning to `data` or `grad`
+    copies the values into them. So an optimizer or a layer may keep them.
+
+    Examples
+    --------
+    >>> weight = Parameter([1.0, 2.0])
+    >>> weight.grad
+    array([0., 0.])
+    >>> weight.data = [3, 4]
+    >>> weight
+    Parameter(shape=(2,), dtype=float64)
+    """
+
+    __slots__ = ("_data", "_grad")
+
+    def __init__(self, data: ArrayLike, dtype: DTypeLike | None = None) -> None:
+        given = _checks.as_array("data", data)
+        kept = _checks.result_dtype(given) if dtype is None else _checks.parameter_dtype("dtype", dtype)
+        self._data: FloatArray = np.array(given, kept, order="C")
+        self._grad: FloatArray | None = None  # None stands for zeros not yet allocated
+
+    @property
+    def data(self) -> FloatArray:
+        """The value. What is assigned must have its shape, and is copied."""
+        return self._data
+
+    @data.setter
+    def data(self, value: ArrayLike) -> None:
+        if value is not self._data:
+            self._copy("data", value, self._data)
+
+    @property
+    def grad(self) -> FloatArray:
+        """The sum of the gradients since the last `zero_grad`; what is assigned is copied, as to `data`."""
+        if self._grad is None:
+            self._grad = np.zeros_like(self._data)
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: ArrayLike) -> None:
+        if value is not self._grad:
+            self._copy("grad", value, self.grad)
+
+    @staticmethod
+    def _copy(name: str, value: ArrayLike, to: FloatArray) -> None:
+        given = _checks.as_array(name, value)
+        _checks.shape(name, given, to.shape, "that of the parameter")
+        np.copyto(to, given, casting="unsafe")
+
+    def accumulate(self, gradient: FloatArray) -> None:
+        """Add `gradient` to `grad`. The first one may become `grad` itself: don't use it further."""
+        _checks.shape("gradient", gradient, self._data.shape, "that of the parameter")
+        if self._grad is None:
+            self._grad = np.asarray(gradient, self._data.dtype, order="C")
+        else:
+            self._grad += gradient
+
+    def zero_grad(self) -> None:
+        """Start a new sum of gradients."""
+        self._grad = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of `data`."""
+        return self._data.shape
+
+    @property
+    def size(self) -> int:
+        """The number of elements of `data`."""
+        return self._data.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of `data`."""
+        return self._data.dtype
+
+    def __repr__(self) -> str:
+        return f"Parameter(shape={self.shape}, dtype={self.dtype})"

@@ -1,0 +1,88 @@
+"""The table that `Module.summary` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv import _checks
+from fastconv._checks import FloatArray
+from fastconv.nn.module import Module
+from fastconv.nn.parameter import Parameter
+
+__all__ = ["summarize"]
+
+
+class _Row(NamedTuple):
+    layer: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+
+def summarize(module: Module, input_shape: Sequence[int]) -> str:
+    """The table for an input of this shape, with or without the batch axis in front."""
+    try:
+        shape = tuple(_checks.integer("input_shape", size, 0) for size in input_shape)
+    except TypeError:
+        raise _checks.argument_error(
+            "input_shape", repr(input_shape), "a tuple of integers", TypeError
+        ) from None
+    try:
+        rows = _run(module, shape)
+    except (ValueError, TypeError) as error:
+        try:
+            rows = _run(module, (1, *shape))
+        except (ValueError, TypeError):
+            raise error from None
+    parameters = sum(parameter.size for parameter in module.parameters())
+    return _table(rows, parameters, sum(row.multiply_adds for row in rows))
+
+
+def _run(module: Module, input_shape: tuple[int, ...]) -> list[_Row]:
+    """One row for each layer that takes part in a forward, in order. The module is left as it was."""
+    rows: list[_Row] = []
+    before = [(layer, dict(vars(layer))) for layer in module.modules()]
+    try:
+        module.eval()
+        for name, layer in module.named_modules():
+            own = [value for value in vars(layer).values() if isinstance(value, Parameter)]
+            if own or not any(layer.named_children()):
+                size = sum(parameter.size for parameter in own)
+                vars(layer)["forward"] = _recording(layer, name, size, rows)
+        dtype = next((parameter.dtype for parameter in module.parameters()), np.dtype(np.float32))
+        module.forward(np.zeros(input_shape, dtype))
+    finally:
+        for layer, attributes in before:
+            vars(layer).clear()
+            vars(layer).update(attributes)
+    return rows
+
+
+def _recording(layer: Module, name: str, parameters: int, rows: list[_Row]) -> Callable[[Any], FloatArray]:
+    forward = layer.forward
+    label = f"{name} {type(layer).__name__}".strip()
+
+    def recorded(x: Any) -> FloatArray:
+        output = forward(x)
+        rows.append(_Row(label, output.shape, parameters, layer.multiply_adds(output.shape)))
+        return output
+
+    return recorded
+
+
+def _table(rows: list[_Row], parameters: int, multiply_adds: int) -> str:
+    cells = [("Layer", "Output shape", "Parameters", "Multiply-adds")]
+    cells += [
+        (row.layer, str(row.output_shape), f"{row.parameters:,}", f"{row.multiply_adds:,}") for row in rows
+    ]
+    cells.append(("Total", "", f"{parameters:,}", f"{multiply_adds:,}"))
+    widths = [max(len(row[column]) for row in cells) for column in range(4)]
+    lines = [
+        f"{layer:<{widths[0]}}  {shape:<{widths[1]}}  {size:>{widths[2]}}  {cost:>{widths[3]}}"
+        for layer, shape, size, cost in cells
+    ]
+    rule = "-" * len(lines[0])
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])

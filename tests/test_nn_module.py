@@ -1,0 +1,389 @@
+"""Parameters, modules, containers, state and summary."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+from fastconv import nn
+
+
+def small_network(rng=None, dtype=np.float64):
+    return nn.Sequential(
+        nn.Linear(4, 5, dtype=dtype, rng=rng), nn.Tanh(), nn.Residual(nn.Linear(5, 5, dtype=dtype, rng=rng))
+    )
+
+
+# ---- Parameter ----
+
+
+def test_a_parameter_copies_what_it_is_given():
+    first = np.ones(3)
+    parameter = nn.Parameter(first)
+    first[0] = 9
+    assert parameter.data[0] == 1
+    data = parameter.data
+    second = np.full(3, 2, np.float32)
+    parameter.data = second
+    second[0] = 9
+    assert parameter.data is data
+    np.testing.assert_array_equal(data, 2)
+    assert data.dtype == np.float64
+    parameter.data -= 1
+    np.testing.assert_array_equal(data, 1)
+    parameter.data = parameter.data[::-1]
+
+
+@pytest.mark.parametrize("name", ["data", "grad"])
+def test_a_parameter_keeps_its_shape(name):
+    parameter = nn.Parameter(np.ones((2, 3), np.float32))
+    with pytest.raises(
+        ValueError, match=rf"^{name}: got shape \(3,\), needs shape \(2, 3\), that of the param"
+    ):
+        setattr(parameter, name, np.ones(3))
+    with pytest.raises(TypeError, match=rf"^{name}: got dtype complex128"):
+        setattr(parameter, name, np.ones((2, 3), complex))
+    np.testing.assert_array_equal(parameter.data, 1)
+    np.testing.assert_array_equal(parameter.grad, 0)
+    assert (parameter.shape, parameter.size, parameter.dtype) == ((2, 3), 6, np.float32)
+
+
+def test_gradients_add_up():
+    parameter = nn.Parameter(np.zeros(2, np.float32))
+    parameter.accumulate(np.array([1.0, 2.0]))
+    parameter.accumulate(np.array([1.0, 2.0]))
+    parameter.grad += 1
+    parameter.grad *= 2
+    np.testing.assert_array_equal(parameter.grad, [6, 10])
+    assert parameter.grad.dtype == np.float32
+    parameter.zero_grad()
+    np.testing.assert_array_equal(parameter.grad, 0)
+    with pytest.raises(ValueError, match=r"^gradient: got shape \(1,\), needs shape \(2,\)"):
+        parameter.accumulate(np.zeros(1))
+
+
+def test_parameter_dtypes():
+    assert nn.Parameter([1, 2], dtype="f4").dtype == np.float32
+    assert nn.Parameter(np.ones(2, ">f8")).data.dtype.isnative
+    with pytest.raises(TypeError, match=r"^dtype: got 'i4', needs float16, float32 or float64"):
+        nn.Parameter([1, 2], dtype="i4")
+
+
+# ---- what a module consists of ----
+
+
+def test_names_are_those_of_pytorch():
+    torch = pytest.importorskip("torch")
+    ours = nn.Sequential(
+        {"a": nn.Sequential(nn.Linear(3, 4), nn.BatchNorm2d(4)), "b": nn.Linear(4, 2, bias=False)}
+    )
+    inner = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm2d(4))
+    theirs = torch.nn.Sequential()
+    theirs.add_module("a", inner)
+    theirs.add_module("b", torch.nn.Linear(4, 2, bias=False))
+    state = theirs.state_dict()
+    assert list(ours.state_dict()) == list(state)
+    assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+    assert [name for name, _ in ours.named_modules()] == [name for name, _ in theirs.named_modules()]
+    for name, array in ours.state_dict().items():
+        assert array.shape == tuple(state[name].shape)
+    ours.load_state_dict(state)
+    for name, array in ours.state_dict().items():
+        np.testing.assert_array_equal(array, state[name].numpy())
+    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in ours.state_dict().items()})
+
+
+def test_train_and_eval_reach_everything():
+    model = nn.Sequential(nn.Dropout(), nn.Residual(nn.Sequential(nn.Dropout())))
+    assert all(module.training for module in model.modules())
+    assert model.eval() is model
+    assert not any(module.training for module in model.modules())
+    assert model.train() is model
+    assert all(module.training for module in model.modules())
+    with pytest.raises(TypeError, match=r"^mode: got 'yes', needs True or False"):
+        model.train("yes")
+
+
+def test_the_same_layer_twice_is_refused():
+    layer = nn.ReLU()
+    with pytest.raises(
+        ValueError, match=r"^1: got a ReLU that is in this Sequential already, needs a layer object"
+    ):
+        nn.Sequential(layer, layer)
+    with pytest.raises(ValueError, match=r"got a ReLU that is in this Sequential already"):
+        nn.Sequential(layer, nn.Sequential(nn.Sequential(layer)))
+    with pytest.raises(ValueError, match=r"^shortcut: got a ReLU that is in this Residual already"):
+        nn.Residual(layer, layer)
+
+    class Own(nn.Module):
+        def __init__(self):
+            self.first = nn.Sequential(layer)
+            self.second = layer
+
+    with pytest.raises(ValueError, match=r"^second: got a ReLU that is in this Own already"):
+        Own()
+    model = nn.Sequential(nn.ReLU())
+    with pytest.raises(ValueError, match=r"^loop: got a Sequential that is in this Sequential already"):
+        model.loop = model
+    model.other = nn.Tanh()
+    model.other = model.other
+
+
+def test_a_shared_parameter_is_one():
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    model[1].weight = model[0].weight
+    assert len(list(model.parameters())) == 1
+    assert list(model.state_dict()) == ["0.weight", "1.weight"]
+    x = np.ones((2, 3))
+    model.backward(np.ones_like(model(x)))
+    weight = model[0].weight.data.astype(np.float64)
+    expected = np.outer(np.ones(3), 2 * x[0] @ weight.T) + np.outer(weight.T @ np.ones(3), 2 * x[0])
+    np.testing.assert_allclose(model[0].weight.grad, expected, rtol=1e-5)
+
+
+def test_a_parameter_is_not_overwritten_by_an_array():
+    layer = nn.Linear(2, 2)
+    with pytest.raises(
+        TypeError, match=r"^weight: got ndarray, needs a Parameter; assign arrays to weight\.data"
+    ):
+        layer.weight = np.zeros((2, 2))
+    layer.bias = None
+    assert list(layer.state_dict()) == ["weight"]
+
+
+def test_zero_grad_reaches_everything(rng):
+    model = small_network(rng)
+    model.backward(model(rng.standard_normal((3, 4))))
+    assert all(parameter.grad.any() for parameter in model.parameters())
+    model.zero_grad()
+    assert not any(parameter.grad.any() for parameter in model.parameters())
+
+
+# ---- containers ----
+
+
+def test_sequential_is_a_sequence():
+    layers = [nn.ReLU(), nn.Tanh(), nn.Sigmoid()]
+    model = nn.Sequential(*layers)
+    assert len(model) == 3
+    assert list(model) == layers
+    assert model[0] is layers[0]
+    assert model[-1] is layers[2]
+    with pytest.raises(IndexError):
+        model[3]
+    empty = nn.Sequential()
+    np.testing.assert_array_equal(empty.backward(empty([1.0, 2.0])), [1, 2])
+
+
+def test_containers_take_modules_only():
+    with pytest.raises(TypeError, match=r"^layer 1: got function, needs a Module"):
+        nn.Sequential(nn.ReLU(), lambda x: x)
+    with pytest.raises(TypeError, match=r"^body: got int, needs a Module"):
+        nn.Residual(3)
+    for name in ("", "a.b", "forward", 3):
+        with pytest.raises(ValueError, match=r"^the name of a layer: got "):
+            nn.Sequential({name: nn.ReLU()})
+
+
+def test_residual(rng):
+    x, grad_output = rng.standard_normal((2, 3, 5))
+    body, shortcut = nn.Linear(5, 5, dtype=np.float64, rng=rng), nn.Linear(5, 5, dtype=np.float64, rng=rng)
+    block = nn.Residual(body, shortcut)
+    np.testing.assert_array_equal(block(x), body(x) + shortcut(x))
+    np.testing.assert_allclose(
+        block.backward(grad_output), grad_output @ (body.weight.data + shortcut.weight.data), rtol=1e-12
+    )
+    plain = nn.Residual(nn.Tanh())
+    np.testing.assert_array_equal(plain(x), np.tanh(x) + x)
+    np.testing.assert_allclose(plain.backward(grad_output), grad_output * (2 - np.tanh(x) ** 2), rtol=1e-12)
+    with pytest.raises(
+        ValueError, match=r"^body: got shape \(3, 4\), needs shape \(3, 5\), that of the shortcut"
+    ):
+        nn.Residual(nn.Linear(5, 4))(x)
+
+
+# ---- forward and backward belong together ----
+
+
+def test_backward_belongs_to_the_latest_forward(rng):
+    model = small_network(rng)
+    first, second = rng.standard_normal((2, 3, 4))
+    model(first)
+    alone = small_network()
+    alone.load_state_dict(model.state_dict())
+    grad_output = rng.standard_normal((3, 5))
+    model.eval()
+    model(second)
+    gradient = model.backward(grad_output)
+    alone(second)
+    np.testing.assert_array_equal(gradient, alone.backward(grad_output))
+    once = [parameter.grad.copy() for parameter in model.parameters()]
+    model.backward(grad_output)
+    for parameter, grad in zip(model.parameters(), once, strict=True):
+        np.testing.assert_array_equal(parameter.grad, 2 * grad)
+
+
+def test_backward_needs_a_forward():
+    for module in (nn.ReLU(), small_network(), nn.Residual(nn.ReLU()), nn.BatchNorm2d(3)):
+        with pytest.raises(
+            RuntimeError, match=rf"^{type(module).__name__}\.backward: got no forward before it"
+        ):
+            module.backward(np.zeros((1, 3)))
+    with pytest.raises(RuntimeError, match=r"^MSELoss\.backward: got no forward before it"):
+        nn.MSELoss().backward()
+    with pytest.raises(NotImplementedError, match=r"Module\.forward"):
+        nn.Module()(1.0)
+
+
+def test_a_failure_changes_no_parameter(rng):
+    model = small_network(rng)
+    model.backward(model(rng.standard_normal((3, 4))))
+    before = copy.deepcopy(list(model.parameters()))
+    with pytest.raises(ValueError, match=r"^grad_output: got shape \(3, 4\), needs shape \(3, 5\)"):
+        model[0].backward(np.zeros((3, 4)))
+    with pytest.raises(ValueError, match=r"^x: got shape \(3, 5\)"):
+        model(np.zeros((3, 5)))
+    with pytest.raises(RuntimeError, match=r"^Sequential\.backward: got no forward before it"):
+        model.backward(np.zeros((3, 5)))
+    for parameter, old in zip(model.parameters(), before, strict=True):
+        np.testing.assert_array_equal(parameter.data, old.data)
+        np.testing.assert_array_equal(parameter.grad, old.grad)
+
+
+# ---- state ----
+
+
+def test_state_dict_is_a_copy(rng):
+    model = small_network(rng)
+    state = model.state_dict()
+    state["0.weight"][...] = 9
+    assert not (model[0].weight.data == 9).any()
+
+
+def test_a_state_round_trip_through_a_file(rng, tmp_path):
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 2, rng=rng))
+    x = rng.standard_normal((5, 3, 2, 2)).astype(np.float32)
+    model(x)
+    np.savez(tmp_path / "model.npz", **model.state_dict())
+    other = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 2))
+    with np.load(tmp_path / "model.npz") as state:
+        assert other.load_state_dict(state) == ([], [])
+    np.testing.assert_array_equal(other.eval()(x), model.eval()(x))
+    assert other[0].num_batches_tracked == 1
+    assert other[0].num_batches_tracked.dtype == np.int64
+
+
+def test_what_does_not_fit_is_listed_and_nothing_is_loaded(rng):
+    model = small_network(rng)
+    before = model.state_dict()
+    good = {name: array + 1 for name, array in before.items()}
+    bad = {name: array for name, array in good.items() if name != "0.bias"}
+    bad |= {"0.weight": np.zeros((4, 5)), "extra": np.zeros(1), "more": np.zeros(1)}
+    with pytest.raises(ValueError, match=r"^state_dict: got ") as caught:
+        model.load_state_dict(bad)
+    for part in (
+        "missing 0.bias;",
+        "unexpected extra, more;",
+        "0.weight of shape (4, 5) instead of (5, 4),",
+        "needs the parameters and buffers of this Sequential",
+    ):
+        assert part in str(caught.value)
+    with pytest.raises(TypeError, match=r"^2\.body\.bias: got dtype complex128"):
+        model.load_state_dict(good | {"2.body.bias": np.zeros(5, complex)})
+    model[0].weight.data.flags.writeable = False
+    with pytest.raises(ValueError, match=r"0\.weight, which is read-only here"):
+        model.load_state_dict(good)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_loading_what_is_there(rng):
+    model = small_network(rng)
+    bias = np.arange(5)
+    result = model.load_state_dict({"0.bias": bias, "9.bias": bias}, strict=False)
+    assert result.unexpected_keys == ["9.bias"]
+    assert result.missing_keys == ["0.weight", "2.body.weight", "2.body.bias"]
+    np.testing.assert_array_equal(model[0].bias.data, bias)
+    with pytest.raises(ValueError, match=r"0\.bias of shape \(4,\) instead of \(5,\)"):
+        model.load_state_dict({"0.bias": np.zeros(4)}, strict=False)
+
+
+def test_old_checkpoints_lack_the_number_of_batches():
+    norm = nn.BatchNorm2d(3)
+    state = norm.state_dict()
+    del state["num_batches_tracked"]
+    assert norm.load_state_dict(state) == ([], [])
+
+
+def test_copies_and_pickles(rng):
+    model = small_network(rng)
+    x = rng.standard_normal((3, 4))
+    output = model(x)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with pytest.raises(RuntimeError, match=r"got no forward before it"):
+            other.backward(output)
+        np.testing.assert_array_equal(other(x), output)
+        other[0].weight.data[...] = 0
+    np.testing.assert_array_equal(model(x), output)
+
+
+# ---- descriptions ----
+
+
+def test_summary(capsys):
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(12, 5), nn.Residual(nn.Sequential(nn.Linear(5, 5, bias=False), nn.ReLU()))
+    )
+    assert model.summary((2, 3, 4)) is None
+    lines = capsys.readouterr().out.splitlines()
+    table = [line.split("  ") for line in lines]
+    table = [[cell.strip() for cell in row if cell.strip()] for row in table]
+    assert table[0] == ["Layer", "Output shape", "Parameters", "Multiply-adds"]
+    assert table[2:-2] == [
+        ["0 Flatten", "(2, 12)", "0", "0"],
+        ["1 Linear", "(2, 5)", "65", "120"],
+        ["2.body.0 Linear", "(2, 5)", "25", "50"],
+        ["2.body.1 ReLU", "(2, 5)", "0", "0"],
+    ]
+    assert table[-1] == ["Total", "90", "170"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_summary_takes_the_shape_of_one_sample(capsys):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+    model.summary((3, 4))
+    assert "(1, 5)" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"^x: got shape \(3, 5\)"):
+        model.summary((3, 5))
+    for shape in ((3, "a"), 3, (2.0, 3), (True, 12)):
+        with pytest.raises(TypeError, match=r"^input_shape: got .*, needs a tuple of integers"):
+            model.summary(shape)
+    with pytest.raises(ValueError, match=r"^input_shape: got -1, needs an integer of at least 0"):
+        model.summary((-1, 12))
+
+
+def test_summary_leaves_the_network_as_it_was(rng, capsys):
+    model = (
+        nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(rng=np.random.default_rng(1)), nn.ReLU()).eval().train()
+    )
+    model[2].eval()
+    x = rng.standard_normal((4, 3, 2, 2))
+    output = model(x)
+    state = model.state_dict()
+    model.summary((1, 3, 2, 2))
+    with pytest.raises(ValueError, match=r"^x: got shape"):
+        model.summary((1, 4, 2, 2))
+    assert [module.training for module in model.modules()] == [True, True, True, False]
+    assert not any("forward" in vars(module) for module in model.modules())
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, state[name])
+    assert model.backward(output).shape == x.shape
+    assert "BatchNorm2d" in capsys.readouterr().out
+
+
+def test_repr():
+    model = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Residual(nn.ReLU()))
+    assert repr(model) == (
+        "Sequential(\n  (0): Linear(3, 2, bias=False)\n  (1): Residual(\n    (body): ReLU()\n  )\n)"
+    )
