@@ -3,6 +3,7 @@
 from fastconv.nn import init
 from fastconv.nn.activation import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from fastconv.nn.container import Residual, Sequential
+from fastconv.nn.conv import Conv2d
 from fastconv.nn.dropout import Dropout
 from fastconv.nn.linear import Flatten, Linear
 from fastconv.nn.loss import CrossEntropyLoss, MSELoss
@@ -12,6 +13,7 @@ from fastconv.nn.parameter import Parameter
 
 __all__ = [
     "BatchNorm2d",
+    "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",

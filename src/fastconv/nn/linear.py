@@ -12,7 +12,7 @@ from fastconv import _checks, functional
 from fastconv._checks import FloatArray
 from fastconv.nn import init
 from fastconv.nn.module import Layer, WeightedLayer
-from fastconv.nn.parameter import Parameter
+from fastconv.nn.parameter import Parameter, value_of
 
 __all__ = ["Flatten", "Linear"]
 
@@ -105,7 +105,7 @@ class Linear(WeightedLayer):
         init.default_(self.weight, self.bias, _checks.generator("rng", rng))
 
     def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
-        return functional.linear(x, self.weight.data, self._values()[1]), x
+        return functional.linear(x, self.weight.data, value_of(self.bias)), x
 
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
         return self._accumulate(

@@ -307,12 +307,6 @@ class WeightedLayer(Layer):
     weight: Parameter | None
     bias: Parameter | None
 
-    def _values(self) -> tuple[FloatArray | None, FloatArray | None]:
-        return (
-            None if self.weight is None else self.weight.data,
-            None if self.bias is None else self.bias.data,
-        )
-
     def _needed(self) -> tuple[str, ...]:
         """The gradients that backward computes."""
         present = {"x": True, "weight": self.weight is not None, "bias": self.bias is not None}

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastconv import _checks, functional
 from fastconv._checks import FloatArray
 from fastconv.nn.module import Layer, WeightedLayer
-from fastconv.nn.parameter import Parameter
+from fastconv.nn.parameter import Parameter, value_of
 
 __all__ = ["BatchNorm2d", "LocalResponseNorm"]
 
@@ -81,7 +81,8 @@ class BatchNorm2d(WeightedLayer):
             images,
             self.running_mean,
             self.running_var,
-            *self._values(),
+            value_of(self.weight),
+            value_of(self.bias),
             by_batch,
             self._share(),
             self.eps,
@@ -103,7 +104,7 @@ class BatchNorm2d(WeightedLayer):
         gradients = functional.batch_norm_backward(
             grad_output,
             images,
-            weight=self._values()[0],
+            weight=value_of(self.weight),
             training=by_batch,
             eps=self.eps,
             layout=self.layout,

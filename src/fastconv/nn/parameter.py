@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastconv import _checks
 from fastconv._checks import FloatArray
 
-__all__ = ["Parameter"]
+__all__ = ["Parameter", "value_of"]
 
 
 class Parameter:
@@ -103,3 +103,8 @@ class Parameter:
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, dtype={self.dtype})"
+
+
+def value_of(parameter: Parameter | None) -> FloatArray | None:
+    """The data of a parameter that a layer may do without."""
+    return None if parameter is None else parameter.data
