@@ -1,0 +1,147 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastconv import _checks
+from fastconv.nn.parameter import Parameter
+from fastconv.optim.optimizer import Optimizer, blocks
+
+__all__ = ["Adam", "AdamW"]
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2015): steps scaled by running means of the gradient and of its square.
+
+    With the gradient g, plus weight_decay * parameter, step t is::
+
+        exp_avg = beta1 * exp_avg + (1 - beta1) * g
+        exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g^2
+        parameter -= lr * exp_avg / (1 - beta1^t) / (sqrt(exp_avg_sq / (1 - beta2^t)) + eps)
+
+    Parameters
+    ----------
+    params : iterable of Parameter, or iterable of mappings
+        What to optimize. A mapping is a group: "params", and options that differ from the others'.
+    lr : float
+        The learning rate.
+    betas : (float, float)
+        beta1 and beta2, each at least 0 and below 1.
+    eps : float
+    weight_decay : float
+        The factor of the L2 penalty.
+    amsgrad : bool
+        Use the largest exp_avg_sq so far (Reddi et al., 2018).
+    maximize : bool
+        Let the loss rise.
+
+    Examples
+    --------
+    >>> from fastconv import nn
+    >>> weight = nn.Parameter([1.0, 2.0])
+    >>> optimizer = Adam([weight], lr=0.1)
+    >>> weight.grad = [1.0, -100.0]
+    >>> optimizer.step()
+    >>> weight.data.round(6)
+    array([0.9, 2.1])
+    """
+
+    _arrays = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    _decay_is_apart: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def _checked_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        betas = options["betas"]
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise _checks.argument_error("betas", repr(betas), "a pair of numbers", TypeError)
+        return {
+            "lr": _checks.number("lr", options["lr"], 0),
+            "betas": tuple(_checks.number("betas", beta, 0, below=1) for beta in betas),
+            "eps": _checks.number("eps", options["eps"], 0),
+            "weight_decay": _checks.number("weight_decay", options["weight_decay"], 0),
+            "amsgrad": _checks.boolean("amsgrad", options["amsgrad"]),
+            "maximize": _checks.boolean("maximize", options["maximize"]),
+        }
+
+    def _update(self, parameter: Parameter, group: dict[str, Any], state: dict[str, Any]) -> None:
+        names = self._arrays if group["amsgrad"] else self._arrays[:2]
+        for name in names:
+            if name not in state:
+                state[name] = np.zeros_like(parameter.data)
+        state["step"] = state.get("step", 0) + 1
+        lr, weight_decay = float(group["lr"]), float(group["weight_decay"])
+        beta1, beta2 = group["betas"]
+        step_size = lr / (1 - beta1 ** state["step"])
+        root_of_correction = math.sqrt(1 - beta2 ** state["step"])
+        for data, gradient, mean, square, *largest in blocks(
+            parameter.data, parameter.grad, *(state[name] for name in names)
+        ):
+            change = -gradient if group["maximize"] else gradient
+            if weight_decay and self._decay_is_apart:
+                data *= 1 - lr * weight_decay
+            elif weight_decay:
+                change = change + weight_decay * data
+            mean += (1 - beta1) * (change - mean)
+            square *= beta2
+            square += (1 - beta2) * np.square(change)
+            if largest:
+                square = np.maximum(largest[0], square, out=largest[0])
+            scale = np.sqrt(square)
+            scale /= root_of_correction
+            scale += group["eps"]
+            np.divide(mean, scale, out=scale)
+            scale *= step_size
+            data -= scale
+
+
+class AdamW(Adam):
+    """Adam whose weight decay is apart from the gradient (Loshchilov and Hutter, 2019).
+
+    Each step begins with ``parameter *= 1 - lr * weight_decay``, and the gradient stays as it is.
+
+    Parameters
+    ----------
+    params, lr, betas, eps, amsgrad, maximize
+        As for `Adam`.
+    weight_decay : float
+    """
+
+    _decay_is_apart = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
