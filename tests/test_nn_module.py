@@ -160,6 +160,24 @@ def test_zero_grad_reaches_everything(rng):
     assert not any(parameter.grad.any() for parameter in model.parameters())
 
 
+def test_a_copy_in_another_dtype(rng):
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 12), nn.Linear(12, 12))
+    model[3].weight = model[2].weight
+    x = rng.standard_normal((5, 3, 2, 2)).astype(np.float32)
+    model.backward(model(x))
+    other = model.astype(np.float64)
+    for name, array in other.state_dict().items():
+        assert array.dtype == (np.int64 if name.endswith("tracked") else np.float64)
+        np.testing.assert_array_equal(array, model.state_dict()[name])
+    assert other[3].weight is other[2].weight
+    np.testing.assert_array_equal(other[2].weight.grad, model[2].weight.grad)
+    assert other.eval()(x).dtype == np.float64
+    np.testing.assert_allclose(other(x), model.eval()(x), rtol=1e-4, atol=1e-5)
+    assert model[2].weight.dtype == np.float32
+    with pytest.raises(TypeError, match=r"^dtype: got 'int', needs float16"):
+        model.astype("int")
+
+
 # ---- containers ----
 
 

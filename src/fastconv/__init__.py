@@ -10,7 +10,7 @@ from fastconv._threads import get_num_threads, num_threads, set_num_threads
 from fastconv.functional import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from fastconv import models, nn, optim
+    from fastconv import models, nn, optim, testing
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,10 +23,11 @@ __all__ = [
     "optim",
     "release_memory",
     "set_num_threads",
+    "testing",
     *functional.__all__,
 ]
 
-_ON_FIRST_USE = ("models", "nn", "optim")
+_ON_FIRST_USE = ("models", "nn", "optim", "testing")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
@@ -151,16 +152,29 @@ class Module:
         for parameter in self.parameters():
             parameter.zero_grad()
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self, mode: bool = True) -> Self:
         """Let this module and all below it train, or be used (``mode=False``); returns the module."""
         mode = _checks.boolean("mode", mode)
         for module in self.modules():
             module.training = mode
         return self
 
-    def eval(self) -> Module:
+    def eval(self) -> Self:
         """The same as ``train(False)``."""
         return self.train(False)
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """A copy of the module whose parameters and floating-point buffers have another dtype."""
+        kept = _checks.parameter_dtype("dtype", dtype)
+        other = copy.deepcopy(self)
+        converted: dict[Parameter, Parameter] = {}
+        for module in other.modules():
+            for name, value in list(vars(module).items()):
+                if isinstance(value, Parameter):
+                    setattr(module, name, converted.setdefault(value, value.astype(kept)))
+                elif name in module._buffers and value is not None and value.dtype.kind == "f":
+                    setattr(module, name, value.astype(kept))
+        return other
 
     # ---- the state ----
 

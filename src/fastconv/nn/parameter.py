@@ -86,6 +86,13 @@ class Parameter:
         """Start a new sum of gradients."""
         self._grad = None
 
+    def astype(self, dtype: DTypeLike) -> Parameter:
+        """A copy in another dtype, the gradient included."""
+        other = Parameter(self._data, dtype)
+        if self._grad is not None:
+            other.grad = self._grad
+        return other
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of `data`."""
