@@ -8,26 +8,30 @@ from fastconv import functional
 from fastconv._kernels.memory import memory_info, release_memory
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
 from fastconv.functional import *  # noqa: F403
+from fastconv.serialization import load, save
 
 if TYPE_CHECKING:
-    from fastconv import models, nn, optim, testing
+    from fastconv import datasets, models, nn, optim, testing
 
 __version__ = "0.1.0"
 __all__ = [
+    "datasets",
     "functional",
     "get_num_threads",
+    "load",
     "memory_info",
     "models",
     "nn",
     "num_threads",
     "optim",
     "release_memory",
+    "save",
     "set_num_threads",
     "testing",
     *functional.__all__,
 ]
 
-_ON_FIRST_USE = ("models", "nn", "optim", "testing")
+_ON_FIRST_USE = ("datasets", "models", "nn", "optim", "testing")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -68,7 +67,7 @@ def save(path: PathLike, module: HasState | Mapping[str, Any]) -> None:
     mapping = module if isinstance(module, Mapping) else _state_of(module)
     arrays = {_name(name): _array(name, value) for name, value in mapping.items()}
     target = Path(path).resolve()
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
     try:
         with open(beside, "xb") as file:
             write(file, arrays)
