@@ -6,14 +6,3 @@ cdef class ConvGeometry:
     cdef readonly Py_ssize_t stride_h, stride_w, dilation_h, dilation_w
     cdef readonly Py_ssize_t top, bottom, left, right
     cdef readonly bint channels_last
-
-
-cdef class PoolGeometry:
-    # The same for a pool. out_h and out_w obey ceil_mode already; bottom and right are what PyTorch
-    # calls padding, not the overhang that ceil_mode may add.
-    cdef readonly Py_ssize_t batch, channels, height, width
-    cdef readonly Py_ssize_t kernel_h, kernel_w
-    cdef readonly Py_ssize_t out_h, out_w
-    cdef readonly Py_ssize_t stride_h, stride_w, dilation_h, dilation_w
-    cdef readonly Py_ssize_t top, bottom, left, right
-    cdef readonly bint channels_last

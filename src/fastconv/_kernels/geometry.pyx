@@ -12,15 +12,3 @@ cdef class ConvGeometry:
         (self.top, self.bottom), (self.left, self.right) = padding
         self.groups = groups
         self.channels_last = channels_last
-
-
-cdef class PoolGeometry:
-    def __init__(self, x_shape, kernel, out_size, stride, dilation, padding, channels_last):
-        """x_shape (N, C, H, W); padding ((top, bottom), (left, right))."""
-        self.batch, self.channels, self.height, self.width = x_shape
-        self.kernel_h, self.kernel_w = kernel
-        self.out_h, self.out_w = out_size
-        self.stride_h, self.stride_w = stride
-        self.dilation_h, self.dilation_w = dilation
-        (self.top, self.bottom), (self.left, self.right) = padding
-        self.channels_last = channels_last

@@ -1,9 +1,15 @@
+from libc.stdint cimport int64_t
+
+
 cdef extern from "kernels.h" nogil:
     enum:
         FC_FLOAT32
         FC_FLOAT64
         FC_MAX_MR
         FC_MAX_NR
+        FC_MAX_LANES
+        FC_FAR_FLOAT32
+        FC_FAR_FLOAT64
 
     ctypedef struct fc_tile:
         Py_ssize_t depth
@@ -21,6 +27,19 @@ cdef extern from "kernels.h" nogil:
         const void *row_bias
         const void *column_bias
 
+    ctypedef struct fc_pool:
+        Py_ssize_t images, height, width, channels, out_h, out_w
+        int channels_last, far_positions
+        const Py_ssize_t *row_first
+        const Py_ssize_t *row_count
+        const Py_ssize_t *column_first
+        const Py_ssize_t *column_count
+        Py_ssize_t row_step, column_step
+        Py_ssize_t stride, left, kernel_w
+        Py_ssize_t line_before, line_after, line_elements, lines, pitch
+        const void *row_divisor
+        const void *column_divisor
+
     ctypedef struct fc_kernels:
         const char *isa
         int itemsize
@@ -34,5 +53,10 @@ cdef extern from "kernels.h" nogil:
         void (*gather_rows)(void *, Py_ssize_t, const void *, const Py_ssize_t *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*add)(void *, const void *, Py_ssize_t) noexcept nogil
         void (*add_sum)(void *, const void *, Py_ssize_t) noexcept nogil
+        void (*max_pool)(const fc_pool *, const void *, void *, int64_t *, Py_ssize_t, Py_ssize_t, void *) noexcept nogil
+        void (*avg_pool)(const fc_pool *, const void *, void *, Py_ssize_t, Py_ssize_t, void *) noexcept nogil
+        void (*avg_pool_backward)(const fc_pool *, const void *, void *, Py_ssize_t, Py_ssize_t, void *) noexcept nogil
+        int (*max_pool_backward)(void *, const void *, const int64_t *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                 Py_ssize_t, Py_ssize_t) noexcept nogil
 
 cdef const fc_kernels *kernels_for(int typenum) except NULL

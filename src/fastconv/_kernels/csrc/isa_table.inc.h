@@ -1,6 +1,7 @@
 /* Every body once, for the dtype FC_DTYPE, and the table that names them. */
 #include "copy.inc.h"
 #include "gemm.inc.h"
+#include "pool.inc.h"
 
 static const fc_kernels FC(kernels) = {
     .isa = FC_ISA_NAME,
@@ -15,4 +16,8 @@ static const fc_kernels FC(kernels) = {
     .gather_rows = FC(gather_rows),
     .add = FC(add),
     .add_sum = FC(add_sum),
+    .max_pool = FC(max_pool),
+    .avg_pool = FC(avg_pool),
+    .avg_pool_backward = FC(avg_pool_backward),
+    .max_pool_backward = FC(max_pool_backward),
 };

@@ -10,6 +10,7 @@
 #define FASTCONV_KERNELS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 enum { FC_FLOAT32 = 0, FC_FLOAT64 = 1, FC_DTYPES = 2 };
 
@@ -45,6 +46,38 @@ typedef struct {
     const void *column_bias;
 } fc_tile;
 
+/* The windows of a pool over `images` arrays of height x width pixels of `channels` elements.
+ *
+ * Output row i sees the input rows row_first[i] + k*row_step, k < row_count[i], all inside the image; columns alike.
+ * Where channels_last is 0, channels is 1 and every channel is an image of its own.
+ *
+ * The gradient of a mean is a pool too, "adjoint" to the first: its input is the gradient of the output, its output
+ * the gradient of the input, and its windows are the outputs that saw a pixel (there may be none).
+ *
+ * row_divisor[i] * column_divisor[j] (elements of the dtype) is what the mean at output pixel (i, j) of the forward
+ * pool is divided by. column_divisor has one more element for each of FC_MAX_LANES and, where lines > 1, of a line.
+ *
+ * For planes of one channel only:
+ * - stride, left, kernel_w: column j sees j*stride - left + k*column_step, k < kernel_w, as far as inside. An adjoint
+ *   pool has those of its forward pool. stride is 0 where only the tables tell.
+ * - a line of the workspace has line_before elements of padding before the image's columns and line_after behind them;
+ *   with slack for whole vectors it takes line_elements. A call needs two lines (max_pool with indices) or one.
+ * - lines > 1: so many output rows are reduced together, `pitch` elements apart in a line. Asks for no padding, windows
+ *   that don't reach into the next one, equal divisors, and positions in the plane that store_index can hold.
+ * far_positions: a window spans more elements than store_index can hold.
+ */
+enum { FC_MAX_LANES = 16, FC_FAR_FLOAT32 = 1 << 24, FC_FAR_FLOAT64 = 0x7fffffff };
+
+typedef struct {
+    ptrdiff_t images, height, width, channels, out_h, out_w;
+    int channels_last, far_positions;
+    const ptrdiff_t *row_first, *row_count, *column_first, *column_count;
+    ptrdiff_t row_step, column_step;
+    ptrdiff_t stride, left, kernel_w;
+    ptrdiff_t line_before, line_after, line_elements, lines, pitch;
+    const void *row_divisor, *column_divisor;
+} fc_pool;
+
 typedef struct {
     const char *isa;
     int itemsize;
@@ -73,6 +106,24 @@ typedef struct {
 
     /* The sum of src[i], i < count, in an order that depends on count alone; added to *dst. */
     void (*add_sum)(void *dst, const void *src, ptrdiff_t count);
+
+    /* Pools: output rows begin .. end-1, counted through all images. Of a row only its own elements are read
+     * after the call; those past `end` are not touched.
+     * max_pool: indices, the position row*width + column of each maximum, may be NULL. NaN wins over every number,
+     * a later one over an earlier; of equal numbers the first wins.
+     * avg_pool_backward: `adjoint` as above. */
+    void (*max_pool)(const fc_pool *pool, const void *x, void *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end,
+                     void *workspace);
+    void (*avg_pool)(const fc_pool *pool, const void *x, void *out, ptrdiff_t begin, ptrdiff_t end, void *workspace);
+    void (*avg_pool_backward)(const fc_pool *adjoint, const void *grad_output, void *grad_x, ptrdiff_t begin,
+                              ptrdiff_t end, void *workspace);
+
+    /* Channels begin .. end-1 of `images` images in a row, each
+     *     grad_x[i*channels + c] = the sum, in order, of grad_output[o*channels + c] over the o < outputs
+     *                              with indices[o*channels + c] == i,   i < pixels.
+     * Returns nonzero where an index is outside 0 .. pixels-1; that one is ignored. */
+    int (*max_pool_backward)(void *grad_x, const void *grad_output, const int64_t *indices, ptrdiff_t images,
+                             ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end);
 } fc_kernels;
 
 /* The instruction sets compiled in and usable on this machine, best first; NULL ends the list. */

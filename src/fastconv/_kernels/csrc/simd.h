@@ -2,6 +2,11 @@
  *
  * A simd_<isa>.h defines, for f32 and f64: the type v32/v64, LANES32/LANES64 and
  * v32_load, v32_store (both unaligned), v32_set1, v32_fma(a, b, c) = a*b + c, ...
+ * Comparisons give a v32_mask: greater(a, b) where a > b, no_order(a, b) where neither a > b nor a < b (equal,
+ * or a NaN among them), is_nan(a); select(mask, a, b) is a where the mask is set, else b.
+ * max_nan(a, b) is NaN where a or b is. even(a, b), odd(a, b) are the even and odd lanes of a followed by b;
+ * zip_low(a, b), zip_high(a, b) the halves of a[0], b[0], a[1], b[1], ...
+ * store_index(p, a, base) stores base + a[i], integers of absolute value below 2^24 (float) or 2^31 (double).
  * isa_body.inc.h defines FC_DTYPE as 32 or 64 and includes the bodies, which
  * say T, VEC, LANES, V(load)(p) and FC(name) and so serve both.
  */

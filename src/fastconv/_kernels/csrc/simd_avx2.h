@@ -28,6 +28,75 @@ FC_INLINE v64 v64_fma(v64 a, v64 b, v64 c) { return _mm256_fmadd_pd(a, b, c); }
 /* a > b ? a : b, so b where either is NaN. */
 FC_INLINE v32 v32_max(v32 a, v32 b) { return _mm256_max_ps(a, b); }
 FC_INLINE v64 v64_max(v64 a, v64 b) { return _mm256_max_pd(a, b); }
+FC_INLINE v32 v32_div(v32 a, v32 b) { return _mm256_div_ps(a, b); }
+FC_INLINE v64 v64_div(v64 a, v64 b) { return _mm256_div_pd(a, b); }
+
+/* Comparisons: all bits of a lane, or none. Meanings in simd.h. */
+typedef __m256 v32_mask;
+typedef __m256d v64_mask;
+FC_INLINE v32_mask v32_greater(v32 a, v32 b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
+FC_INLINE v64_mask v64_greater(v64 a, v64 b) { return _mm256_cmp_pd(a, b, _CMP_GT_OQ); }
+FC_INLINE v32_mask v32_no_order(v32 a, v32 b) { return _mm256_cmp_ps(a, b, _CMP_EQ_UQ); }
+FC_INLINE v64_mask v64_no_order(v64 a, v64 b) { return _mm256_cmp_pd(a, b, _CMP_EQ_UQ); }
+FC_INLINE v32_mask v32_is_nan(v32 a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
+FC_INLINE v64_mask v64_is_nan(v64 a) { return _mm256_cmp_pd(a, a, _CMP_UNORD_Q); }
+FC_INLINE v32_mask v32_or(v32_mask a, v32_mask b) { return _mm256_or_ps(a, b); }
+FC_INLINE v64_mask v64_or(v64_mask a, v64_mask b) { return _mm256_or_pd(a, b); }
+FC_INLINE v32_mask v32_and(v32_mask a, v32_mask b) { return _mm256_and_ps(a, b); }
+FC_INLINE v64_mask v64_and(v64_mask a, v64_mask b) { return _mm256_and_pd(a, b); }
+FC_INLINE v32 v32_select(v32_mask mask, v32 a, v32 b) { return _mm256_blendv_ps(b, a, mask); }
+FC_INLINE v64 v64_select(v64_mask mask, v64 a, v64 b) { return _mm256_blendv_pd(b, a, mask); }
+FC_INLINE v32 v32_negate_where(v32_mask mask, v32 a)
+{
+    return _mm256_xor_ps(a, _mm256_and_ps(mask, _mm256_set1_ps(-0.0f)));
+}
+FC_INLINE v64 v64_negate_where(v64_mask mask, v64 a)
+{
+    return _mm256_xor_pd(a, _mm256_and_pd(mask, _mm256_set1_pd(-0.0)));
+}
+FC_INLINE v32 v32_abs(v32 a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+FC_INLINE v64 v64_abs(v64 a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
+FC_INLINE v32 v32_max_nan(v32 a, v32 b) { return _mm256_or_ps(_mm256_max_ps(a, b), _mm256_cmp_ps(a, b, _CMP_UNORD_Q)); }
+FC_INLINE v64 v64_max_nan(v64 a, v64 b) { return _mm256_or_pd(_mm256_max_pd(a, b), _mm256_cmp_pd(a, b, _CMP_UNORD_Q)); }
+
+FC_INLINE v32 v32_quarters_0213(v32 a)
+{
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(a), 0xD8));
+}
+FC_INLINE v32 v32_even(v32 a, v32 b) { return v32_quarters_0213(_mm256_shuffle_ps(a, b, 0x88)); }
+FC_INLINE v64 v64_even(v64 a, v64 b) { return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xD8); }
+FC_INLINE v32 v32_odd(v32 a, v32 b) { return v32_quarters_0213(_mm256_shuffle_ps(a, b, 0xDD)); }
+FC_INLINE v64 v64_odd(v64 a, v64 b) { return _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xD8); }
+FC_INLINE v32 v32_zip_low(v32 a, v32 b)
+{
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
+}
+FC_INLINE v64 v64_zip_low(v64 a, v64 b)
+{
+    return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x20);
+}
+FC_INLINE v32 v32_zip_high(v32 a, v32 b)
+{
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
+}
+FC_INLINE v64 v64_zip_high(v64 a, v64 b)
+{
+    return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x31);
+}
+
+FC_INLINE void v32_store_index(int64_t *p, v32 a, int64_t base)
+{
+    const __m256i i = _mm256_cvtps_epi32(a), origin = _mm256_set1_epi64x(base);
+    const __m256i low = _mm256_cvtepi32_epi64(_mm256_castsi256_si128(i));
+    const __m256i high = _mm256_cvtepi32_epi64(_mm256_extracti128_si256(i, 1));
+    _mm256_storeu_si256((__m256i *)p, _mm256_add_epi64(low, origin));
+    _mm256_storeu_si256((__m256i *)(p + 4), _mm256_add_epi64(high, origin));
+}
+FC_INLINE void v64_store_index(int64_t *p, v64 a, int64_t base)
+{
+    const __m256i i = _mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(a));
+    _mm256_storeu_si256((__m256i *)p, _mm256_add_epi64(i, _mm256_set1_epi64x(base)));
+}
 
 /* dst[j*dst_row + i] = src[i*src_row + j] over a square of LANES x LANES. */
 FC_INLINE void v32_transpose(float *dst, ptrdiff_t dst_row, const float *src, ptrdiff_t src_row)

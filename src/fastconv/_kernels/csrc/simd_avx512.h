@@ -28,6 +28,63 @@ FC_INLINE v64 v64_fma(v64 a, v64 b, v64 c) { return _mm512_fmadd_pd(a, b, c); }
 /* a > b ? a : b, so b where either is NaN. */
 FC_INLINE v32 v32_max(v32 a, v32 b) { return _mm512_max_ps(a, b); }
 FC_INLINE v64 v64_max(v64 a, v64 b) { return _mm512_max_pd(a, b); }
+FC_INLINE v32 v32_div(v32 a, v32 b) { return _mm512_div_ps(a, b); }
+FC_INLINE v64 v64_div(v64 a, v64 b) { return _mm512_div_pd(a, b); }
+
+/* Comparisons: one bit a lane. Meanings in simd.h. */
+typedef __mmask16 v32_mask;
+typedef __mmask8 v64_mask;
+FC_INLINE v32_mask v32_greater(v32 a, v32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+FC_INLINE v64_mask v64_greater(v64 a, v64 b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
+FC_INLINE v32_mask v32_no_order(v32 a, v32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_UQ); }
+FC_INLINE v64_mask v64_no_order(v64 a, v64 b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_UQ); }
+FC_INLINE v32_mask v32_is_nan(v32 a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+FC_INLINE v64_mask v64_is_nan(v64 a) { return _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q); }
+FC_INLINE v32_mask v32_or(v32_mask a, v32_mask b) { return a | b; }
+FC_INLINE v64_mask v64_or(v64_mask a, v64_mask b) { return a | b; }
+FC_INLINE v32_mask v32_and(v32_mask a, v32_mask b) { return a & b; }
+FC_INLINE v64_mask v64_and(v64_mask a, v64_mask b) { return a & b; }
+FC_INLINE v32 v32_select(v32_mask mask, v32 a, v32 b) { return _mm512_mask_blend_ps(mask, b, a); }
+FC_INLINE v64 v64_select(v64_mask mask, v64 a, v64 b) { return _mm512_mask_blend_pd(mask, b, a); }
+FC_INLINE v32 v32_negate_where(v32_mask mask, v32 a) { return _mm512_mask_sub_ps(a, mask, _mm512_setzero_ps(), a); }
+FC_INLINE v64 v64_negate_where(v64_mask mask, v64 a) { return _mm512_mask_sub_pd(a, mask, _mm512_setzero_pd(), a); }
+FC_INLINE v32 v32_abs(v32 a) { return _mm512_abs_ps(a); }
+FC_INLINE v64 v64_abs(v64 a) { return _mm512_abs_pd(a); }
+FC_INLINE v32 v32_max_nan(v32 a, v32 b)
+{
+    return _mm512_mask_add_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q), a, b);
+}
+FC_INLINE v64 v64_max_nan(v64 a, v64 b)
+{
+    return _mm512_mask_add_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask(a, b, _CMP_UNORD_Q), a, b);
+}
+
+/* Lanes of two vectors side by side: 0-15 (0-7) are a's, the rest b's. */
+#define PICK32(a, b, ...) _mm512_permutex2var_ps(a, _mm512_setr_epi32(__VA_ARGS__), b)
+#define PICK64(a, b, ...) _mm512_permutex2var_pd(a, _mm512_setr_epi64(__VA_ARGS__), b)
+FC_INLINE v32 v32_even(v32 a, v32 b) { return PICK32(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
+FC_INLINE v64 v64_even(v64 a, v64 b) { return PICK64(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
+FC_INLINE v32 v32_odd(v32 a, v32 b) { return PICK32(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
+FC_INLINE v64 v64_odd(v64 a, v64 b) { return PICK64(a, b, 1, 3, 5, 7, 9, 11, 13, 15); }
+FC_INLINE v32 v32_zip_low(v32 a, v32 b) { return PICK32(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
+FC_INLINE v64 v64_zip_low(v64 a, v64 b) { return PICK64(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+FC_INLINE v32 v32_zip_high(v32 a, v32 b) { return PICK32(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
+FC_INLINE v64 v64_zip_high(v64 a, v64 b) { return PICK64(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+#undef PICK32
+#undef PICK64
+
+FC_INLINE void v32_store_index(int64_t *p, v32 a, int64_t base)
+{
+    const __m512i i = _mm512_cvtps_epi32(a), origin = _mm512_set1_epi64(base);
+    const __m512i low = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(i));
+    const __m512i high = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(i, 1));
+    _mm512_storeu_si512(p, _mm512_add_epi64(low, origin));
+    _mm512_storeu_si512(p + 8, _mm512_add_epi64(high, origin));
+}
+FC_INLINE void v64_store_index(int64_t *p, v64 a, int64_t base)
+{
+    _mm512_storeu_si512(p, _mm512_add_epi64(_mm512_cvtpd_epi64(a), _mm512_set1_epi64(base)));
+}
 
 /* dst[j*dst_row + i] = src[i*src_row + j] over a square of LANES x LANES. */
 FC_INLINE void v32_transpose(float *dst, ptrdiff_t dst_row, const float *src, ptrdiff_t src_row)

@@ -20,7 +20,20 @@ typedef int64_t v64_mask __attribute__((vector_size(16)));
     {                                                                                               \
         v##_mask greater = a > b;                                                                   \
         return (v)(((v##_mask)a & greater) | ((v##_mask)b & ~greater));                             \
-    }
+    }                                                                                               \
+    FC_INLINE v v##_div(v a, v b) { return a / b; }                                                 \
+    FC_INLINE v##_mask v##_greater(v a, v b) { return a > b; }                                      \
+    FC_INLINE v##_mask v##_no_order(v a, v b) { return ~((a > b) | (a < b)); }                      \
+    FC_INLINE v##_mask v##_is_nan(v a) { return a != a; }                                           \
+    FC_INLINE v##_mask v##_or(v##_mask a, v##_mask b) { return a | b; }                             \
+    FC_INLINE v##_mask v##_and(v##_mask a, v##_mask b) { return a & b; }                            \
+    FC_INLINE v v##_select(v##_mask mask, v a, v b)                                                 \
+    {                                                                                               \
+        return (v)(((v##_mask)a & mask) | ((v##_mask)b & ~mask));                                   \
+    }                                                                                               \
+    FC_INLINE v v##_negate_where(v##_mask mask, v a) { return v##_select(mask, -a, a); }            \
+    FC_INLINE v v##_abs(v a) { return v##_select(a < 0, -a, a); }                                   \
+    FC_INLINE v v##_max_nan(v a, v b) { return v##_select((a != a) | (b != b), a + b, v##_max(a, b)); }
 #else
 typedef struct { float lane[4]; } v32;
 typedef struct { double lane[2]; } v64;
@@ -31,7 +44,26 @@ typedef struct { double lane[2]; } v64;
     FC_INLINE v v##_mul(v a, v b) { v r; FC_LANEWISE(lanes, a.lane[i] * b.lane[i]) }                \
     FC_INLINE v v##_fma(v a, v b, v c) { v r; FC_LANEWISE(lanes, a.lane[i] * b.lane[i] + c.lane[i]) } \
     FC_INLINE v v##_set1(scalar a) { v r; FC_LANEWISE(lanes, a) }                                   \
-    FC_INLINE v v##_max(v a, v b) { v r; FC_LANEWISE(lanes, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]) }
+    FC_INLINE v v##_max(v a, v b) { v r; FC_LANEWISE(lanes, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]) } \
+    FC_INLINE v v##_div(v a, v b) { v r; FC_LANEWISE(lanes, a.lane[i] / b.lane[i]) }                \
+    typedef struct { int lane[lanes]; } v##_mask;                                                   \
+    FC_INLINE v##_mask v##_greater(v a, v b) { v##_mask r; FC_LANEWISE(lanes, a.lane[i] > b.lane[i]) } \
+    FC_INLINE v##_mask v##_no_order(v a, v b)                                                       \
+    {                                                                                               \
+        v##_mask r;                                                                                 \
+        FC_LANEWISE(lanes, !(a.lane[i] > b.lane[i] || a.lane[i] < b.lane[i]))                       \
+    }                                                                                               \
+    FC_INLINE v##_mask v##_is_nan(v a) { v##_mask r; FC_LANEWISE(lanes, a.lane[i] != a.lane[i]) }   \
+    FC_INLINE v##_mask v##_or(v##_mask a, v##_mask b) { v##_mask r; FC_LANEWISE(lanes, a.lane[i] | b.lane[i]) } \
+    FC_INLINE v##_mask v##_and(v##_mask a, v##_mask b) { v##_mask r; FC_LANEWISE(lanes, a.lane[i] & b.lane[i]) } \
+    FC_INLINE v v##_select(v##_mask mask, v a, v b) { v r; FC_LANEWISE(lanes, mask.lane[i] ? a.lane[i] : b.lane[i]) } \
+    FC_INLINE v v##_negate_where(v##_mask mask, v a) { v r; FC_LANEWISE(lanes, mask.lane[i] ? -a.lane[i] : a.lane[i]) } \
+    FC_INLINE v v##_abs(v a) { v r; FC_LANEWISE(lanes, a.lane[i] < 0 ? -a.lane[i] : a.lane[i]) }    \
+    FC_INLINE v v##_max_nan(v a, v b)                                                               \
+    {                                                                                               \
+        v r;                                                                                        \
+        FC_LANEWISE(lanes, a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]) \
+    }
 #endif
 
 /* memcpy is how C spells an unaligned load; compilers make it one instruction. */
@@ -43,6 +75,24 @@ typedef struct { double lane[2]; } v64;
     {                                                                                               \
         for (int j = 0; j < lanes; j++)                                                             \
             for (int i = 0; i < lanes; i++) dst[j * dst_row + i] = src[i * src_row + j];            \
+    }                                                                                               \
+    FC_INLINE v v##_pick(v a, v b, int first, int pair, int second)                                 \
+    {                                                                                               \
+        scalar both[2 * lanes], picked[lanes];                                                      \
+        v##_store(both, a);                                                                         \
+        v##_store(both + lanes, b);                                                                 \
+        for (int i = 0; i < lanes; i++) picked[i] = both[first + i / 2 * pair + i % 2 * second];    \
+        return v##_load(picked);                                                                    \
+    }                                                                                               \
+    FC_INLINE v v##_even(v a, v b) { return v##_pick(a, b, 0, 4, 2); }                              \
+    FC_INLINE v v##_odd(v a, v b) { return v##_pick(a, b, 1, 4, 2); }                               \
+    FC_INLINE v v##_zip_low(v a, v b) { return v##_pick(a, b, 0, 1, lanes); }                       \
+    FC_INLINE v v##_zip_high(v a, v b) { return v##_pick(a, b, lanes / 2, 1, lanes); }              \
+    FC_INLINE void v##_store_index(int64_t *p, v a, int64_t base)                                   \
+    {                                                                                               \
+        scalar values[lanes];                                                                       \
+        v##_store(values, a);                                                                       \
+        for (int i = 0; i < lanes; i++) p[i] = base + (int64_t)values[i];                           \
     }
 
 FC_VECTOR_OPS(v32, float, 4)

@@ -1,0 +1,441 @@
+/* Pooling: windows reduced to their maximum, its position, or their sum; and the gradient of the mean.
+ * Contracts: fc_pool in kernels.h.
+ *
+ * Where a plane is one channel, an output row takes two steps. The rows that its windows see are reduced to one
+ * line in the workspace, vector by vector along the width, whatever stride and padding are. Then the columns of
+ * that line are reduced; its ends hold what never wins (or adds zero), so that borders need no code of their own.
+ * Where channels come last, a vector holds channels, and a window is reduced tap by tap.
+ *
+ * Tails are whole vectors too: what they read past the end of a row lies in the next row, and what they write
+ * there is overwritten when its turn comes. Only at the end of an array (of what a call has to write) are
+ * elements moved one by one.
+ *
+ * Positions travel as floating-point numbers, exact within the limits of store_index, and of equal values the
+ * smaller position wins. Of NaNs the larger one does, as in PyTorch: its position is negative in a line, and so
+ * is smaller, too.
+ */
+#ifndef FC_POOL_OPERATIONS
+#define FC_POOL_OPERATIONS
+enum { FC_SUM, FC_SHARE, FC_MAX, FC_ARGMAX };
+#endif
+
+static const T FC(iota)[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+/* A vector of values and, for FC_ARGMAX, of their positions. */
+typedef struct {
+    VEC value, position;
+} FC(candidate);
+
+/* ---- vectors at the end of an array ---- */
+
+static VEC FC(load_part)(const T *p, ptrdiff_t count)
+{
+    T lanes[LANES] = {0};
+    for (ptrdiff_t i = 0; i < count; i++) lanes[i] = p[i];
+    return V(load)(lanes);
+}
+
+FC_INLINE VEC FC(load_before)(const T *p, const T *end)
+{
+    return end - p >= LANES ? V(load)(p) : FC(load_part)(p, end - p);
+}
+
+FC_INLINE void FC(store_before)(T *p, VEC a, const T *end)
+{
+    if (end - p >= LANES) {
+        V(store)(p, a);
+        return;
+    }
+    T lanes[LANES];
+    V(store)(lanes, a);
+    for (ptrdiff_t i = 0; i < end - p; i++) p[i] = lanes[i];
+}
+
+FC_INLINE void FC(store_index_before)(int64_t *p, VEC a, int64_t base, const int64_t *end)
+{
+    if (end - p >= LANES) {
+        V(store_index)(p, a, base);
+        return;
+    }
+    int64_t lanes[LANES];
+    V(store_index)(lanes, a, base);
+    for (ptrdiff_t i = 0; i < end - p; i++) p[i] = lanes[i];
+}
+
+/* ---- reductions ---- */
+
+/* in_order: every position of b is greater than the one of a, and none is negative yet. */
+FC_INLINE FC(candidate) FC(reduce)(FC(candidate) a, FC(candidate) b, const int op, const int in_order)
+{
+    if (op == FC_MAX) {
+        a.value = V(max_nan)(b.value, a.value);
+    } else if (op == FC_ARGMAX) {
+        V(mask) wins = V(greater)(b.value, a.value);
+        if (in_order) wins = V(or)(wins, V(is_nan)(b.value));
+        else wins = V(or)(wins, V(and)(V(no_order)(b.value, a.value), V(greater)(a.position, b.position)));
+        a.value = V(select)(wins, b.value, a.value);
+        a.position = V(select)(wins, b.position, a.position);
+    } else {
+        a.value = V(add)(a.value, b.value);
+    }
+    return a;
+}
+
+/* line[i] = the reduction over r < rows of src[r*step + i], i < width; whole vectors are written.
+ * FC_ARGMAX: positions[i] = origin + i + r*step of the winner.
+ * FC_SHARE: each value is divided by row_divisor[r] * column_divisor[i]. */
+FC_INLINE void FC(reduce_rows_of)(T *line, T *positions, const T *src, ptrdiff_t step, const ptrdiff_t rows,
+                                  ptrdiff_t width, T origin, const T *end, const T *row_divisor,
+                                  const T *column_divisor, const int op, const int inside)
+{
+    for (ptrdiff_t i = 0; i < width; i += LANES) {
+        const T *p = src + i;
+        FC(candidate) best, next;
+        best.value = inside ? V(load)(p) : FC(load_before)(p, end);
+        best.position = next.position = V(add)(V(set1)(origin + (T)i), V(load)(FC(iota)));
+        VEC divisor = op == FC_SHARE ? V(load)(column_divisor + i) : V(zero)();
+        if (op == FC_SHARE) best.value = V(div)(best.value, V(mul)(divisor, V(set1)(row_divisor[0])));
+        for (ptrdiff_t r = 1; r < rows; r++) {
+            p += step;
+            next.value = inside ? V(load)(p) : FC(load_before)(p, end);
+            next.position = V(add)(next.position, V(set1)((T)step));
+            if (op == FC_SHARE) next.value = V(div)(next.value, V(mul)(divisor, V(set1)(row_divisor[r])));
+            best = FC(reduce)(best, next, op, 1);
+        }
+        V(store)(line + i, best.value);
+        if (op == FC_ARGMAX)
+            V(store)(positions + i, V(negate_where)(V(is_nan)(best.value), best.position));
+    }
+}
+
+FC_INLINE void FC(reduce_rows)(T *line, T *positions, const T *src, ptrdiff_t step, ptrdiff_t rows, ptrdiff_t width,
+                               T origin, const T *end, const T *row_divisor, const T *column_divisor, const int op)
+{
+#define ROWS(n, inside)                                                                             \
+    FC(reduce_rows_of)(line, positions, src, step, n, width, origin, end, row_divisor, column_divisor, op, inside)
+    const ptrdiff_t reach = (width + LANES - 1) / LANES * LANES;
+    if (end - src - (rows - 1) * step < reach) ROWS(rows, 0);
+    else if (rows == 2) ROWS(2, 1);
+    else if (rows == 3) ROWS(3, 1);
+    else ROWS(rows, 1);
+#undef ROWS
+}
+
+/* The elements p[offset + i*stride] of a line, i < LANES. */
+FC_INLINE VEC FC(load_column)(const T *p, ptrdiff_t offset, const ptrdiff_t stride)
+{
+    if (stride == 1) return V(load)(p + offset);
+    if (stride == 2) {
+        const T *pairs = p + (offset & ~(ptrdiff_t)1);
+        VEC a = V(load)(pairs), b = V(load)(pairs + LANES);
+        return offset & 1 ? V(odd)(a, b) : V(even)(a, b);
+    }
+    T lanes[LANES];
+    for (int i = 0; i < LANES; i++) lanes[i] = p[offset + i * stride];
+    return V(load)(lanes);
+}
+
+/* out[o] = the reduction over k < taps of line[o*stride + k*step], o < count. */
+FC_INLINE void FC(reduce_columns_of)(T *out, int64_t *indices, ptrdiff_t count, const T *line, const T *positions,
+                                     const ptrdiff_t taps, const ptrdiff_t stride, const ptrdiff_t step, int64_t base,
+                                     T row_divisor, const T *column_divisor, const T *end, const int64_t *indices_end,
+                                     const int op)
+{
+    for (ptrdiff_t o = 0; o < count; o += LANES) {
+        const T *p = line + o * stride, *q = op == FC_ARGMAX ? positions + o * stride : p;
+        FC(candidate) best, next;
+        best.value = FC(load_column)(p, 0, stride);
+        best.position = FC(load_column)(q, 0, stride);
+        for (ptrdiff_t k = 1; k < taps; k++) {
+            next.value = FC(load_column)(p, k * step, stride);
+            next.position = FC(load_column)(q, k * step, stride);
+            best = FC(reduce)(best, next, op, 0);
+        }
+        if (op == FC_SUM)
+            best.value = V(div)(best.value, V(mul)(V(set1)(row_divisor), V(load)(column_divisor + o)));
+        FC(store_before)(out + o, best.value, end);
+        if (op == FC_ARGMAX) FC(store_index_before)(indices + o, V(abs)(best.position), base, indices_end);
+    }
+}
+
+/* The same where windows differ: output o sees line[first[o] + k], k < count[o]. */
+FC_INLINE void FC(reduce_bins)(T *out, int64_t *indices, const fc_pool *pool, const T *line, const T *positions,
+                               int64_t base, T row_divisor, const int op)
+{
+    const T *column_divisor = pool->column_divisor;
+    for (ptrdiff_t o = 0; o < pool->out_w; o++) {
+        const ptrdiff_t first = pool->column_first[o], last = first + pool->column_count[o];
+        ptrdiff_t best = first;
+        T sum = line[first];
+        for (ptrdiff_t k = first + 1; k < last; k++) {
+            const T a = line[best], b = line[k];
+            if (op == FC_SUM) sum += b;
+            else if (op == FC_MAX) best = b > a || b != b ? k : best;
+            else best = b > a || (!(b < a) && positions[k] < positions[best]) ? k : best;
+        }
+        out[o] = op == FC_SUM ? sum / (row_divisor * column_divisor[o]) : line[best];
+        if (op == FC_ARGMAX) indices[o] = base + (int64_t)fabs(positions[best]);
+    }
+}
+
+FC_INLINE void FC(reduce_columns)(T *out, int64_t *indices, const fc_pool *pool, ptrdiff_t count, const T *line,
+                                  const T *positions, int64_t base, T row_divisor, const T *end,
+                                  const int64_t *indices_end, const int op)
+{
+#define COLUMNS(taps, stride, step)                                                                     \
+    FC(reduce_columns_of)(out, indices, count, line, positions, taps, stride, step, base, row_divisor,  \
+                          pool->column_divisor, end, indices_end, op)
+    const ptrdiff_t taps = pool->kernel_w, stride = pool->stride, step = pool->column_step;
+    if (stride == 0) FC(reduce_bins)(out, indices, pool, line, positions, base, row_divisor, op);
+    else if (stride == 2 && taps == 2 && step == 1) COLUMNS(2, 2, 1);
+    else if (stride == 2 && taps == 3 && step == 1) COLUMNS(3, 2, 1);
+    else if (stride == 2) COLUMNS(taps, 2, step);
+    else if (stride == 1 && taps == 3) COLUMNS(3, 1, step);
+    else if (stride == 1) COLUMNS(taps, 1, step);
+    else COLUMNS(taps, stride, step);
+#undef COLUMNS
+}
+
+/* The gradient of a sum over columns: out[o] = the sum of line[j] over the windows j that see column o < count.
+ * Those are j = m - t, t = 0, 1, ..., where o + left = m*stride + phase and phase + t*stride < taps. */
+FC_INLINE void FC(spread_columns_of)(T *out, ptrdiff_t count, const T *line, const ptrdiff_t taps,
+                                     const ptrdiff_t stride, ptrdiff_t left, const T *end)
+{
+    for (ptrdiff_t m = 0; m * stride < count; m += LANES) {
+        VEC even = V(zero)();
+        for (ptrdiff_t r = 0; r < stride; r++) {
+            const T *p = line + m + (r + left) / stride;
+            VEC sum = V(zero)();
+            for (ptrdiff_t k = (r + left) % stride; k < taps; k += stride) sum = V(add)(sum, V(load)(p--));
+            T *to = out + m * stride + r;
+            if (stride == 1) {
+                FC(store_before)(to, sum, end);
+            } else if (stride > 2) {
+                T lanes[LANES];
+                V(store)(lanes, sum);
+                for (ptrdiff_t i = 0; i < LANES && (m + i) * stride + r < count; i++) to[i * stride] = lanes[i];
+            } else if (r == 0) {
+                even = sum;
+            } else {
+                FC(store_before)(to - 1, V(zip_low)(even, sum), end);
+                if (end - (to - 1) > LANES) FC(store_before)(to - 1 + LANES, V(zip_high)(even, sum), end);
+            }
+        }
+    }
+}
+
+FC_INLINE void FC(spread_columns)(T *out, const fc_pool *pool, ptrdiff_t count, const T *line, const T *end)
+{
+    const ptrdiff_t taps = pool->kernel_w, stride = pool->stride, left = pool->left;
+    if (stride == 2 && taps == 2 && left == 0) FC(spread_columns_of)(out, count, line, 2, 2, 0, end);
+    else if (stride == 2 && taps == 3 && left == 0) FC(spread_columns_of)(out, count, line, 3, 2, 0, end);
+    else if (stride == 2 && taps == 3 && left == 1) FC(spread_columns_of)(out, count, line, 3, 2, 1, end);
+    else if (stride == 2) FC(spread_columns_of)(out, count, line, taps, 2, left, end);
+    else if (stride == 1) FC(spread_columns_of)(out, count, line, taps, 1, left, end);
+    else if (stride > 2) FC(spread_columns_of)(out, count, line, taps, stride, left, end);
+    else
+        for (ptrdiff_t o = 0; o < count; o++) {
+            T sum = 0;
+            for (ptrdiff_t k = 0; k < pool->column_count[o]; k++) sum += line[pool->column_first[o] + k];
+            out[o] = sum;
+        }
+}
+
+FC_INLINE void FC(fill)(T *dst, T value, ptrdiff_t count)
+{
+    for (ptrdiff_t i = 0; i < count; i++) dst[i] = value;
+}
+
+/* Output rows begin .. end-1 of planes of one channel. */
+FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end,
+                               T *workspace, const int op)
+{
+    const ptrdiff_t width = pool->width, out_w = pool->out_w, plane = pool->height * width;
+    const ptrdiff_t down = pool->row_step * width, before = pool->line_before, after = pool->line_after;
+    const ptrdiff_t used = pool->lines > 1 && pool->pitch < width ? pool->pitch : width;
+    const T *x_end = x + pool->images * plane, *row_divisor = pool->row_divisor, *out_end = out + end * out_w;
+    const int64_t *indices_end = op == FC_ARGMAX ? indices + end * out_w : NULL;
+    const T neutral = op == FC_SUM || op == FC_SHARE ? 0 : -(T)INFINITY;
+    T *line = workspace + before, *positions = line + pool->line_elements;
+
+    FC(fill)(workspace, neutral, before);
+    if (op == FC_ARGMAX) FC(fill)(positions - before, (T)INFINITY, before);
+    ptrdiff_t image = begin / pool->out_h, o = begin % pool->out_h;
+    for (ptrdiff_t row = begin, rows; row < end; row += rows) {
+        rows = end - row < pool->lines ? end - row : pool->lines;
+        int64_t base = -1;
+        T divisor = 1;
+        for (ptrdiff_t i = 0; i < rows; i++) {
+            const ptrdiff_t first = pool->row_first[o], count = pool->row_count[o];
+            const T *src = x + image * plane + first * width;
+            T origin = (T)(1 + first * width);
+            if (pool->lines == 1) {
+                base = (int64_t)first * width - 1;
+                origin = 1;
+            }
+            if (op == FC_SUM) divisor = row_divisor[o];
+            if (count > 0)
+                FC(reduce_rows)(line + i * pool->pitch, positions + i * pool->pitch, src, down, count, used, origin, x_end,
+                                row_divisor + (op == FC_SHARE ? first : 0), pool->column_divisor, op);
+            else FC(fill)(line + i * pool->pitch, neutral, used);
+            if (++o == pool->out_h) o = 0, image++;
+        }
+        if (after) {
+            FC(fill)(line + width, neutral, after);
+            if (op == FC_ARGMAX) FC(fill)(positions + width, (T)INFINITY, after);
+        }
+        T *to = out + row * out_w;
+        if (op == FC_SHARE) FC(spread_columns)(to, pool, rows * out_w, line, out_end);
+        else
+            FC(reduce_columns)(to, op == FC_ARGMAX ? indices + row * out_w : NULL, pool, rows * out_w, workspace,
+                               positions - before, base, divisor, out_end, indices_end, op);
+    }
+}
+
+/* ---- channels last ---- */
+
+/* The next `vectors` vectors of channels of one window. */
+FC_INLINE void FC(reduce_window)(const fc_pool *pool, T *out, int64_t *indices, const T *src, ptrdiff_t rows,
+                                 ptrdiff_t columns, const T *row_divisor, const T *column_divisor, int64_t base,
+                                 const T *x_end, const T *out_end, const int64_t *indices_end, const int op,
+                                 const int vectors, const int inside)
+{
+    const ptrdiff_t down = pool->row_step * pool->width, across = pool->column_step;
+    FC(candidate) best[4], next;
+    FC_UNROLL
+    for (int v = 0; v < vectors; v++) {
+        best[v].value = best[v].position = V(zero)();
+        if (op == FC_MAX || op == FC_ARGMAX)
+            best[v].value = inside ? V(load)(src + v * LANES) : FC(load_before)(src, x_end);
+    }
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        /* Rows are summed one by one, so that the error grows with rows + columns. */
+        FC(candidate) part[4];
+        FC_UNROLL
+        for (int v = 0; v < vectors; v++) part[v].value = part[v].position = V(zero)();
+        for (ptrdiff_t c = 0; c < columns; c++) {
+            const T *p = src + (r * down + c * across) * pool->channels;
+            next.position = V(set1)((T)(r * down + c * across));
+            VEC divisor = op == FC_SHARE ? V(set1)(row_divisor[r] * column_divisor[c]) : V(zero)();
+            FC_UNROLL
+            for (int v = 0; v < vectors; v++) {
+                next.value = inside ? V(load)(p + v * LANES) : FC(load_before)(p, x_end);
+                if (op == FC_SHARE) next.value = V(div)(next.value, divisor);
+                if (op == FC_MAX || op == FC_ARGMAX) best[v] = FC(reduce)(best[v], next, op, 1);
+                else part[v] = FC(reduce)(part[v], next, op, 1);
+            }
+        }
+        FC_UNROLL
+        for (int v = 0; v < vectors; v++)
+            if (op == FC_SUM || op == FC_SHARE) best[v] = FC(reduce)(best[v], part[v], op, 1);
+    }
+    FC_UNROLL
+    for (int v = 0; v < vectors; v++) {
+        if (op == FC_SUM) best[v].value = V(div)(best[v].value, V(set1)(row_divisor[0] * column_divisor[0]));
+        FC(store_before)(out + v * LANES, best[v].value, out_end);
+        if (op == FC_ARGMAX) FC(store_index_before)(indices + v * LANES, best[v].position, base, indices_end);
+    }
+}
+
+/* Output rows begin .. end-1 of images whose channels come last. */
+FC_INLINE void FC(pool_pixels)(const fc_pool *pool, const T *x, T *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end,
+                               const int op)
+{
+    const ptrdiff_t channels = pool->channels, row_elements = pool->out_w * channels;
+    const T *x_end = x + pool->images * pool->height * pool->width * channels, *out_end = out + end * row_elements;
+    const int64_t *indices_end = op == FC_ARGMAX ? indices + end * row_elements : NULL;
+    const T *row_divisor = pool->row_divisor, *column_divisor = pool->column_divisor;
+
+    for (ptrdiff_t row = begin; row < end; row++) {
+        const ptrdiff_t o = row % pool->out_h, top = pool->row_first[o], rows = pool->row_count[o];
+        const T *band = x + (row / pool->out_h * pool->height + top) * pool->width * channels;
+        for (ptrdiff_t j = 0; j < pool->out_w; j++) {
+            const ptrdiff_t left = pool->column_first[j], columns = pool->column_count[j];
+            const ptrdiff_t at = row * row_elements + j * channels;
+            const T *src = band + left * channels;
+            const T *last = src + ((rows - 1) * pool->row_step * pool->width + (columns - 1) * pool->column_step) * channels;
+            const T *rd = op == FC_SUM ? row_divisor + o : op == FC_SHARE ? row_divisor + top : NULL;
+            const T *cd = op == FC_SUM ? column_divisor + j : op == FC_SHARE ? column_divisor + left : NULL;
+            const int64_t base = (int64_t)top * pool->width + left;
+#define WINDOW(vectors, inside)                                                                              \
+    FC(reduce_window)(pool, out + at + c, op == FC_ARGMAX ? indices + at + c : NULL, src + c, rows, columns, rd, cd, \
+                      base, x_end, out_end, indices_end, op, vectors, inside)
+            ptrdiff_t c = 0;
+            for (; c + 4 * LANES <= channels; c += 4 * LANES) WINDOW(4, 1);
+            for (; c < channels; c += LANES)
+                if (x_end - last - c >= LANES) WINDOW(1, 1);
+                else WINDOW(1, 0);
+#undef WINDOW
+        }
+    }
+}
+
+/* ---- slots ---- */
+
+/* Windows that span more elements than a position can count: one by one. */
+static void FC(argmax_far)(const fc_pool *pool, const T *x, T *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end)
+{
+    const ptrdiff_t channels = pool->channels, row_elements = pool->out_w * channels;
+    for (ptrdiff_t row = begin; row < end; row++) {
+        const ptrdiff_t o = row % pool->out_h;
+        const T *image = x + row / pool->out_h * pool->height * pool->width * channels;
+        for (ptrdiff_t j = 0; j < row_elements; j++) {
+            const ptrdiff_t column = j / channels, channel = j % channels;
+            ptrdiff_t best = pool->row_first[o] * pool->width + pool->column_first[column];
+            for (ptrdiff_t r = 0; r < pool->row_count[o]; r++)
+                for (ptrdiff_t c = 0; c < pool->column_count[column]; c++) {
+                    const ptrdiff_t at = (pool->row_first[o] + r * pool->row_step) * pool->width +
+                                         pool->column_first[column] + c * pool->column_step;
+                    const T a = image[best * channels + channel], b = image[at * channels + channel];
+                    if (b > a || b != b) best = at;
+                }
+            out[row * row_elements + j] = image[best * channels + channel];
+            indices[row * row_elements + j] = best;
+        }
+    }
+}
+
+static void FC(max_pool)(const fc_pool *pool, const void *x, void *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end,
+                         void *workspace)
+{
+    if (indices && pool->far_positions) FC(argmax_far)(pool, x, out, indices, begin, end);
+    else if (pool->channels_last && indices) FC(pool_pixels)(pool, x, out, indices, begin, end, FC_ARGMAX);
+    else if (pool->channels_last) FC(pool_pixels)(pool, x, out, NULL, begin, end, FC_MAX);
+    else if (indices) FC(pool_planes)(pool, x, out, indices, begin, end, workspace, FC_ARGMAX);
+    else FC(pool_planes)(pool, x, out, NULL, begin, end, workspace, FC_MAX);
+}
+
+static void FC(avg_pool)(const fc_pool *pool, const void *x, void *out, ptrdiff_t begin, ptrdiff_t end, void *workspace)
+{
+    if (pool->channels_last) FC(pool_pixels)(pool, x, out, NULL, begin, end, FC_SUM);
+    else FC(pool_planes)(pool, x, out, NULL, begin, end, workspace, FC_SUM);
+}
+
+static void FC(avg_pool_backward)(const fc_pool *pool, const void *grad_output, void *grad_x, ptrdiff_t begin,
+                                  ptrdiff_t end, void *workspace)
+{
+    if (pool->channels_last) FC(pool_pixels)(pool, grad_output, grad_x, NULL, begin, end, FC_SHARE);
+    else FC(pool_planes)(pool, grad_output, grad_x, NULL, begin, end, workspace, FC_SHARE);
+}
+
+static int FC(max_pool_backward)(void *grad_x_, const void *grad_output_, const int64_t *indices, ptrdiff_t images,
+                                 ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end)
+{
+    T *grad_x = grad_x_;
+    const T *grad_output = grad_output_;
+    int wrong = 0;
+    for (; images > 0; images--) {
+        if (end - begin == channels) memset(grad_x, 0, (size_t)(pixels * channels) * sizeof(T));
+        else
+            for (ptrdiff_t i = 0; i < pixels; i++)
+                memset(grad_x + i * channels + begin, 0, (size_t)(end - begin) * sizeof(T));
+        for (ptrdiff_t o = 0; o < outputs; o++, grad_output += channels, indices += channels)
+            for (ptrdiff_t c = begin; c < end; c++) {
+                const uint64_t at = (uint64_t)indices[c];
+                if (at >= (uint64_t)pixels) wrong = 1;
+                else grad_x[(ptrdiff_t)at * channels + c] += grad_output[c];
+            }
+        grad_x += pixels * channels;
+    }
+    return wrong;
+}
