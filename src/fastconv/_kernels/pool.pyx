@@ -1,0 +1,225 @@
+"""Pooling: output rows (of the gradient of a maximum: images) shared out over threads."""
+
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t
+
+import numpy as np
+
+from fastconv._kernels.isa cimport FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, fc_kernels, fc_pool, kernels_for
+from fastconv._kernels.memory cimport empty, give_back, take
+from fastconv._kernels.threads cimport thread_index
+
+cnp.import_array()
+
+cdef enum:
+    LINE = 1024         # elements; of narrow rows about as many are reduced together
+    PARTS = 4           # of the work for each thread, where there are several
+
+ctypedef enum Reduction:
+    MAX
+    MEAN
+    MEAN_BACKWARD
+
+
+cdef class PoolGeometry:
+    """The windows of a pool over arrays of one shape and dtype, as the kernels read them: fc_pool in kernels.h."""
+    cdef fc_pool forward
+    cdef fc_pool adjoint
+    cdef int axes, typenum
+    cdef cnp.npy_intp x_shape[4]
+    cdef cnp.npy_intp out_shape[4]
+    cdef list tables        # what the pointers point to
+
+    def __init__(self, x_shape, out_shape, rows, columns, channels_last, dtype):
+        """rows, columns: fastconv._pool_spec.Windows; dtype: that of the computation, float32 or float64."""
+        cdef int i
+        cdef Py_ssize_t batch, channels
+        self.axes = len(x_shape)
+        self.typenum = dtype.num
+        self.tables = []
+        for i in range(self.axes):
+            self.x_shape[i] = x_shape[i]
+            self.out_shape[i] = out_shape[i]
+        batch = x_shape[0] if self.axes == 4 else 1
+        channels = x_shape[self.axes - (1 if channels_last else 3)]
+        for pool in range(2):
+            self.describe(&self.adjoint if pool else &self.forward, batch, channels, channels_last, rows, columns)
+        self.set_windows(&self.forward, rows.size, rows.first, rows.count, columns.size, columns.first, columns.count)
+        self.set_windows(&self.adjoint, rows.outputs, rows.seen_first, rows.seen_count,
+                         columns.outputs, columns.seen_first, columns.seen_count)
+        self.set_lines(rows, columns)
+        line = self.forward.lines * columns.outputs + FC_MAX_LANES
+        column_divisor = np.full(line, columns.divisor[columns.outputs - 1], dtype)
+        column_divisor[:columns.outputs] = columns.divisor
+        self.forward.row_divisor = self.adjoint.row_divisor = self.own(rows.divisor.astype(dtype))
+        self.forward.column_divisor = self.adjoint.column_divisor = self.own(column_divisor)
+
+    cdef void *own(self, cnp.ndarray table):
+        self.tables.append(table)
+        return cnp.PyArray_DATA(table)
+
+    cdef describe(self, fc_pool *pool, Py_ssize_t batch, Py_ssize_t channels, bint channels_last, rows, columns):
+        pool.channels_last = channels_last
+        pool.channels = channels if channels_last else 1
+        pool.images = batch if channels_last else batch * channels
+        pool.row_step, pool.column_step = rows.step, columns.step
+        pool.stride, pool.left, pool.kernel_w = columns.stride, columns.before, columns.kernel
+
+    cdef set_windows(self, fc_pool *pool, Py_ssize_t height, row_first, row_count,
+                     Py_ssize_t width, column_first, column_count):
+        pool.height, pool.width = height, width
+        pool.out_h, pool.out_w = len(row_first), len(column_first)
+        pool.row_first = <const Py_ssize_t *>self.own(row_first)
+        pool.row_count = <const Py_ssize_t *>self.own(row_count)
+        pool.column_first = <const Py_ssize_t *>self.own(column_first)
+        pool.column_count = <const Py_ssize_t *>self.own(column_count)
+
+    cdef set_lines(self, rows, columns):
+        """The layout of the workspace's lines, and how many rows share one."""
+        cdef fc_pool *f = &self.forward
+        cdef fc_pool *a = &self.adjoint
+        cdef Py_ssize_t far = FC_FAR_FLOAT32 if self.typenum == cnp.NPY_FLOAT32 else FC_FAR_FLOAT64
+        cdef Py_ssize_t reach = (f.kernel_w - 1) * f.column_step + 1
+        cdef Py_ssize_t rows_spanned = (rows.kernel - 1) * f.row_step + 1
+        f.far_positions = rows_spanned * f.width >= far
+        f.lines = a.lines = 1
+        f.pitch = a.pitch = 0
+        f.line_before = f.line_after = a.line_before = a.line_after = 0
+        if f.stride:
+            f.line_before = f.left
+            f.line_after = max(0, (f.out_w - 1) * f.stride + reach - f.left - f.width)
+            a.line_before = (f.kernel_w - 1) // f.stride
+            a.line_after = max(0, (f.width - 1 + f.left) // f.stride + 1 - f.out_w)
+            if (f.left == 0 and f.line_after == 0 and reach <= f.stride and f.height * f.width < far
+                    and columns.even and rows.even):
+                f.pitch = f.out_w * f.stride
+                f.lines = max(1, LINE // f.pitch)
+            if f.left == 0 and f.kernel_w <= f.stride and f.width == f.out_w * f.stride:
+                a.pitch = f.out_w
+                a.lines = max(1, LINE // a.pitch)
+        f.line_elements = f.line_before + max(f.lines * f.pitch, f.width) + f.line_after
+        f.line_elements += FC_MAX_LANES * (f.stride + 2)
+        a.line_elements = a.line_before + max(a.lines * a.pitch, a.width) + a.line_after + 3 * FC_MAX_LANES
+
+
+cdef bint pool_rows(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const char *x, char *out,
+                    int64_t *indices, int num_threads) noexcept nogil:
+    """All output rows. False where there was no memory; nothing is written then."""
+    cdef Py_ssize_t each = pool.line_elements * kernels.itemsize * (2 if indices != NULL else 1)
+    cdef Py_ssize_t rows = pool.images * pool.out_h
+    cdef Py_ssize_t parts, part
+    cdef char *lines = NULL
+    each = (each + 63) // 64 * 64
+    if not pool.channels_last:
+        lines = <char *>take(each * num_threads)
+        if lines == NULL:
+            return False
+    if num_threads == 1:
+        pool_part(kernels, pool, reduction, x, out, indices, 0, rows, lines)
+    else:
+        parts = min(rows, PARTS * num_threads)
+        for part in prange(parts, num_threads=num_threads, schedule="dynamic"):
+            pool_part(kernels, pool, reduction, x, out, indices, rows * part // parts, rows * (part + 1) // parts,
+                      lines + each * thread_index())
+    give_back(lines)
+    return True
+
+
+cdef void pool_part(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const char *x, char *out,
+                    int64_t *indices, Py_ssize_t begin, Py_ssize_t end, void *lines) noexcept nogil:
+    if reduction == MAX:
+        kernels.max_pool(pool, x, out, indices, begin, end, lines)
+    elif reduction == MEAN:
+        kernels.avg_pool(pool, x, out, begin, end, lines)
+    else:
+        kernels.avg_pool_backward(pool, x, out, begin, end, lines)
+
+
+cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, cnp.ndarray x, out,
+                     cnp.ndarray indices, int num_threads):
+    cdef const fc_kernels *kernels = kernels_for(geometry.typenum)
+    cdef const fc_pool *pool = &geometry.adjoint if adjoint else &geometry.forward
+    cdef cnp.ndarray result
+    cdef int64_t *positions = NULL
+    cdef const char *source = <const char *>cnp.PyArray_DATA(x)
+    cdef char *target
+    cdef bint done
+    if out is None:
+        result = empty(geometry.axes, &geometry.x_shape[0] if adjoint else &geometry.out_shape[0], geometry.typenum)
+    else:
+        result = out
+    target = <char *>cnp.PyArray_DATA(result)
+    if indices is not None:
+        positions = <int64_t *>cnp.PyArray_DATA(indices)
+    if cnp.PyArray_SIZE(result) == 0:
+        return result
+    with nogil:
+        done = pool_rows(kernels, pool, reduction, source, target, positions, num_threads)
+    if not done:
+        raise MemoryError("no memory for the workspace of a pool")
+    return result
+
+
+def max_pool(PoolGeometry geometry not None, cnp.ndarray x not None, out, int num_threads):
+    """The maxima, in `out` if that is not None."""
+    return run(geometry, False, MAX, x, out, None, num_threads)
+
+
+def max_pool_with_indices(PoolGeometry geometry not None, cnp.ndarray x not None, out, int num_threads):
+    """The maxima, in `out` if that is not None, and their positions row * width + column, int64."""
+    cdef cnp.ndarray indices = empty(geometry.axes, geometry.out_shape, cnp.NPY_INT64)
+    return run(geometry, False, MAX, x, out, indices, num_threads), indices
+
+
+def avg_pool(PoolGeometry geometry not None, cnp.ndarray x not None, out, int num_threads):
+    """The means, in `out` if that is not None."""
+    return run(geometry, False, MEAN, x, out, None, num_threads)
+
+
+def avg_pool_backward(PoolGeometry geometry not None, cnp.ndarray grad_output not None, int num_threads):
+    """The gradient of the input."""
+    return run(geometry, True, MEAN_BACKWARD, grad_output, None, None, num_threads)
+
+
+def max_pool_backward(tuple input_size, bint channels_last, cnp.ndarray grad_output not None,
+                      cnp.ndarray indices not None, int num_threads):
+    """The gradient of the input, or None where an index is out of range. No axis is empty."""
+    cdef int axes = <int>len(input_size)
+    cdef cnp.npy_intp shape[4]
+    cdef int i
+    for i in range(axes):
+        shape[i] = input_size[i]
+    cdef int typenum = cnp.PyArray_TYPE(grad_output)
+    cdef const fc_kernels *kernels = kernels_for(typenum)
+    cdef cnp.ndarray grad_x = empty(axes, shape, typenum)
+    cdef Py_ssize_t size = kernels.itemsize
+    cdef Py_ssize_t channels = shape[axes - 1] if channels_last else 1
+    cdef Py_ssize_t first = axes - (3 if channels_last else 2)
+    cdef Py_ssize_t pixels = shape[first] * shape[first + 1]
+    cdef Py_ssize_t images = cnp.PyArray_SIZE(grad_x) // (pixels * channels)
+    cdef Py_ssize_t outputs = cnp.PyArray_SIZE(grad_output) // (images * channels)
+    cdef Py_ssize_t blocks, parts, part, block, begin, end
+    cdef char *x = <char *>cnp.PyArray_DATA(grad_x)
+    cdef const char *grad = <const char *>cnp.PyArray_DATA(grad_output)
+    cdef const int64_t *positions = <const int64_t *>cnp.PyArray_DATA(indices)
+    cdef int wrong = 0
+    # Images are shared out over threads; where they are few, their channels (by the cache line) are, too.
+    parts = min(images, PARTS * num_threads) if num_threads > 1 else 1
+    blocks = min((channels + FC_MAX_LANES - 1) // FC_MAX_LANES, (PARTS * num_threads + parts - 1) // parts)
+    if num_threads == 1:
+        blocks = 1
+    for part in prange(parts * blocks, num_threads=num_threads, nogil=True, schedule="dynamic"):
+        block = part % blocks
+        begin = images * (part // blocks) // parts
+        end = images * (part // blocks + 1) // parts
+        wrong += kernels.max_pool_backward(
+            x + begin * pixels * channels * size, grad + begin * outputs * channels * size,
+            positions + begin * outputs * channels, end - begin, pixels, outputs, channels,
+            block_start(channels, block, blocks), block_start(channels, block + 1, blocks))
+    return None if wrong else grad_x
+
+
+cdef inline Py_ssize_t block_start(Py_ssize_t channels, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:
+    """First channel of a block: a multiple of FC_MAX_LANES, but for the end of the last."""
+    return channels if block == blocks else channels * block // blocks // FC_MAX_LANES * FC_MAX_LANES

@@ -1,0 +1,566 @@
+"""Two-dimensional pooling, by windows of one size or into a number of bins, and its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastconv._checks import FloatArray, argument_error, as_array, boolean, choice, integer, promote, shape
+from fastconv._kernels import arrays, pool
+from fastconv._kernels.memory import new_array
+from fastconv._pool_spec import PoolSpec, adaptive_spec, image_size, pool_spec
+from fastconv._spec import LAYOUTS, Padding, Pair
+from fastconv._threads import threads_for
+from fastconv.functional._output import checked_out, deliver
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+]
+
+Indices: TypeAlias = NDArray[np.int64]
+MaxWithIndices: TypeAlias = tuple[FloatArray, Indices]
+AnyArray: TypeAlias = np.ndarray[Any, Any]
+
+# An element that a pool moves counts as so many multiply-adds where threads are handed out.
+WORK_AN_ELEMENT = 8
+
+
+@overload
+def max_pool2d(
+    x: ArrayLike,
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = 0,
+    dilation: int | Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+    *,
+    layout: str = "NCHW",
+    out: AnyArray | None = None,
+) -> FloatArray: ...
+@overload
+def max_pool2d(
+    x: ArrayLike,
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = 0,
+    dilation: int | Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+    layout: str = "NCHW",
+    out: AnyArray | None = None,
+) -> MaxWithIndices: ...
+@overload
+def max_pool2d(
+    x: ArrayLike,
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = 0,
+    dilation: int | Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    layout: str = "NCHW",
+    out: AnyArray | None = None,
+) -> FloatArray | MaxWithIndices: ...
+def max_pool2d(
+    x: ArrayLike,
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = 0,
+    dilation: int | Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    layout: str = "NCHW",
+    out: AnyArray | None = None,
+) -> FloatArray | MaxWithIndices:
+    r"""Take the largest number of each window.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W) or (C, H, W); (N, H, W, C) or (H, W, C) with ``layout="NHWC"``
+        Images.
+    kernel_size : int or (int, int)
+        Height and width of a window.
+    stride : int or (int, int), optional
+        Pixels between windows; by default the kernel's size.
+    padding : int, (h, w) or ((top, bottom), (left, right)), default 0
+        Pixels around the image that windows may begin and end in; they never win. At most half the kernel.
+    dilation : int or (int, int), default 1
+        Pixels between the taps of a window.
+    ceil_mode : bool, default False
+        Round the number of windows up: a last one may hang over the end, if it starts inside the image or the
+        padding before it.
+    return_indices : bool, default False
+        Return where each maximum was found, too; `max_pool2d_backward` needs it.
+    layout : {"NCHW", "NHWC"}
+        The meaning of the axes of `x` and of the results.
+    out : ndarray, optional
+        Where to put the maxima: of their shape and dtype, overlapping no input.
+
+    Returns
+    -------
+    maxima : ndarray, shape (N, C, P, Q) or (C, P, Q); (N, P, Q, C) or (P, Q, C) with ``layout="NHWC"``
+        Of the dtype of `x`; of float32 or float64 for integers.
+    indices : ndarray of int64, of the same shape
+        With `return_indices` only: the flat position h * W + w of each maximum in its plane.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument that doesn't fit; the message names it, what it got and what it needs.
+    MemoryError
+        No memory for the result.
+
+    Notes
+    -----
+    The conventions are PyTorch's [1]_: of equal numbers the first wins, row by row; NaN wins over every
+    number, and a later NaN over an earlier one. Every window sees at least one pixel: what would give a window
+    of padding alone is refused.
+
+    References
+    ----------
+    .. [1] https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> image = [[[5, 1, 7, 13], [15, 5, 1, 13], [10, 6, 4, 6], [15, 3, 12, 4]]]
+    >>> fc.max_pool2d(image, 2)
+    array([[[15., 13.],
+            [15., 12.]]])
+    >>> fc.max_pool2d(image, 2, return_indices=True)[1]
+    array([[[ 4,  3],
+            [12, 14]]])
+    """
+    images, dtype = _prepared("x", x)
+    spec = pool_spec(images.shape, kernel_size, stride, padding, dilation, ceil_mode, True, None, layout)
+    return _max(spec, x, images, dtype, return_indices, out)
+
+
+def max_pool2d_backward(
+    grad_output: ArrayLike, indices: ArrayLike, input_size: Sequence[int], *, layout: str = "NCHW"
+) -> FloatArray:
+    """Gradient of the input of `max_pool2d`: each number of `grad_output` goes where its maximum was found.
+
+    Parameters
+    ----------
+    grad_output : array_like, shape (N, C, P, Q), (C, P, Q); (N, P, Q, C), (P, Q, C) with ``layout="NHWC"``
+        Gradient of the maxima.
+    indices : array_like of integers, of the same shape
+        As `max_pool2d` returned them.
+    input_size : sequence of int
+        The shape of the pool's input.
+    layout : {"NCHW", "NHWC"}
+        As `max_pool2d` had it.
+
+    Returns
+    -------
+    ndarray, shape `input_size`
+        Of the dtype of `grad_output`; where windows overlap, gradients add up, in the order of the outputs.
+
+    Raises
+    ------
+    ValueError
+        Shapes that don't fit, or an index outside its plane.
+    TypeError
+        `indices` are no integers, or another argument is of the wrong type.
+    MemoryError
+        No memory for the result.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> image = [[[5, 1, 7, 13], [15, 5, 1, 13], [10, 6, 4, 6], [15, 3, 12, 4]]]
+    >>> maxima, indices = fc.max_pool2d(image, 2, return_indices=True)
+    >>> fc.max_pool2d_backward([[[1.0, 2.0], [3.0, 4.0]]], indices, (1, 4, 4))
+    array([[[0., 0., 0., 2.],
+            [1., 0., 0., 0.],
+            [0., 0., 0., 0.],
+            [3., 0., 4., 0.]]])
+    """
+    grad, dtype = _prepared("grad_output", grad_output)
+    size = _input_size(input_size)
+    last = choice("layout", layout, LAYOUTS) == "NHWC"
+    height, width = image_size("input_size", size, layout)
+    pixels = slice(-3, -1) if last else slice(-2, None)
+    wanted = list(size)
+    wanted[pixels] = grad.shape[pixels]
+    shape("grad_output", grad, wanted, "batch and channels of input_size")
+    positions = as_array("indices", indices)
+    if positions.dtype.kind not in "iu":
+        raise argument_error("indices", f"dtype {positions.dtype}", "integers", TypeError)
+    shape("indices", positions, grad.shape, "that of grad_output")
+    if not grad.size:
+        grad_x = new_array(size, grad.dtype.num)
+        grad_x.fill(0)
+        return deliver(grad_x, dtype, None)
+    positions = np.require(positions, np.int64, ["C", "A"])
+    work = grad.size + height * width * (grad.size // (grad.shape[-2] * grad.shape[-1]))
+    result = pool.max_pool_backward(size, last, grad, positions, threads_for(WORK_AN_ELEMENT * work))
+    if result is None:
+        got = f"values from {positions.min()} to {positions.max()}"
+        raise argument_error(
+            "indices", got, f"positions from 0 to {height * width - 1}, of {height} x {width} pixels"
+        )
+    return deliver(result, dtype, None)
+
+
+def avg_pool2d(
+    x: ArrayLike,
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    layout: str = "NCHW",
+    out: AnyArray | None = None,
+) -> FloatArray:
+    r"""Take the mean of each window.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W) or (C, H, W); (N, H, W, C) or (H, W, C) with ``layout="NHWC"``
+        Images.
+    kernel_size : int or (int, int)
+        Height and width of a window.
+    stride : int or (int, int), optional
+        Pixels between windows; by default the kernel's size.
+    padding : int, (h, w) or ((top, bottom), (left, right)), default 0
+        Zeros around the image. At most half the kernel.
+    ceil_mode : bool, default False
+        Round the number of windows up: a last one may hang over the end, if it starts inside the image or the
+        padding before it.
+    count_include_pad : bool, default True
+        Divide by the pixels of a window inside the padded image; otherwise by those inside the image.
+    divisor_override : int, optional
+        Divide by this number instead; not 0.
+    layout : {"NCHW", "NHWC"}
+        The meaning of the axes of `x` and of the result.
+    out : ndarray, optional
+        Where to put the result: of its shape and dtype, overlapping no input.
+
+    Returns
+    -------
+    ndarray, shape (N, C, P, Q) or (C, P, Q); (N, P, Q, C) or (P, Q, C) with ``layout="NHWC"``
+        Of the dtype of `x`; of float32 or float64 for integers.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument that doesn't fit; the message names it, what it got and what it needs.
+    MemoryError
+        No memory for the result.
+
+    Notes
+    -----
+    The conventions are PyTorch's [1]_. What hangs over the padding's end in `ceil_mode` is never counted.
+
+    References
+    ----------
+    .. [1] https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> image = [[[5, 1, 7, 13], [15, 5, 1, 13], [10, 6, 4, 6], [15, 3, 12, 4]]]
+    >>> fc.avg_pool2d(image, 2)
+    array([[[6.5, 8.5],
+            [8.5, 6.5]]])
+    """
+    images, dtype = _prepared("x", x)
+    spec = pool_spec(
+        images.shape, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override, layout
+    )
+    return _mean(spec, x, images, dtype, out)
+
+
+def avg_pool2d_backward(
+    grad_output: ArrayLike,
+    input_size: Sequence[int],
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    layout: str = "NCHW",
+) -> FloatArray:
+    """Gradient of the input of `avg_pool2d`: each window shares its gradient out evenly.
+
+    Parameters
+    ----------
+    grad_output : array_like, shape (N, C, P, Q), (C, P, Q); (N, P, Q, C), (P, Q, C) with ``layout="NHWC"``
+        Gradient of the means.
+    input_size : sequence of int
+        The shape of the pool's input.
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, layout
+        As `avg_pool2d` had them.
+
+    Returns
+    -------
+    ndarray, shape `input_size`
+        Of the dtype of `grad_output`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `avg_pool2d`.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.avg_pool2d_backward([[[4.0, 8.0]]], (1, 2, 4), 2)
+    array([[[1., 1., 2., 2.],
+            [1., 1., 2., 2.]]])
+    """
+    grad, dtype = _prepared("grad_output", grad_output)
+    spec = pool_spec(
+        _input_size(input_size),
+        kernel_size,
+        stride,
+        padding,
+        1,
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
+        layout,
+        "input_size",
+    )
+    return _mean_backward(spec, grad, dtype)
+
+
+@overload
+def adaptive_max_pool2d(
+    x: ArrayLike,
+    output_size: int | tuple[int | None, int | None] | None,
+    return_indices: Literal[False] = False,
+    *,
+    layout: str = "NCHW",
+    out: AnyArray | None = None,
+) -> FloatArray: ...
+@overload
+def adaptive_max_pool2d(
+    x: ArrayLike,
+    output_size: int | tuple[int | None, int | None] | None,
+    return_indices: Literal[True],
+    *,
+    layout: str = "NCHW",
+    out: AnyArray | None = None,
+) -> MaxWithIndices: ...
+@overload
+def adaptive_max_pool2d(
+    x: ArrayLike,
+    output_size: int | tuple[int | None, int | None] | None,
+    return_indices: bool = False,
+    *,
+    layout: str = "NCHW",
+    out: AnyArray | None = None,
+) -> FloatArray | MaxWithIndices: ...
+def adaptive_max_pool2d(
+    x: ArrayLike,
+    output_size: int | tuple[int | None, int | None] | None,
+    return_indices: bool = False,
+    *,
+    layout: str = "NCHW",
+    out: AnyArray | None = None,
+) -> FloatArray | MaxWithIndices:
+    """Take the largest number of each of a given number of bins, whatever the size of the image.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W) or (C, H, W); (N, H, W, C) or (H, W, C) with ``layout="NHWC"``
+        Images.
+    output_size : int or (int, int)
+        Bins along the height and the width, (P, Q); None stands for the size of the image.
+    return_indices, layout, out
+        As in `max_pool2d`.
+
+    Returns
+    -------
+    maxima : ndarray, shape (N, C, P, Q) or (C, P, Q); (N, P, Q, C) or (P, Q, C) with ``layout="NHWC"``
+        Of the dtype of `x`; of float32 or float64 for integers.
+    indices : ndarray of int64, of the same shape
+        With `return_indices` only: the flat position h * W + w of each maximum in its plane.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument that doesn't fit; the message names it, what it got and what it needs.
+    MemoryError
+        No memory for the result.
+
+    Notes
+    -----
+    Bin p holds the rows from floor(p H / P) up to, without it, ceil((p + 1) H / P); columns alike, as in
+    PyTorch.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.adaptive_max_pool2d([[[1.0, 2.0, 3.0, 4.0, 5.0]]], (1, 2))
+    array([[[3., 5.]]])
+    """
+    images, dtype = _prepared("x", x)
+    return _max(adaptive_spec(images.shape, output_size, layout), x, images, dtype, return_indices, out)
+
+
+def adaptive_max_pool2d_backward(
+    grad_output: ArrayLike, indices: ArrayLike, input_size: Sequence[int], *, layout: str = "NCHW"
+) -> FloatArray:
+    """Gradient of the input of `adaptive_max_pool2d`; all as in `max_pool2d_backward`.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> maxima, indices = fc.adaptive_max_pool2d([[[1.0, 2.0, 3.0, 4.0, 5.0]]], (1, 2), return_indices=True)
+    >>> fc.adaptive_max_pool2d_backward([[[7.0, 8.0]]], indices, (1, 1, 5))
+    array([[[0., 0., 7., 0., 8.]]])
+    """
+    return max_pool2d_backward(grad_output, indices, input_size, layout=layout)
+
+
+def adaptive_avg_pool2d(
+    x: ArrayLike,
+    output_size: int | tuple[int | None, int | None] | None,
+    *,
+    layout: str = "NCHW",
+    out: AnyArray | None = None,
+) -> FloatArray:
+    """Take the mean of each of a given number of bins, whatever the size of the image.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W) or (C, H, W); (N, H, W, C) or (H, W, C) with ``layout="NHWC"``
+        Images.
+    output_size : int or (int, int)
+        Bins along the height and the width, (P, Q); None stands for the size of the image.
+    layout, out
+        As in `avg_pool2d`.
+
+    Returns
+    -------
+    ndarray, shape (N, C, P, Q) or (C, P, Q); (N, P, Q, C) or (P, Q, C) with ``layout="NHWC"``
+        Of the dtype of `x`; of float32 or float64 for integers.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument that doesn't fit; the message names it, what it got and what it needs.
+    MemoryError
+        No memory for the result.
+
+    Notes
+    -----
+    The bins are those of `adaptive_max_pool2d`; a mean is that of the pixels in its bin.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.adaptive_avg_pool2d([[[1.0, 2.0, 3.0, 4.0, 5.0]]], (1, 2))
+    array([[[2., 4.]]])
+    """
+    images, dtype = _prepared("x", x)
+    return _mean(adaptive_spec(images.shape, output_size, layout), x, images, dtype, out)
+
+
+def adaptive_avg_pool2d_backward(
+    grad_output: ArrayLike, input_size: Sequence[int], *, layout: str = "NCHW"
+) -> FloatArray:
+    """Gradient of the input of `adaptive_avg_pool2d`: each bin shares its gradient out evenly.
+
+    Parameters
+    ----------
+    grad_output : array_like, shape (N, C, P, Q), (C, P, Q); (N, P, Q, C), (P, Q, C) with ``layout="NHWC"``
+        Gradient of the means.
+    input_size : sequence of int
+        The shape of the pool's input.
+    layout : {"NCHW", "NHWC"}
+        As `adaptive_avg_pool2d` had it.
+
+    Returns
+    -------
+    ndarray, shape `input_size`
+        Of the dtype of `grad_output`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `adaptive_avg_pool2d`.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.adaptive_avg_pool2d_backward([[[6.0, 12.0]]], (1, 1, 5))
+    array([[[2., 2., 6., 4., 4.]]])
+    """
+    grad, dtype = _prepared("grad_output", grad_output)
+    bins = image_size("grad_output", grad.shape, choice("layout", layout, LAYOUTS))
+    return _mean_backward(adaptive_spec(_input_size(input_size), bins, layout, "input_size"), grad, dtype)
+
+
+# ---- what they share ----
+
+
+def _prepared(name: str, value: ArrayLike) -> tuple[FloatArray, np.dtype[Any]]:
+    """`value` as kernels can read it, and the dtype of a result."""
+    if arrays.native(value, value):
+        return value, value.dtype  # type: ignore[return-value, union-attr]
+    (array,), dtype = promote(**{name: value})
+    return array, dtype
+
+
+def _input_size(input_size: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(input_size, (str, bytes)) or not isinstance(input_size, Sequence):
+        raise argument_error(
+            "input_size", repr(input_size), "a sequence of integers, the shape of x", TypeError
+        )
+    # As keys of a cache True, 1 and 1.0 are one, so everything else becomes an int first.
+    return tuple(n if type(n) is int and n >= 0 else integer("input_size", n, 0) for n in input_size)
+
+
+def _max(
+    spec: PoolSpec,
+    x: ArrayLike,
+    images: FloatArray,
+    dtype: np.dtype[Any],
+    return_indices: bool,
+    out: AnyArray | None,
+) -> FloatArray | MaxWithIndices:
+    if return_indices is not False and return_indices is not True:
+        return_indices = boolean("return_indices", return_indices)
+    target = None if out is None else checked_out(out, spec.out_shape, dtype, x)
+    geometry, threads = spec.geometry(images.dtype), threads_for(WORK_AN_ELEMENT * spec.work)
+    if return_indices:
+        maxima, indices = pool.max_pool_with_indices(geometry, images, target, threads)
+        return deliver(maxima, dtype, out), indices
+    return deliver(pool.max_pool(geometry, images, target, threads), dtype, out)
+
+
+def _mean(
+    spec: PoolSpec, x: ArrayLike, images: FloatArray, dtype: np.dtype[Any], out: AnyArray | None
+) -> FloatArray:
+    target = None if out is None else checked_out(out, spec.out_shape, dtype, x)
+    threads = threads_for(WORK_AN_ELEMENT * spec.work)
+    return deliver(pool.avg_pool(spec.geometry(images.dtype), images, target, threads), dtype, out)
+
+
+def _mean_backward(spec: PoolSpec, grad: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+    shape("grad_output", grad, spec.out_shape, "the shape of the pool's result")
+    threads = threads_for(WORK_AN_ELEMENT * spec.work)
+    return deliver(pool.avg_pool_backward(spec.geometry(grad.dtype), grad, threads), dtype, None)
