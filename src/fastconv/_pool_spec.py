@@ -62,7 +62,7 @@ class Windows:
 def pool_output_size(
     extent: int, kernel: int, stride: int, padding: Pair, dilation: int, ceil_mode: bool
 ) -> int:
-    """PyTorch's rule: a last window may hang over the end if it starts no later than the image's last pixel."""
+    """PyTorch's rule: a last window may hang over the end if it starts before the padding there."""
     room = extent + sum(padding) - dilation * (kernel - 1) - 1
     outputs = room // stride + 1
     if ceil_mode and room % stride and outputs * stride < extent + padding[0]:

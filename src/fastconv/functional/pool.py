@@ -127,8 +127,8 @@ def max_pool2d(
     Notes
     -----
     The conventions are PyTorch's [1]_: of equal numbers the first wins, row by row; NaN wins over every
-    number, and a later NaN over an earlier one. Every window sees at least one pixel: what would give a window
-    of padding alone is refused.
+    number, and a later NaN over an earlier one. Every window sees at least one pixel: what would give a
+    window of padding alone is refused.
 
     References
     ----------
