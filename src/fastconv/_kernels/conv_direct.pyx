@@ -5,8 +5,11 @@ lie in vectors, their weights packed in panels [sum][channels of a tile]. Nothin
 matrix exists. The gradient of the weight is the same product with the parts exchanged: input channels (or
 taps) are broadcast, the sum runs over pixels, grad_output is transposed panel by panel.
 
+A sum is taken in blocks of DEPTH terms: the weights of a block and the pixels that they meet stay in the
+first-level cache while all tiles of a chunk run over them.
+
 Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES (never
-less than the rows that one row of outputs needs), one row of output tiles and the table of the sum.
+less than the rows that one row of outputs needs), a panel of outputs and the table of the sum.
 """
 
 cimport numpy as cnp
@@ -25,7 +28,9 @@ from fastconv._kernels.threads cimport thread_index
 cnp.import_array()
 
 cdef enum:
-    BAND_BYTES = 196608       # of a band: well inside a second-level cache, beside the weights of a panel
+    DEPTH = 512               # terms of a sum at a time: 32 KB of weights in float32 with two 8-lane vectors
+    BAND_BYTES = 655360       # of a band, of which the channels of DEPTH terms are in use at a time
+    PIXELS = 1024             # of a chunk, at most
     PACKED_BYTES = 4194304    # of packed weights at a time; more out channels take several passes over the input
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
     SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
@@ -62,11 +67,13 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
                     raise MemoryError("no memory for the workspace of a convolution")
 
 
-ctypedef struct RowJob:
+ctypedef struct PanelJob:
+    const Chunk *chunk
+    const Band *band
     Py_ssize_t *table
-    const char *weights
-    Py_ssize_t step                 # elements from an output's pixel to the next one's
+    const char *weights             # packed, of the panel
     Py_ssize_t channel, channels    # of the panel, counted over all groups
+    bint in_place
 
 
 cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
@@ -77,11 +84,12 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     cdef Py_ssize_t panels = ceil_div(c.out_channels, nr)
     cdef Py_ssize_t panel_bytes = align(length * nr * size)
     cdef Py_ssize_t panels_a_pass = max(1, min(panels * c.groups, PACKED_BYTES // max(panel_bytes, 1)))
-    cdef Chunks chunks = cut(c, BAND_BYTES, num_threads * 2 if num_threads > 1 else 1)
+    cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
     cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size)
     cdef Py_ssize_t table_bytes = align(length * sizeof(Py_ssize_t))
-    cdef Py_ssize_t row_bytes = align(c.out_w * nr * size)
-    cdef Py_ssize_t each = band_bytes + table_bytes + 2 * row_bytes
+    cdef Py_ssize_t tiles_bytes = align(chunks.images * chunks.rows * c.out_w * nr * size)
+    cdef Py_ssize_t turned_bytes = align(c.out_w * nr * size)
+    cdef Py_ssize_t each = band_bytes + table_bytes + tiles_bytes + turned_bytes
     cdef char *packed = <char *>take(panels_a_pass * panel_bytes)
     cdef char *private = <char *>take(each * num_threads)
     cdef Py_ssize_t first, passed, index, items
@@ -102,7 +110,7 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
         for index in prange(items, num_threads=num_threads, schedule="dynamic"):
             compute_chunk(c, &chunks, index // splits, first, first + passed * (index % splits) // splits,
                           first + passed * (index % splits + 1) // splits, packed, panel_bytes,
-                          private + each * thread_index(), table_bytes, row_bytes)
+                          private + each * thread_index(), table_bytes, tiles_bytes, turned_bytes)
         first += passed
     give_back(packed)
     give_back(private)
@@ -118,81 +126,108 @@ cdef void pack_panel(const Correlation *c, Py_ssize_t panel, char *packed) noexc
 cdef void compute_chunk(
         const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t end,
         const char *packed, Py_ssize_t panel_bytes, char *private, Py_ssize_t table_bytes,
-        Py_ssize_t row_bytes) noexcept nogil:
+        Py_ssize_t tiles_bytes, Py_ssize_t turned_bytes) noexcept nogil:
     """Output channels of panels [begin, end) for one chunk of pixels; packed holds the panels from `first` on."""
     cdef Chunk chunk = chunk_at(c, chunks, index)
     cdef Py_ssize_t *table = <Py_ssize_t *>private
-    cdef char *row_tile = private + table_bytes
-    cdef char *band_memory = private + table_bytes + 2 * row_bytes
+    cdef char *tiles = private + table_bytes
+    cdef char *turned = tiles + tiles_bytes
+    cdef char *band_memory = turned + turned_bytes
     cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
-    cdef Py_ssize_t panel, group = -1, image, row
+    cdef Py_ssize_t panel, group = -1
     cdef Band band
-    cdef RowJob job
+    cdef PanelJob job
+    job.chunk = &chunk
+    job.band = &band
+    job.table = table
     for panel in range(begin, end):
         if panel // panels != group:
             group = panel // panels
             band = load_band(c, group, &chunk, band_memory)
             fill_table(c, &band, table)
-        job.table = table
         job.weights = packed + (panel - first) * panel_bytes
-        job.step = c.stride_w * band.pixel
         job.channel = panel % panels * c.kernels.nr
         job.channels = min(<Py_ssize_t>c.kernels.nr, c.out_channels - job.channel)
         job.channel += group * c.out_channels
-        for image in range(chunk.images):
-            for row in range(chunk.rows):
-                compute_row(
-                    c, &job,
-                    band.data + c.kernels.itemsize * (image * band.image + row * c.stride_h * band.row),
-                    c.out + c.kernels.itemsize * (
-                        (chunk.image + image) * c.out_image + (chunk.row + row) * c.out_row
-                        + job.channel * c.out_channel),
-                    row_tile, row_tile + row_bytes)
+        # Where a tile's vectors lie in the result as they do in registers, they go there at once.
+        job.in_place = c.out_channel == 1 and job.channels == c.kernels.nr
+        compute_panel(c, &job, tiles)
+        if not job.in_place:
+            store_panel(c, &job, tiles, turned)
 
 
-cdef void compute_row(
-        const Correlation *c, const RowJob *job, const char *x, char *out, char *row_tile, char *turned) noexcept nogil:
-    """One row of outputs, one panel of channels: tiles into row_tile [pixel][channel], then into place."""
+cdef inline char *out_pixel(const Correlation *c, const PanelJob *job, Py_ssize_t image, Py_ssize_t row) noexcept nogil:
+    """The first pixel, of the panel's first channel, in a row of outputs."""
+    return c.out + c.kernels.itemsize * ((job.chunk.image + image) * c.out_image + (job.chunk.row + row) * c.out_row
+                                         + job.channel * c.out_channel)
+
+
+cdef void compute_panel(const Correlation *c, const PanelJob *job, char *tiles) noexcept nogil:
+    """One panel of channels, all pixels of a chunk: into `tiles` [pixel][channel], or in place."""
     cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
-    cdef Py_ssize_t tiles = ceil_div(c.out_w, kernels.mr)
-    cdef Py_ssize_t pixel = 0, index, channel
-    cdef bint in_place = c.out_channel == 1 and job.channels == nr
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr, length = sum_length(c)
+    cdef Py_ssize_t blocks = max(1, ceil_div(length, DEPTH)), tiles_a_row = ceil_div(c.out_w, kernels.mr)
+    cdef Py_ssize_t step = c.stride_w * job.band.pixel
+    cdef Py_ssize_t block, image, row, index, pixel, begin
+    cdef const char *x
+    cdef char *to
     cdef char column_bias[FC_MAX_NR * 8]
     cdef fc_tile tile
-    tile.depth = sum_length(c)
-    tile.a_row = job.step
+    tile.a_row = step
     tile.a_step = 0
-    tile.a_table = job.table
-    tile.b = job.weights
     tile.b_step = nr
-    tile.c_row = c.out_pixel if in_place else nr
-    tile.accumulate = 0
-    tile.relu = c.relu
+    tile.c_row = c.out_pixel if job.in_place else nr
     tile.row_bias = NULL
     tile.column_bias = NULL
     if c.bias != NULL:
         memset(column_bias, 0, nr * size)
         memcpy(column_bias, c.bias + job.channel * size, job.channels * size)
         tile.column_bias = column_bias
-    for index in range(tiles):
-        tile.rows = <int>((c.out_w - pixel) // (tiles - index))   # as even as possible
-        tile.a = x + pixel * job.step * size
-        tile.c = out + pixel * c.out_pixel * size if in_place else row_tile + pixel * nr * size
-        kernels.gemm_tile(&tile)
-        pixel += tile.rows
-    if in_place:
+    for block in range(blocks):
+        begin = length * block // blocks
+        tile.depth = length * (block + 1) // blocks - begin
+        tile.a_table = job.table + begin
+        tile.b = job.weights + begin * nr * size
+        tile.accumulate = block > 0
+        tile.relu = c.relu and block == blocks - 1
+        for image in range(job.chunk.images):
+            for row in range(job.chunk.rows):
+                x = job.band.data + size * (image * job.band.image + row * c.stride_h * job.band.row)
+                if job.in_place:
+                    to = out_pixel(c, job, image, row)
+                else:
+                    to = tiles + (image * job.chunk.rows + row) * c.out_w * nr * size
+                pixel = 0
+                for index in range(tiles_a_row):
+                    tile.rows = <int>((c.out_w - pixel) // (tiles_a_row - index))   # as even as possible
+                    tile.a = x + pixel * step * size
+                    tile.c = to + pixel * tile.c_row * size
+                    kernels.gemm_tile(&tile)
+                    pixel += tile.rows
+
+
+cdef void store_panel(const Correlation *c, const PanelJob *job, const char *tiles, char *turned) noexcept nogil:
+    """Moves a panel of outputs from `tiles` [pixel][channel] into place."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
+    cdef Py_ssize_t image, row, index
+    cdef char *out
+    if c.out_pixel == 1 and c.out_row == c.out_w:   # rows follow each other
+        for image in range(job.chunk.images):
+            kernels.transpose(out_pixel(c, job, image, 0), c.out_channel, tiles, nr, job.chunk.rows * c.out_w, job.channels)
+            tiles += job.chunk.rows * c.out_w * nr * size
         return
-    if c.out_pixel == 1:
-        kernels.transpose(out, c.out_channel, row_tile, nr, c.out_w, job.channels)
-        return
-    if c.out_channel == 1:
-        for index in range(c.out_w):
-            kernels.gather(out + index * c.out_pixel * size, row_tile + index * nr * size, 1, job.channels)
-        return
-    kernels.transpose(turned, c.out_w, row_tile, nr, c.out_w, job.channels)
-    for channel in range(job.channels):
-        kernels.scatter(out + channel * c.out_channel * size, c.out_pixel, turned + channel * c.out_w * size, c.out_w)
+    for image in range(job.chunk.images):
+        for row in range(job.chunk.rows):
+            out = out_pixel(c, job, image, row)
+            if c.out_channel == 1:
+                for index in range(c.out_w):
+                    kernels.gather(out + index * c.out_pixel * size, tiles + index * nr * size, 1, job.channels)
+            else:
+                kernels.transpose(turned, c.out_w, tiles, nr, c.out_w, job.channels)
+                for index in range(job.channels):
+                    kernels.scatter(out + index * c.out_channel * size, c.out_pixel, turned + index * c.out_w * size, c.out_w)
+            tiles += c.out_w * nr * size
 
 
 # The gradient of the weight: grad[k, c, i, j] = sum over pixels of grad_output[k, pixel] * band[c, pixel + (i, j)].
@@ -205,7 +240,8 @@ ctypedef struct WeightJob:
     Py_ssize_t length               # terms of a forward sum: elements of a row of grad
     Py_ssize_t panel_bytes          # of partial sums [length][nr]
     Py_ssize_t table_bytes, turned_bytes, band_bytes
-    char *sums                      # [splits][panels]
+    Py_ssize_t first, passed        # panels of this pass over the images
+    char *sums                      # [splits][panels of a pass]
     char *private                   # for each thread: table, turned panel of grad_output, band
     Py_ssize_t each
 
@@ -216,11 +252,11 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
     cdef WeightJob job
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
-    cdef Py_ssize_t index, items, ranges
+    cdef Py_ssize_t index, items, ranges, panels_a_pass
     cdef char *out = <char *>cnp.PyArray_DATA(grad)
     job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
     # These sizes must not depend on the number of threads: they decide the order of the sums.
-    job.chunks = cut(&job.c, BAND_BYTES, 1)
+    job.chunks = cut(&job.c, BAND_BYTES, PIXELS, 1)
     job.length = sum_length(&job.c)
     job.panels = ceil_div(job.c.out_channels, nr) * g.groups
     job.panel_bytes = align(job.length * nr * size)
@@ -233,27 +269,32 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     job.turned_bytes = align(pixels * nr * size)
     job.band_bytes = align(band_elements(&job.c, job.chunks.images, job.chunks.rows) * size)
     job.each = job.table_bytes + job.turned_bytes + job.band_bytes
-    job.sums = <char *>take(job.splits * job.panels * job.panel_bytes)
+    panels_a_pass = max(1, min(job.panels, PACKED_BYTES // max(job.panel_bytes, 1)))
+    job.sums = <char *>take(job.splits * panels_a_pass * job.panel_bytes)
     job.private = <char *>take(job.each * num_threads)
     if job.sums == NULL or job.private == NULL:
         give_back(job.sums)
         give_back(job.private)
         raise MemoryError("no memory for the workspace of a convolution's gradient")
     with nogil:
-        ranges = min(job.panels, ceil_div(3 * num_threads, job.splits)) if num_threads > 1 else 1
-        items = job.splits * ranges
-        for index in prange(items, num_threads=num_threads, schedule="dynamic"):
-            sum_panels(&job, index // ranges, job.panels * (index % ranges) // ranges,
-                       job.panels * (index % ranges + 1) // ranges, job.private + job.each * thread_index())
-        for index in prange(job.panels, num_threads=num_threads, schedule="static"):
-            finish_panel(&job, index, out)
+        job.first = 0
+        while job.first < job.panels:
+            job.passed = min(panels_a_pass, job.panels - job.first)
+            ranges = min(job.passed, ceil_div(3 * num_threads, job.splits)) if num_threads > 1 else 1
+            items = job.splits * ranges
+            for index in prange(items, num_threads=num_threads, schedule="dynamic"):
+                sum_panels(&job, index // ranges, job.passed * (index % ranges) // ranges,
+                           job.passed * (index % ranges + 1) // ranges, job.private + job.each * thread_index())
+            for index in prange(job.passed, num_threads=num_threads, schedule="static"):
+                finish_panel(&job, index, out)
+            job.first += job.passed
         give_back(job.sums)
         give_back(job.private)
 
 
 cdef void sum_panels(
         const WeightJob *job, Py_ssize_t split, Py_ssize_t begin, Py_ssize_t end, char *private) noexcept nogil:
-    """One split's sums of panels [begin, end)."""
+    """One split's sums of panels [begin, end) of the pass."""
     cdef const Correlation *c = &job.c
     cdef Py_ssize_t *table = <Py_ssize_t *>private
     cdef char *turned = private + job.table_bytes
@@ -268,13 +309,13 @@ cdef void sum_panels(
         chunk = chunk_at(c, &job.chunks, index)
         group = -1
         for panel in range(begin, end):
-            if panel // panels != group:
-                group = panel // panels
+            if (job.first + panel) // panels != group:
+                group = (job.first + panel) // panels
                 band = load_band(c, group, &chunk, band_memory)
                 pixels = fill_pixel_table(c, &chunk, &band, table)
-            turn_panel(c, &chunk, panel, turned)
+            turn_panel(c, &chunk, job.first + panel, turned)
             add_products(c, &band, table, pixels, turned, index > from_chunk,
-                         job.sums + (split * job.panels + panel) * job.panel_bytes)
+                         job.sums + (split * job.passed + panel) * job.panel_bytes)
 
 
 cdef Py_ssize_t fill_pixel_table(const Correlation *c, const Chunk *chunk, const Band *band, Py_ssize_t *table) noexcept nogil:
@@ -344,13 +385,13 @@ cdef void add_products(
 
 
 cdef void finish_panel(const WeightJob *job, Py_ssize_t panel, char *out) noexcept nogil:
-    """Adds the splits in order and writes the panel's rows of the gradient."""
+    """Adds the splits of a panel of the pass in order and writes the panel's rows of the gradient."""
     cdef const fc_kernels *kernels = job.c.kernels
     cdef Py_ssize_t nr = kernels.nr, panels = ceil_div(job.c.out_channels, nr), split
-    cdef Py_ssize_t channel = panel % panels * nr
+    cdef Py_ssize_t channel = (job.first + panel) % panels * nr
     cdef Py_ssize_t channels = min(nr, job.c.out_channels - channel)
     cdef char *sums = job.sums + panel * job.panel_bytes
     for split in range(1, job.splits):
-        kernels.add(sums, job.sums + (split * job.panels + panel) * job.panel_bytes, job.length * nr)
-    channel += panel // panels * job.c.out_channels
+        kernels.add(sums, job.sums + (split * job.passed + panel) * job.panel_bytes, job.length * nr)
+    channel += (job.first + panel) // panels * job.c.out_channels
     kernels.transpose(out + channel * job.length * kernels.itemsize, job.length, sums, nr, job.length, channels)

@@ -26,6 +26,7 @@ cnp.import_array()
 cdef enum:
     BAND_BYTES = 262144
     PANEL_BYTES = 131072      # of packed pixels at a time: they stay in the second-level cache
+    PIXELS = 4096             # of a chunk, at most
     PACKED_BYTES = 4194304    # of packed weights at a time; more out channels take several passes over the input
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
     SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
@@ -80,7 +81,7 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     cdef Py_ssize_t strips_a_pass = max(1, min(strips * c.groups, PACKED_BYTES // max(strip_bytes, 1)))
     cdef Py_ssize_t panel_bytes = align(length * nr * size)
     cdef Py_ssize_t panels = max(1, PANEL_BYTES // max(panel_bytes, 1))
-    cdef Chunks chunks = cut(c, BAND_BYTES, num_threads * 2 if num_threads > 1 else 1)
+    cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
     panels = min(panels, ceil_div(chunks.images * chunks.rows * c.out_w, nr))
     cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size)
     cdef Py_ssize_t table_bytes = align(length * sizeof(Py_ssize_t))
@@ -253,7 +254,7 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     cdef char *out = <char *>cnp.PyArray_DATA(grad)
     job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
     # These sizes must not depend on the number of threads: they decide the order of the sums.
-    job.chunks = cut(&job.c, BAND_BYTES, 1)
+    job.chunks = cut(&job.c, BAND_BYTES, PIXELS, 1)
     job.length = sum_length(&job.c)
     job.strips = ceil_div(job.c.out_channels, kernels.mr)
     job.height = ceil_div(job.c.out_channels, job.strips)

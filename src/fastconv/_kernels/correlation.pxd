@@ -60,7 +60,7 @@ cdef bint input_correlation(
     Py_ssize_t phase_h, Py_ssize_t phase_w, Correlation *result) noexcept
 cdef void sum_axes(const Correlation *c, Axis *axes) noexcept nogil
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil
-cdef Chunks cut(const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t at_least) noexcept nogil
+cdef Chunks cut(const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil
 cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index) noexcept nogil
 cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil
 cdef Band load_band(const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer) noexcept nogil

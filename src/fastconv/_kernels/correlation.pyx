@@ -172,18 +172,20 @@ cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_
     return images * c.in_channels * channel_step(c, rows)
 
 
-cdef Chunks cut(const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t at_least) noexcept nogil:
-    """Chunks whose bands take about `band_bytes`; no fewer than `at_least` if the batch and rows allow it.
+cdef Chunks cut(const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil:
+    """Chunks of at most about `pixels` outputs whose bands take at most about `band_bytes` (but never less than a row).
 
-    A result's bits don't depend on the cut, only which results are computed together.
+    There are no fewer than `at_least` (all groups together) if images and rows suffice for that. A result's
+    bits don't depend on the cut, only which results are computed together.
     """
     cdef Chunks chunks
     cdef Py_ssize_t limit = band_bytes // c.kernels.itemsize
-    cdef Py_ssize_t whole = band_elements(c, 1, c.out_h)
-    chunks.images = max(1, min(c.batch, limit // max(whole, 1), c.batch * c.groups // max(at_least, 1)))
+    chunks.images = min(limit // max(band_elements(c, 1, c.out_h), 1), pixels // max(c.out_h * c.out_w, 1))
+    chunks.images = max(1, min(chunks.images, c.batch, c.batch * c.groups // max(at_least, 1)))
     chunks.rows = c.out_h
     while chunks.rows > 1 and (
             band_elements(c, 1, chunks.rows) > limit
+            or chunks.rows * c.out_w > pixels
             or c.groups * c.batch * ceil_div(c.out_h, chunks.rows) < at_least):
         chunks.rows = (chunks.rows + 1) // 2 if chunks.rows > 2 else 1
     chunks.per_image = ceil_div(c.out_h, chunks.rows)
@@ -279,6 +281,11 @@ cdef void pack_weight_panel(
     cdef const double *from64
     cdef double *to64 = <double *>packed
     cdef Py_ssize_t start = group * c.weight_group + first * c.weight_out
+    if c.weight_w == 1 and c.weight_h == c.taps_w and c.weight_in == c.taps_h * c.taps_w and not channels_last(c):
+        if width < padded:
+            memset(packed, 0, sum_length(c) * padded * c.kernels.itemsize)
+        c.kernels.transpose(packed, padded, c.weight + start * c.kernels.itemsize, c.weight_out, width, sum_length(c))
+        return
     sum_axes(c, axes)
     for i in range(axes[0].count):
         for j in range(axes[1].count):
