@@ -11,7 +11,7 @@ from fastconv.functional import *  # noqa: F403
 from fastconv.serialization import load, save
 
 if TYPE_CHECKING:
-    from fastconv import datasets, models, nn, optim, testing
+    from fastconv import datasets, models, nn, optim, plot, testing, train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -24,14 +24,16 @@ __all__ = [
     "nn",
     "num_threads",
     "optim",
+    "plot",
     "release_memory",
     "save",
     "set_num_threads",
     "testing",
+    "train",
     *functional.__all__,
 ]
 
-_ON_FIRST_USE = ("datasets", "models", "nn", "optim", "testing")
+_ON_FIRST_USE = ("datasets", "models", "nn", "optim", "plot", "testing", "train")
 
 
 def __getattr__(name: str) -> ModuleType:

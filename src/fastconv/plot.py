@@ -1,0 +1,264 @@
+"""Pictures of networks: filters, feature maps, learning curves, mistakes. Needs matplotlib.
+
+Every function returns a `matplotlib.figure.Figure`, which a notebook shows and ``figure.savefig(path)``
+writes; pyplot and its global state are left alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastconv import _checks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from fastconv.nn.module import Module
+    from fastconv.train import History
+
+__all__ = [
+    "confusion_matrix",
+    "feature_maps",
+    "filters",
+    "images",
+    "learning_curves",
+    "receptive_field",
+]
+
+
+def _figure(width: float, height: float) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ModuleNotFoundError(
+            "fastconv.plot needs matplotlib: pip install matplotlib", name="matplotlib"
+        ) from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _grid(
+    count: int, columns: int | None, cell: float, title: str, extra: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` axes without ticks, `cell` inches each, in rows of `columns`."""
+    columns = min(count, columns or math.ceil(math.sqrt(count * 2)))
+    rows = -(-count // columns)
+    figure = _figure(max(3.0, columns * cell), rows * (cell + extra) + 0.45 * bool(title))
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    if title:
+        figure.suptitle(title)
+    return figure, list(grid[:count])
+
+
+def images(
+    pictures: ArrayLike, titles: Sequence[str] = (), *, title: str = "", columns: int | None = None
+) -> Figure:
+    """Grey or colour pictures side by side.
+
+    Parameters
+    ----------
+    pictures : array_like, (N, H, W), (N, 1, H, W) or (N, 3, H, W)
+        Each is drawn from its smallest value, black, to its largest, white.
+    titles : sequence of str
+        What to write above each; as many as there are pictures, or none.
+    title : str
+        What to write above all.
+    columns : int, optional
+        How many a row.
+    """
+    array = _checks.as_array("pictures", pictures)
+    _checks.axes("pictures", array, "N, H, W", "N, C, H, W")
+    if array.ndim == 4 and array.shape[1] not in (1, 3):
+        raise _checks.argument_error("pictures", f"{array.shape[1]} channels", "1 or 3")
+    if not len(array):
+        raise _checks.argument_error("pictures", f"shape {array.shape}", "at least one picture")
+    if titles and len(titles) != len(array):
+        raise _checks.argument_error("titles", f"{len(titles)} of them", f"none or {len(array)}")
+    figure, grid = _grid(len(array), columns, 1.05, title, extra=0.2 * bool(titles))
+    for i, axes in enumerate(grid):
+        axes.imshow(_drawable(array[i]), cmap="gray", interpolation="nearest")
+        if titles:
+            axes.set_title(titles[i], fontsize=8, pad=2)
+    return figure
+
+
+def _drawable(picture: NDArray[Any]) -> NDArray[np.float64]:
+    """(H, W) or (H, W, 3) from 0 to 1."""
+    if picture.ndim == 3:
+        picture = picture[0] if len(picture) == 1 else np.moveaxis(picture, 0, -1)
+    picture = picture.astype(float)
+    low, high = float(picture.min()), float(picture.max())
+    scaled: NDArray[np.float64] = (picture - low) / ((high - low) or 1.0)
+    return scaled
+
+
+def filters(weight: ArrayLike, *, title: str = "Filters") -> Figure:
+    """The filters of a convolution; red adds to what is there, blue takes away, white ignores.
+
+    Parameters
+    ----------
+    weight : array_like, (K, C, R, S)
+        With one or three channels a picture each; with more, the mean over the channels.
+    """
+    array = _checks.as_array("weight", weight).astype(float)
+    _checks.axes("weight", array, "K, C, R, S")
+    most = float(np.abs(array).max(initial=0.0)) or 1.0
+    figure, grid = _grid(len(array), None, 0.95, title)
+    drawn: Any = None
+    for axes, kernel in zip(grid, array, strict=True):
+        if len(kernel) == 3:
+            axes.imshow(np.moveaxis(kernel, 0, -1) / (2 * most) + 0.5, interpolation="nearest")
+        else:
+            drawn = axes.imshow(kernel.mean(0), cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
+    if drawn is not None:
+        figure.colorbar(drawn, ax=grid, shrink=0.8)
+    return figure
+
+
+def feature_maps(maps: ArrayLike, image: ArrayLike | None = None, *, title: str = "Feature maps") -> Figure:
+    """The channels of a layer's output for one image, each from its smallest value to its largest.
+
+    Parameters
+    ----------
+    maps : array_like, (C, H, W)
+    image : array_like, (H, W), (1, H, W) or (3, H, W), optional
+        What they were made of, drawn first.
+    """
+    array = _checks.as_array("maps", maps)
+    _checks.axes("maps", array, "C, H, W")
+    before = [] if image is None else [_checks.as_array("image", image)]
+    figure, grid = _grid(len(array) + len(before), None, 0.95, title, extra=0.15)
+    for axes, picture in zip(grid, before, strict=False):
+        axes.imshow(_drawable(picture), cmap="gray", interpolation="nearest")
+        axes.set_title("image", fontsize=8, pad=2)
+    for channel, axes in enumerate(grid[len(before) :]):
+        axes.imshow(array[channel], cmap="viridis", interpolation="nearest")
+        axes.set_title(str(channel), fontsize=8, pad=2)
+    return figure
+
+
+def learning_curves(history: History, *, title: str = "Learning curves") -> Figure:
+    """Loss and, where targets were classes, error rate over the epochs of a `fastconv.train.fit`."""
+    epochs = np.arange(1, len(history.loss) + 1)
+    with_error = not np.all(np.isnan(history.accuracy or [np.nan]))
+    figure = _figure(9.0 if with_error else 5.0, 3.6)
+    figure.suptitle(title)
+    panels = [("loss", history.loss, history.validation_loss)]
+    if with_error:
+        error = [100 * (1 - a) for a in history.accuracy]
+        panels.append(("errors in %", error, [100 * (1 - a) for a in history.validation_accuracy]))
+    grid = figure.subplots(1, len(panels), squeeze=False).ravel()
+    for axes, (label, trained, validated) in zip(grid, panels, strict=True):
+        axes.plot(epochs, trained, "o-", markersize=3, label="training")
+        if validated:
+            axes.plot(epochs, validated, "s-", markersize=3, label="held out")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if min([*trained, *validated], default=0) > 0:
+            axes.set_yscale("log")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()
+    return figure
+
+
+def confusion_matrix(
+    target: ArrayLike,
+    predicted: ArrayLike,
+    names: Sequence[str] | None = None,
+    *,
+    title: str = "Confusion matrix",
+) -> Figure:
+    """How often each class was taken for which: a row for each true class, a column for each predicted one.
+
+    Parameters
+    ----------
+    target, predicted : array_like of integers, (N,)
+    names : sequence of str, optional
+        Of the classes; their numbers by default.
+    """
+    true, guess = _checks.as_array("target", target), _checks.as_array("predicted", predicted)
+    _checks.axes("target", true, "N")
+    _checks.shape("predicted", guess, true.shape, "that of target")
+    classes = len(names) if names is not None else int(max(true.max(), guess.max())) + 1
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (true, guess), 1)
+    figure = _figure(1.6 + 0.45 * classes, 1.6 + 0.42 * classes)
+    axes = figure.subplots()
+    # Colour by the logarithm: a few mistakes must be seen beside hundreds of hits.
+    axes.imshow(np.log1p(counts), cmap="Blues")
+    ticks = range(classes)
+    axes.set_xticks(ticks, names or [str(k) for k in ticks], rotation=45 if names else 0)
+    axes.set_yticks(ticks, names or [str(k) for k in ticks])
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    dark = np.log1p(counts).max() * 0.6
+    for (i, j), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if np.log1p(count) > dark else "black"
+            axes.text(j, i, str(count), ha="center", va="center", fontsize=8, color=colour)
+    right = counts.trace()
+    axes.set_title(f"{title}: {right} of {len(true)} right ({right / max(1, len(true)):.2%})", fontsize=10)
+    return figure
+
+
+def receptive_field(
+    model: Module, image: ArrayLike, position: tuple[int, ...], *, title: str = "Receptive field"
+) -> Figure:
+    """Which pixels of `image` an element of the output depends on, and how strongly: |d output / d pixel|.
+
+    Parameters
+    ----------
+    model : Module
+        Run once forward and backward in `eval()` mode; its gradients and its mode are restored.
+    image : array_like, (C, H, W)
+        With one channel or three.
+    position : tuple of int
+        Index of the element in the model's output for one image, such as (channel, row, column).
+    """
+    array = _checks.float_array("image", image)
+    _checks.axes("image", array, "C, H, W")
+    strength = _sensitivity(model, array, position)
+    figure = _figure(7.0, 3.6)
+    figure.suptitle(f"{title} of output {position}")
+    left, right = figure.subplots(1, 2)
+    left.imshow(_drawable(array[:1] if len(array) != 3 else array), cmap="gray", interpolation="nearest")
+    drawn = right.imshow(strength, cmap="inferno", interpolation="nearest")
+    rows, columns = (np.flatnonzero(strength.any(axis)) for axis in (1, 0))
+    if rows.size:
+        corner = (columns[0] - 0.5, rows[0] - 0.5)
+        size = (columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)
+        from matplotlib.patches import Rectangle
+
+        left.add_patch(Rectangle(corner, *size, fill=False, edgecolor="red", linewidth=1.5))
+        left.set_title(f"{size[1]} x {size[0]} pixels", fontsize=9)
+    figure.colorbar(drawn, ax=right, shrink=0.8)
+    return figure
+
+
+def _sensitivity(model: Module, image: NDArray[Any], position: tuple[int, ...]) -> NDArray[Any]:
+    """|d output[position] / d pixel|, summed over channels: (H, W)."""
+    was_training = model.training
+    gradients = [(parameter, np.array(parameter.grad)) for parameter in model.parameters()]
+    model.eval()
+    try:
+        output = model(image[None])
+        seed = np.zeros_like(output)
+        try:
+            seed[(0, *position)] = 1
+        except (IndexError, TypeError):
+            needs = f"an index into shape {output.shape[1:]}"
+            raise _checks.argument_error("position", position, needs) from None
+        result: NDArray[Any] = np.abs(model.backward(seed)[0]).sum(0)
+        return result
+    finally:
+        model.train(was_training)
+        for parameter, gradient in gradients:
+            parameter.grad[...] = gradient
