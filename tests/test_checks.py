@@ -33,7 +33,8 @@ def test_dtypes_promote(dtypes, compute, result):
     assert _checks.compute_dtype(*arrays) == np.dtype(compute)
     assert _checks.result_dtype(*arrays) == np.dtype(result)
     assert _checks.result_dtype(*arrays).isnative
-    prepared, promoted = _checks.promote(**{f"a{i}": array for i, array in enumerate(arrays)}, nothing=None)
+    values = {f"a{i}": array for i, array in enumerate(arrays)}
+    prepared, promoted = _checks.promote(**values, nothing=None, optional=["nothing"])
     assert promoted == np.dtype(result)
     assert prepared[-1] is None
     assert all(array.dtype == np.dtype(compute) for array in prepared[:-1])

@@ -110,18 +110,24 @@ def float_array(name: str, value: ArrayLike, dtype: np.dtype[Any] | None = None)
     return _prepared(array, compute_dtype(array) if dtype is None else dtype)
 
 
-def promote(**values: ArrayLike | None) -> tuple[tuple[Any, ...], np.dtype[Any]]:
+def promote(
+    *, optional: Sequence[str] = (), **values: ArrayLike | None
+) -> tuple[tuple[Any, ...], np.dtype[Any]]:
     """The named values as `float_array` makes them, in their common compute dtype, and their result dtype.
 
-    None stays None. The arrays come in a tuple, in the order of the names.
+    The `optional` ones may be None, and stay it. The arrays come in a tuple, in the order of the names.
 
     Examples
     --------
-    >>> (x, weight, bias), result = promote(x=[1, 2], weight=np.ones(2, np.float16), bias=None)
+    >>> arrays, result = promote(x=[1, 2], weight=np.ones(2, np.float16), bias=None, optional=["bias"])
+    >>> x, weight, bias = arrays
     >>> x.dtype, weight.dtype, bias, result
     (dtype('float64'), dtype('float64'), None, dtype('float64'))
     """
-    arrays = [None if value is None else as_array(name, value) for name, value in values.items()]
+    arrays = [
+        None if value is None and name in optional else as_array(name, value)  # type: ignore[arg-type]
+        for name, value in values.items()
+    ]
     result = result_dtype(*(array.dtype for array in arrays if array is not None))
     compute = FLOAT64 if result == FLOAT64 else FLOAT32
     return tuple(None if array is None else _prepared(array, compute) for array in arrays), result

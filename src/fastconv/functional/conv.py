@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv import _plan
-from fastconv._checks import FloatArray, argument_error, choice, integer, promote, shape
+from fastconv._checks import FloatArray, argument_error, choice, integer, promote, shape, subset
 from fastconv._kernels import arrays, channel_sum, conv_direct, conv_im2col
 from fastconv._kernels.memory import new_array
 from fastconv._spec import ConvSpec, Padding, conv_spec, output_size, pair
@@ -104,7 +104,7 @@ def conv2d(
     if arrays.native(x, weight, bias):
         dtype = x.dtype  # type: ignore[union-attr]
     else:
-        (x, weight, bias), dtype = promote(x=x, weight=weight, bias=bias)
+        (x, weight, bias), dtype = promote(x=x, weight=weight, bias=bias, optional=["bias"])
     spec = conv_spec(x.shape, weight.shape, stride, padding, dilation, groups, padding_mode, layout)  # type: ignore[union-attr]
     if bias is not None:
         shape("bias", bias, spec.weight_shape[:1], "one number for each output channel")  # type: ignore[arg-type]
@@ -175,16 +175,13 @@ def conv2d_backward(
     (array([[[[ 8., 12.],
              [20., 24.]]]]), array([4.]))
     """
-    if arrays.native(grad_output, x, weight):
+    if weight is not None and arrays.native(grad_output, x, weight):
         dtype = x.dtype  # type: ignore[union-attr]
     else:
         (grad_output, x, weight), dtype = promote(grad_output=grad_output, x=x, weight=weight)
     spec = conv_spec(x.shape, weight.shape, stride, padding, dilation, groups, padding_mode, layout)  # type: ignore[union-attr]
     shape("grad_output", grad_output, spec.out_shape, "the shape of the convolution's result")  # type: ignore[arg-type]
-    if isinstance(need, str):
-        raise argument_error("need", repr(need), "a sequence of 'x', 'weight' and 'bias'", TypeError)
-    for word in need:
-        choice("need", word, ("x", "weight", "bias"))
+    need = subset("need", need, ("x", "weight", "bias"))
     char, num = x.dtype.char, x.dtype.num  # type: ignore[union-attr]
     by_input = _kernels_for("grad_input", spec, algorithm, char) if "x" in need else None
     by_weight = _kernels_for("grad_weight", spec, algorithm, char) if "weight" in need else None
@@ -322,7 +319,7 @@ def conv_output_size(
 
 def _kernels_for(task: str, spec: ConvSpec, algorithm: str, dtype_char: str) -> ModuleType:
     key = (task, algorithm, dtype_char)
-    kernels = spec.algorithms.get(key)
+    kernels = spec.algorithms.get(key) if isinstance(algorithm, str) else None
     if kernels is None:
         choice("algorithm", algorithm, _plan.ALGORITHMS)
         if algorithm == "auto":

@@ -56,7 +56,7 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Fl
     >>> linear([[1.0, 2.0]], weight=[[3.0, 4.0], [5.0, 6.0], [0.0, 0.0]], bias=[0.0, 1.0, 2.0])
     array([[11., 18.,  2.]])
     """
-    (data, matrix, offset), dtype = _checks.promote(x=x, weight=weight, bias=bias)
+    (data, matrix, offset), dtype = _checks.promote(x=x, weight=weight, bias=bias, optional=["bias"])
     _check_weight(data, matrix)
     if offset is not None:
         _checks.shape("bias", offset, matrix.shape[:1], "one for each row of weight")

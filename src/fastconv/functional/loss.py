@@ -69,7 +69,7 @@ def cross_entropy(
     reduction = _checks.choice("reduction", reduction, _REDUCTIONS)
     smoothing = _checks.number("label_smoothing", label_smoothing, 0, 1)
     ignored = _checks.integer("ignore_index", ignore_index)
-    (scores, class_weight), dtype = _checks.promote(logits=logits, weight=weight)
+    (scores, class_weight), dtype = _checks.promote(logits=logits, weight=weight, optional=["weight"])
     _check_has_classes(scores)
     axis = 0 if scores.ndim == 1 else 1
     classes = scores.shape[axis]

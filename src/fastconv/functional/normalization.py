@@ -20,6 +20,8 @@ __all__ = [
     "local_response_norm_backward",
 ]
 
+_OPTIONAL = ("running_mean", "running_var", "weight", "bias")
+
 BatchStatistics: TypeAlias = tuple[FloatArray, FloatArray]
 """Mean and 1 / sqrt(variance + eps) of each channel, which normalized a batch."""
 
@@ -190,7 +192,7 @@ def batch_norm(
     momentum = _checks.number("momentum", momentum, 0, 1)
     eps = _checks.number("eps", eps, 0)
     (data, mean, var, gamma, beta), dtype = _checks.promote(
-        x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+        x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias, optional=_OPTIONAL
     )
     running = {"running_mean": running_mean, "running_var": running_var}
     _check_batch_norm(data, layout, running, training, weight=gamma, bias=beta)
@@ -277,7 +279,12 @@ def batch_norm_backward(
     training = _checks.boolean("training", training)
     eps = _checks.number("eps", eps, 0)
     (grad, data, mean, var, gamma), dtype = _checks.promote(
-        grad_output=grad_output, x=x, running_mean=running_mean, running_var=running_var, weight=weight
+        grad_output=grad_output,
+        x=x,
+        running_mean=running_mean,
+        running_var=running_var,
+        weight=weight,
+        optional=_OPTIONAL,
     )
     running = {"running_mean": mean, "running_var": var}
     _check_batch_norm(data, layout, running, training or statistics is not None, weight=gamma)
