@@ -65,6 +65,24 @@ def output_size(extent: int, kernel: int, stride: int, padding: Pair, dilation: 
     return (extent + sum(padding) - dilation * (kernel - 1) - 1) // stride + 1
 
 
+def windows(
+    name: str, sizes: Pair, kernel: Pair, stride: Pair, padding: Sides | str, dilation: Pair
+) -> tuple[Sides, Pair]:
+    """The padding in numbers, and how many windows each axis has; `name` is the kernel's argument."""
+    if padding == "valid":
+        padding = ((0, 0), (0, 0))
+    elif padding == "same":
+        padding = tuple(map(same_padding, sizes, kernel, stride, dilation))  # type: ignore[assignment]
+    assert not isinstance(padding, str)
+    for i, axis in enumerate(("high", "wide")):
+        reach, room = dilation[i] * (kernel[i] - 1) + 1, sizes[i] + sum(padding[i])
+        if reach > room:
+            got = f"a kernel {reach} {axis} (with dilation)"
+            raise argument_error(name, got, f"at most {room}, the image with its padding")
+    high, wide = map(output_size, sizes, kernel, stride, padding, dilation)
+    return padding, (high, wide)
+
+
 class ConvSpec:
     """A convolution of arrays of known shapes.
 
@@ -129,18 +147,9 @@ class ConvSpec:
             raise argument_error("weight", f"shape {weight_shape}", needs)
 
         sizes, kernel = (height, width), (kernel_h, kernel_w)
-        if padding == "valid":
-            padding = ((0, 0), (0, 0))
-        elif padding == "same":
-            padding = tuple(map(same_padding, sizes, kernel, stride, dilation))  # type: ignore[assignment]
-        assert not isinstance(padding, str)
-        for i, axis in enumerate(("high", "wide")):
-            check_border(padding_mode, sizes[i], padding[i])
-            reach, room = dilation[i] * (kernel[i] - 1) + 1, sizes[i] + sum(padding[i])
-            if reach > room:
-                got = f"a kernel {reach} {axis} (with dilation)"
-                raise argument_error("weight", got, f"at most {room}, the image with its padding")
-        out_size = tuple(map(output_size, sizes, kernel, stride, padding, dilation))
+        padding, out_size = windows("weight", sizes, kernel, stride, padding, dilation)
+        for extent, before_after in zip(sizes, padding, strict=True):
+            check_border(padding_mode, extent, before_after)
         padded = (height + sum(padding[0])) * (width + sum(padding[1])) * max(channels, 1)
         if (
             max(padded, max(batch, 1) * max(out_channels, 1) * out_size[0] * out_size[1], batch * padded)

@@ -16,6 +16,7 @@ from fastconv.functional.activation import (
 )
 from fastconv.functional.conv import conv2d, conv2d_algorithm, conv2d_backward, conv_output_size
 from fastconv.functional.dropout import dropout, dropout_backward
+from fastconv.functional.im2col import col2im, col2im_backward, im2col, im2col_backward
 from fastconv.functional.linear import linear, linear_backward
 from fastconv.functional.loss import cross_entropy, mse_loss
 from fastconv.functional.normalization import (
@@ -44,6 +45,8 @@ __all__ = [
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "col2im",
+    "col2im_backward",
     "conv2d",
     "conv2d_algorithm",
     "conv2d_backward",
@@ -51,6 +54,8 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "dropout_backward",
+    "im2col",
+    "im2col_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",

@@ -71,6 +71,17 @@ static void FC(add)(void *dst_, const void *src_, ptrdiff_t count)
     for (; i < count; i++) dst[i] += src[i];
 }
 
+static void FC(scatter_add)(void *dst_, ptrdiff_t step, const void *src_, ptrdiff_t count)
+{
+    T *dst = dst_;
+    const T *src = src_;
+    if (step == 1) {
+        FC(add)(dst, src, count);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < count; i++) dst[i * step] += src[i];
+}
+
 /* Eight vectors of partial sums, folded pairwise: the error grows with count / (8 * LANES). */
 static void FC(add_sum)(void *dst_, const void *src_, ptrdiff_t count)
 {

@@ -15,6 +15,7 @@ static const fc_kernels FC(kernels) = {
     .scatter = FC(scatter),
     .gather_rows = FC(gather_rows),
     .add = FC(add),
+    .scatter_add = FC(scatter_add),
     .add_sum = FC(add_sum),
     .max_pool = FC(max_pool),
     .avg_pool = FC(avg_pool),

@@ -104,6 +104,9 @@ typedef struct {
     /* dst[i] += src[i], i < count. */
     void (*add)(void *dst, const void *src, ptrdiff_t count);
 
+    /* dst[i*step] += src[i], i < count. */
+    void (*scatter_add)(void *dst, ptrdiff_t step, const void *src, ptrdiff_t count);
+
     /* The sum of src[i], i < count, in an order that depends on count alone; added to *dst. */
     void (*add_sum)(void *dst, const void *src, ptrdiff_t count);
 
