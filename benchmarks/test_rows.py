@@ -9,9 +9,8 @@ import environment  # noqa: F401  (before NumPy)
 import pytest
 import reference
 import rows
+from peers import fastconv as ours
 from race import check
-
-ours = pytest.importorskip("peers.fastconv")
 
 CONV_ROWS = rows.CONV_ROWS + rows.OTHER_CONV_ROWS
 POOL_ROWS = rows.POOL_ROWS + rows.OTHER_POOL_ROWS
