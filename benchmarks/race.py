@@ -37,10 +37,11 @@ class Contender:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of a call."""
+    """Seconds of a call; `processor` is the median of the processor time that all threads took together."""
 
     median: float
     minimum: float
+    processor: float
     calls: int
 
 
@@ -75,16 +76,18 @@ def fall_silent() -> None:
             return
 
 
-def _turn(contender: Contender, calls: int) -> list[float]:
-    clock, run = time.perf_counter, contender.run
+def _turn(contender: Contender, calls: int) -> list[tuple[float, float]]:
+    """Seconds on the clock and of the processors, of each call."""
+    clock, processors, run = time.perf_counter, time.process_time, contender.run
     fall_silent()
     seconds = []
     with contender.context():
         run()
         for _ in range(calls):
-            begin = clock()
+            taken, begin = processors(), clock()
             run()
-            seconds.append(clock() - begin)
+            end = clock()
+            seconds.append((end - begin, processors() - taken))
     return seconds
 
 
@@ -98,16 +101,17 @@ def race(
     """Time all contenders in turn; `progress` is called once a round."""
     calls = {}
     for label, contender in contenders.items():
-        warm = min(_turn(contender, 2))
+        warm = min(seconds for seconds, _ in _turn(contender, 2))
         calls[label] = max(1, min(1000, round(turn_seconds / warm)))
-    seconds: dict[str, list[float]] = {label: [] for label in contenders}
+    samples: dict[str, list[tuple[float, float]]] = {label: [] for label in contenders}
     labels = list(contenders)
     for turn in range(rounds):
         first = turn % len(labels) if labels else 0
         for label in labels[first:] + labels[:first]:
-            seconds[label] += _turn(contenders[label], calls[label])
+            samples[label] += _turn(contenders[label], calls[label])
         progress()
-    return {
-        label: Timing(statistics.median(samples), min(samples), len(samples))
-        for label, samples in seconds.items()
-    }
+    return {label: _timing(*zip(*taken, strict=True)) for label, taken in samples.items()}
+
+
+def _timing(seconds: tuple[float, ...], processor: tuple[float, ...]) -> Timing:
+    return Timing(statistics.median(seconds), min(seconds), statistics.median(processor), len(seconds))

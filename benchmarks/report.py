@@ -89,6 +89,10 @@ def minimum(timing: Timing) -> float:
     return timing.minimum
 
 
+def processor(timing: Timing) -> float:
+    return timing.processor
+
+
 def machine(modules: dict[str, ModuleType]) -> dict[str, Any]:
     """Where and with what the races are run."""
     return {
@@ -156,6 +160,8 @@ def _table(results: list[Result], machine: dict[str, Any]) -> str:
             for label in labels
         }
         ratios = {"ratio": result.ratio(median), "of minima": result.ratio(minimum)}
+        if result.threads == 1:  # with more, waiting threads take processor time as well
+            ratios["of CPU time"] = result.ratio(processor)
         rows.append(
             {"row": result.row.name}
             | times
@@ -229,6 +235,7 @@ def as_json(results: list[Result], machine: dict[str, Any]) -> dict[str, Any]:
                 "best_peer": result.best_peer(median),
                 "ratio_of_medians": result.ratio(median),
                 "ratio_of_minima": result.ratio(minimum),
+                "ratio_of_processor_time": result.ratio(processor),
                 "left_out": result.left_out,
             }
             for result in results
