@@ -1,4 +1,4 @@
-"""Convolutions: every check of their arguments, and all geometry, cached by shapes. Below here nothing is checked."""
+"""Convolutions: every check of their arguments, all geometry, cached by shapes. Below, nothing is checked."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def same_padding(extent: int, kernel: int, stride: int, dilation: int) -> Pair:
 
 
 def output_size(extent: int, kernel: int, stride: int, padding: Pair, dilation: int) -> int:
-    """floor((extent + before + after - dilation*(kernel - 1) - 1) / stride) + 1; below 1 where the kernel does not fit."""
+    """floor((extent + before + after - dilation*(kernel - 1) - 1) / stride) + 1; below 1: it does not fit."""
     return (extent + sum(padding) - dilation * (kernel - 1) - 1) // stride + 1
 
 
@@ -102,8 +102,8 @@ class ConvSpec:
     """
 
     __slots__ = (
-        "algorithms", "batched", "border", "flops", "geometry", "layout", "out_shape", "padding_mode", "weight_shape",
-        "x_shape",
+        "algorithms", "batched", "border", "flops", "geometry", "layout", "out_shape", "padding_mode",
+        "weight_shape", "x_shape",
     )  # fmt: skip
 
     def __init__(
@@ -203,7 +203,7 @@ def conv_spec(
     MemoryError
         A result or padded image too large for any memory.
     """
-    # As keys of a cache True, 1 and 1.0 are one, so only what is exactly an int or a str goes there unchecked.
+    # As keys of a cache True, 1 and 1.0 are one, so only what is exactly an int or a str goes there so.
     if not (
         type(stride) is int
         and (type(padding) is int or type(padding) is str)

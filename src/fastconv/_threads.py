@@ -12,7 +12,7 @@ from pathlib import Path
 from fastconv._checks import integer
 from fastconv._kernels import isa, threads
 
-# Work below this many multiply-adds (or elements moved, times eight) is done before a second thread has woken up.
+# Less work than this, in multiply-adds (or elements moved, times eight), is done before a thread wakes up.
 WORTH_A_THREAD = 250_000
 
 _scoped: ContextVar[int | None] = ContextVar("fastconv_num_threads", default=None)
@@ -77,7 +77,7 @@ def set_num_threads(n: int | None) -> None:
 
 @contextlib.contextmanager
 def num_threads(n: int) -> Iterator[None]:
-    """A block, ``with fc.num_threads(n):``, whose calls use `n` threads; other Python threads are not affected.
+    """A block, ``with fc.num_threads(n):``, whose calls use `n` threads; other Python threads go on as ever.
 
     Parameters
     ----------

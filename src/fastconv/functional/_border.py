@@ -19,7 +19,7 @@ def pad(x: FloatArray, border: Sides, mode: str, channels_last: bool) -> FloatAr
 
 
 def pad_backward(grad: FloatArray, border: Sides, mode: str, channels_last: bool) -> FloatArray:
-    """The gradient of the image from that of the padded one: a border pixel's goes to where it was copied from."""
+    """The gradient of the image from that of the padded one: a border's goes where it was copied from."""
     for axis, (before, after) in zip((1, 2) if channels_last else (2, 3), border, strict=True):
         along = np.moveaxis(grad, axis, 0)
         inner = along[before : len(along) - after].copy()

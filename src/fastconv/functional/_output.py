@@ -10,7 +10,7 @@ from fastconv._checks import FloatArray, argument_error
 
 
 def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Any) -> FloatArray | None:
-    """`out` if a kernel may write to it as it is; None if a new array must be made (and be given to `deliver`).
+    """`out` if a kernel may write to it as it is; None if a new array must be made (for `deliver`).
 
     Raises
     ------
@@ -47,6 +47,6 @@ def deliver(result: FloatArray, dtype: np.dtype[Any], out: np.ndarray[Any, Any] 
 def _overlap(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
     """Whether memory is shared; where that is too hard to tell, whether the ranges of addresses meet."""
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]  # any int will do
     except np.exceptions.TooHardError:
         return np.may_share_memory(a, b)

@@ -208,7 +208,7 @@ def conv2d_backward(
             by_weight.grad_weight(g, grad_output, padded, grad_weight, threads)
     if "bias" in need:
         grad_bias = new_array(spec.weight_shape[:1], num)
-        channel_sum.grad_bias(g, grad_output, grad_bias, threads_for(grad_output.size))  # type: ignore[union-attr]
+        channel_sum.grad_bias(g, grad_output, grad_bias, threads_for(grad_output.size))  # type: ignore[arg-type, union-attr]
     return tuple(
         None if grad is None else deliver(grad, dtype, None) for grad in (grad_x, grad_weight, grad_bias)
     )  # type: ignore[return-value]
@@ -255,11 +255,11 @@ def conv2d_algorithm(
     >>> fc.conv2d_algorithm((16, 64, 56, 56), (256, 64, 1, 1))
     'im2col'
     """
-    shapes = tuple(
+    x_sizes, weight_sizes = (
         tuple(integer(name, n, 0) for n in given)
         for name, given in (("x_shape", x_shape), ("weight_shape", weight_shape))
     )
-    spec = conv_spec(*shapes, stride, padding, dilation, groups, padding_mode, layout)
+    spec = conv_spec(x_sizes, weight_sizes, stride, padding, dilation, groups, padding_mode, layout)
     choice("task", task, _plan.TASKS)
     char = np.dtype(dtype).char
     if char not in "fd":

@@ -1,0 +1,3 @@
+from typing import Any
+
+def native(first: Any, second: Any, third: Any = None) -> bool: ...
