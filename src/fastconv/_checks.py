@@ -111,7 +111,9 @@ def float_array(name: str, value: ArrayLike, dtype: np.dtype[Any] | None = None)
 
 
 def promote(
-    *, optional: Sequence[str] = (), **values: ArrayLike | None
+    *,
+    optional: Any = (),  # a Sequence[str]; but mypy takes it for possible that **values holds it
+    **values: ArrayLike | None,
 ) -> tuple[tuple[Any, ...], np.dtype[Any]]:
     """The named values as `float_array` makes them, in their common compute dtype, and their result dtype.
 

@@ -181,10 +181,10 @@ def conv2d_backward(
         (grad_output, x, weight), dtype = promote(grad_output=grad_output, x=x, weight=weight)
     spec = conv_spec(x.shape, weight.shape, stride, padding, dilation, groups, padding_mode, layout)  # type: ignore[union-attr]
     shape("grad_output", grad_output, spec.out_shape, "the shape of the convolution's result")  # type: ignore[arg-type]
-    need = subset("need", need, ("x", "weight", "bias"))
+    needed = subset("need", need, ("x", "weight", "bias"))
     char, num = x.dtype.char, x.dtype.num  # type: ignore[union-attr]
-    by_input = _kernels_for("grad_input", spec, algorithm, char) if "x" in need else None
-    by_weight = _kernels_for("grad_weight", spec, algorithm, char) if "weight" in need else None
+    by_input = _kernels_for("grad_input", spec, algorithm, char) if "x" in needed else None
+    by_weight = _kernels_for("grad_weight", spec, algorithm, char) if "weight" in needed else None
     g, threads, empty = spec.geometry, threads_for(spec.flops), not grad_output.size  # type: ignore[union-attr]
 
     grad_x = grad_weight = grad_bias = None
@@ -206,7 +206,7 @@ def conv2d_backward(
         else:
             padded = x if spec.border is None else _padded(x, spec)  # type: ignore[arg-type]
             by_weight.grad_weight(g, grad_output, padded, grad_weight, threads)
-    if "bias" in need:
+    if "bias" in needed:
         grad_bias = new_array(spec.weight_shape[:1], num)
         channel_sum.grad_bias(g, grad_output, grad_bias, threads_for(grad_output.size))  # type: ignore[arg-type, union-attr]
     return tuple(
