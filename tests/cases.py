@@ -18,7 +18,7 @@ from reference import Edges, Pair
 Shape = tuple[int, int, int, int]
 
 # The algorithms of convolution, as a user names them.
-ALGORITHMS = ("auto", "direct", "im2col")
+ALGORITHMS = ("auto", "direct", "im2col", "winograd")
 
 # Those that add the products themselves, so that sums of whole numbers are exact.
 PLAIN_ALGORITHMS = ("direct", "im2col")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastconv._kernels import conv_winograd
 from fastconv._kernels.geometry import ConvGeometry
 from fastconv._kernels.isa import tile_shape
 
@@ -11,7 +12,7 @@ TASKS = ("forward", "grad_input", "grad_weight")
 
 def can(algorithm: str, g: ConvGeometry) -> bool:
     """Whether `algorithm` is able to compute a convolution of this geometry."""
-    return algorithm != "winograd"
+    return algorithm != "winograd" or conv_winograd.supports(g)
 
 
 def choose(task: str, g: ConvGeometry, dtype_char: str) -> str:

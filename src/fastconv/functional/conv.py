@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from fastconv import _plan
 from fastconv._checks import FloatArray, argument_error, choice, integer, promote, shape, subset
-from fastconv._kernels import arrays, channel_sum, conv_direct, conv_im2col
+from fastconv._kernels import arrays, channel_sum, conv_direct, conv_im2col, conv_winograd
 from fastconv._kernels.memory import new_array
 from fastconv._spec import ConvSpec, Padding, conv_spec, output_size, pair
 from fastconv._threads import threads_for
@@ -20,7 +20,7 @@ from fastconv.functional._output import checked_out, deliver
 
 __all__ = ["conv2d", "conv2d_algorithm", "conv2d_backward", "conv_output_size"]
 
-_KERNELS: dict[str, ModuleType] = {"direct": conv_direct, "im2col": conv_im2col}
+_KERNELS: dict[str, ModuleType] = {"direct": conv_direct, "im2col": conv_im2col, "winograd": conv_winograd}
 
 
 def conv2d(

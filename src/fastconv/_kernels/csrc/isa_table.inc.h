@@ -2,6 +2,7 @@
 #include "copy.inc.h"
 #include "gemm.inc.h"
 #include "pool.inc.h"
+#include "winograd.inc.h"
 
 static const fc_kernels FC(kernels) = {
     .isa = FC_ISA_NAME,
@@ -21,4 +22,11 @@ static const fc_kernels FC(kernels) = {
     .avg_pool = FC(avg_pool),
     .avg_pool_backward = FC(avg_pool_backward),
     .max_pool_backward = FC(max_pool_backward),
+    .lanes_from = FC(lanes_from),
+    .lanes_to = FC(lanes_to),
+    .winograd_input = FC(winograd_input),
+    .winograd_grad_output = FC(winograd_grad_output),
+    .winograd_output = FC(winograd_output),
+    .winograd_weight = FC(winograd_weight),
+    .winograd_grad_weight = FC(winograd_grad_weight),
 };

@@ -127,6 +127,36 @@ typedef struct {
      * Returns nonzero where an index is outside 0 .. pixels-1; that one is ignored. */
     int (*max_pool_backward)(void *grad_x, const void *grad_output, const int64_t *indices, ptrdiff_t images,
                              ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end);
+
+    /* dst[i*L + j] = src[i*step + j*lane_step], i < count, for j < lanes, and 0 for lanes <= j < L, where L
+     * is the table's lanes: channels side by side in vectors. lanes_to is the way back, for j < lanes. */
+    void (*lanes_from)(void *dst, const void *src, ptrdiff_t lane_step, ptrdiff_t step, ptrdiff_t lanes,
+                       ptrdiff_t count);
+    void (*lanes_to)(void *dst, ptrdiff_t lane_step, ptrdiff_t step, const void *src, ptrdiff_t lanes,
+                     ptrdiff_t count);
+
+    /* Winograd's F(4x4, 3x3), see winograd.inc.h: transforms of a row of tiles, for as many channels as a
+     * vector has lanes. A pixel is one vector; so is each of the 36 positions of a transformed tile, which
+     * are *_position apart.
+     *   winograd_input        v = B^T x B      x: 6 rows of 4*tiles + 2 pixels, overwritten
+     *   winograd_grad_output  w = A y A^T      y: 4 rows of 4*tiles pixels in room for 6, overwritten
+     *   winograd_output       y = A^T m A + bias, then max(y, 0) with relu; bias: one vector, or NULL */
+    void (*winograd_input)(void *v, ptrdiff_t v_position, ptrdiff_t v_tile, void *x, ptrdiff_t x_row,
+                           ptrdiff_t tiles);
+    void (*winograd_grad_output)(void *w, ptrdiff_t w_position, ptrdiff_t w_tile, void *y, ptrdiff_t y_row,
+                                 ptrdiff_t tiles);
+    void (*winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
+                            ptrdiff_t tiles, const void *bias, int relu);
+
+    /* u[k] = G g[k] G^T, k < depth: 9 taps lie together at g + k*depth_step + j*lane_step, backwards with
+     * flip; lanes >= `lanes` are 0. */
+    void (*winograd_weight)(void *u, ptrdiff_t u_position, ptrdiff_t u_depth, const void *g,
+                            ptrdiff_t lane_step, ptrdiff_t depth_step, ptrdiff_t lanes, ptrdiff_t depth,
+                            int flip);
+
+    /* g = G^T s G: 9 taps at g + j*lane_step, j < lanes, from one vector at each of 36 positions. */
+    void (*winograd_grad_weight)(void *g, ptrdiff_t lane_step, const void *s, ptrdiff_t s_position,
+                                 ptrdiff_t lanes);
 } fc_kernels;
 
 /* The instruction sets compiled in and usable on this machine, best first; NULL ends the list. */

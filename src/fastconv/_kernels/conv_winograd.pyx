@@ -1,0 +1,427 @@
+"""3x3 convolution with stride 1 by Winograd's F(4x4, 3x3), forward and backward.
+
+An image is cut into tiles of 4x4 outputs, each seeing 6x6 inputs. Transformed tiles of one block,
+V[position][tile][channel], times transformed weights, U[panel][position][channel][column of the panel], is a
+matrix product at each of 36 positions; its result M[position][tile][output channel] is transformed back.
+The weight's gradient uses the transposed transforms, and the tiles are what is summed over.
+
+Threads share out blocks of tiles and, where these are few, ranges of output channels. No sum depends on how.
+
+Workspace: at most WORKSPACE bytes a thread for up to 512 channels, growing with the
+channels beyond, and 144 bytes a weight (288 in float64) for the transformed weights.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.string cimport memcpy, memset
+
+from fastconv._kernels cimport memory
+from fastconv._kernels.correlation cimport align, ceil_div
+from fastconv._kernels.geometry cimport ConvGeometry
+from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for
+from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.winograd_tiles cimport (
+    Canvas, POSITIONS, Tiles, View, canvas_of, load_grad_outputs, load_inputs, scratch_elements,
+    store_outputs, view_of,
+)
+
+cnp.import_array()
+
+cdef enum:
+    TAPS = 9
+    BLOCK_TILES = 48       # about
+    BLOCK_CHANNELS = 64    # output channels that are transformed back at a time, about
+    DEPTH = 256            # input channels whose panel of U stays in the L1 cache
+    GRAD_CHANNELS = 64     # of each kind in a block of the weight's gradient, about
+    GRAD_PARTS = 8         # independent parts that the weight's gradient has at least, where there are tiles
+
+# y = x * u, one convolution. Channels are those of one group.
+cdef struct Product:
+    const fc_kernels *table
+    Canvas canvas
+    View x, y
+    Py_ssize_t groups, in_channels, out_channels
+    const char *u
+    const char *bias             # NULL, or `panels` whole panels a group
+    bint relu
+    Py_ssize_t blocks, block_tiles
+    Py_ssize_t panels            # of a group's output channels
+    Py_ssize_t ranges, range_panels
+    Py_ssize_t block_panels
+
+# The weight's gradient. Channels are those of one group.
+cdef struct Reduction:
+    const fc_kernels *table
+    Canvas canvas
+    View x, y                    # input and grad_output
+    Py_ssize_t groups, in_channels, out_channels
+    Py_ssize_t in_blocks, in_block, out_blocks, out_block
+    Py_ssize_t chunks            # of tiles, each with sums of its own
+    char *grad_weight            # sums of the first chunk
+    char *partial                # of the others
+    Py_ssize_t bytes             # of either
+
+
+cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
+    return ceil_div(n, step) * step
+
+
+cdef inline Py_ssize_t part(Py_ssize_t i, Py_ssize_t parts, Py_ssize_t n) noexcept nogil:
+    """Where part i of n things begins, in parts that differ by one at most."""
+    return i * n // parts
+
+
+cdef Tiles tiles_at(char *data, Py_ssize_t tiles, Py_ssize_t channels,
+                    const fc_kernels *table) noexcept nogil:
+    """Room for transformed tiles. Positions are a cache line apart, or all might share sets of the cache."""
+    cdef Tiles result
+    result.data = data
+    result.tile = channels
+    result.position = tiles * channels + 64 // table.itemsize
+    return result
+
+
+# ---- transformed weights ----
+
+
+cdef cnp.ndarray pack(ConvGeometry g, cnp.ndarray weight, bint for_grad_input, int num_threads):
+    """U of every group; for the input's gradient with flipped taps and the channels' roles exchanged."""
+    cdef int typenum = cnp.PyArray_TYPE(weight)
+    cdef const fc_kernels *table = kernels_for(typenum)
+    cdef Py_ssize_t size = table.itemsize, lanes = table.lanes, nr = table.nr
+    cdef Py_ssize_t out_channels = g.out_channels // g.groups, in_channels = g.in_channels // g.groups
+    cdef Py_ssize_t depth = out_channels if for_grad_input else in_channels
+    cdef Py_ssize_t columns = in_channels if for_grad_input else out_channels
+    cdef Py_ssize_t lane_step = TAPS if for_grad_input else TAPS * in_channels
+    cdef Py_ssize_t depth_step = TAPS * in_channels if for_grad_input else TAPS
+    cdef Py_ssize_t panels = ceil_div(columns, nr), halves = 2 * panels
+    cdef cnp.npy_intp elements = g.groups * panels * POSITIONS * depth * nr
+    cdef cnp.ndarray packed = memory.empty(1, &elements, typenum)
+    cdef char *u = cnp.PyArray_BYTES(packed)
+    cdef const char *w = cnp.PyArray_BYTES(weight)
+    cdef Py_ssize_t item, group, half
+    for item in prange(g.groups * halves, nogil=True, num_threads=num_threads, schedule="static"):
+        group = item // halves
+        half = item % halves
+        table.winograd_weight(
+            u + size * ((group * panels + half // 2) * POSITIONS * depth * nr + half % 2 * lanes),
+            depth * nr, nr,
+            w + size * (group * out_channels * in_channels * TAPS + half * lanes * lane_step),
+            lane_step, depth_step, max(0, min(lanes, columns - half * lanes)), depth, for_grad_input)
+    return packed
+
+
+# ---- forward, and the input's gradient ----
+
+
+cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
+    """Shares the tiles, and where they are few also the output channels, out to the threads."""
+    cdef Py_ssize_t rows = p.table.mr
+    cdef Py_ssize_t blocks = ceil_div(p.canvas.tiles, BLOCK_TILES)
+    if num_threads > 1 and p.groups == 1:
+        blocks = min(round_up(blocks, num_threads), ceil_div(p.canvas.tiles, 4 * rows))
+    p.block_tiles = round_up(ceil_div(p.canvas.tiles, blocks), rows)
+    p.blocks = ceil_div(p.canvas.tiles, p.block_tiles)
+    p.panels = ceil_div(p.out_channels, p.table.nr)
+    p.range_panels = ceil_div(p.panels, min(p.panels, ceil_div(num_threads, p.blocks * p.groups)))
+    p.ranges = ceil_div(p.panels, p.range_panels)
+    p.block_panels = ceil_div(p.range_panels, ceil_div(p.range_panels * p.table.nr, BLOCK_CHANNELS))
+
+
+cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const char *u,
+                   Py_ssize_t panels) noexcept nogil:
+    """M = V U at each position, for `panels` panels of output channels."""
+    cdef const fc_kernels *table = p.table
+    cdef Py_ssize_t size = table.itemsize, nr = table.nr
+    cdef Py_ssize_t heights = ceil_div(tiles, table.mr), slices = max(1, ceil_div(p.in_channels, DEPTH))
+    cdef Py_ssize_t position, panel, i, channel, j, row
+    cdef fc_tile tile
+    memset(&tile, 0, sizeof(tile))
+    tile.a_row = v.tile
+    tile.a_step = 1
+    tile.b_step = nr
+    tile.c_row = m.tile
+    for position in range(POSITIONS):
+        for panel in range(panels):
+            for i in range(slices):
+                channel = part(i, slices, p.in_channels)
+                tile.depth = part(i + 1, slices, p.in_channels) - channel
+                tile.accumulate = i > 0
+                tile.b = u + size * ((panel * POSITIONS + position) * p.in_channels + channel) * nr
+                for j in range(heights):
+                    row = part(j, heights, tiles)
+                    tile.rows = <int>(part(j + 1, heights, tiles) - row)
+                    tile.a = v.data + size * (position * v.position + row * v.tile + channel)
+                    tile.c = m.data + size * (position * m.position + row * m.tile + panel * nr)
+                    table.gemm_tile(&tile)
+
+
+cdef Py_ssize_t product_bytes(
+        const Product *p, char *work, Tiles *v, Tiles *m, char **scratch) noexcept nogil:
+    """Lays out one thread's workspace."""
+    cdef Py_ssize_t size = p.table.itemsize
+    v[0] = tiles_at(work, p.block_tiles, round_up(p.in_channels, p.table.lanes), p.table)
+    m[0] = tiles_at(v.data + align(POSITIONS * v.position * size), p.block_tiles, p.block_panels * p.table.nr,
+                    p.table)
+    scratch[0] = m.data + align(POSITIONS * m.position * size)
+    return scratch[0] - work + align(scratch_elements(p.table, &p.canvas) * size)
+
+
+cdef void convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept nogil:
+    """One block of tiles times one range of output channels of one group."""
+    cdef const fc_kernels *table = p.table
+    cdef Py_ssize_t size = table.itemsize, lanes = table.lanes, nr = table.nr
+    cdef Py_ssize_t group = item // (p.ranges * p.blocks)
+    cdef Py_ssize_t first = item % p.blocks * p.block_tiles
+    cdef Py_ssize_t tiles = min(p.block_tiles, p.canvas.tiles - first)
+    cdef Py_ssize_t panel = item // p.blocks % p.ranges * p.range_panels
+    cdef Py_ssize_t last_panel = min(panel + p.range_panels, p.panels)
+    cdef Py_ssize_t count, i, channel
+    cdef const char *bias
+    cdef char *scratch
+    cdef Tiles v, m, to
+    product_bytes(p, work, &v, &m, &scratch)
+    to = v
+    for i in range(ceil_div(p.in_channels, lanes)):
+        to.data = v.data + i * lanes * size
+        load_inputs(table, to, &p.x, &p.canvas, first, tiles, group * p.in_channels + i * lanes,
+                    min(lanes, p.in_channels - i * lanes), scratch)
+    while panel < last_panel:
+        count = min(p.block_panels, last_panel - panel)
+        multiply(p, v, m, tiles, p.u + size * (group * p.panels + panel) * POSITIONS * p.in_channels * nr,
+                 count)
+        to = m
+        for i in range(ceil_div(min(count * nr, p.out_channels - panel * nr), lanes)):
+            channel = panel * nr + i * lanes
+            to.data = m.data + i * lanes * size
+            bias = NULL if p.bias == NULL else p.bias + size * (group * p.panels * nr + channel)
+            store_outputs(table, to, &p.y, &p.canvas, first, tiles, group * p.out_channels + channel,
+                          min(lanes, p.out_channels - channel), bias, p.relu, scratch)
+        panel += count
+
+
+cdef int convolve(Product *p, int num_threads) except -1:
+    cdef Py_ssize_t items, item, each
+    cdef Tiles v, m
+    cdef char *scratch
+    cdef char *work
+    if p.canvas.tiles == 0 or p.groups == 0 or p.out_channels == 0:
+        return 0
+    set_blocks(p, num_threads)
+    items = p.groups * p.ranges * p.blocks
+    num_threads = min(num_threads, items)
+    each = product_bytes(p, NULL, &v, &m, &scratch)
+    work = take(num_threads * each)
+    for item in prange(items, nogil=True, num_threads=num_threads, schedule="dynamic"):
+        convolve_block(p, item, work + thread_index() * each)
+    memory.give_back(work)
+    return 0
+
+
+cdef char *take(Py_ssize_t bytes) except NULL:
+    cdef void *work = memory.take(bytes)
+    if work == NULL:
+        raise MemoryError(f"no memory for {bytes} bytes of workspace")
+    return <char *>work
+
+
+def supports(ConvGeometry g) -> bool:
+    """Whether this algorithm can do the convolution."""
+    return (g.kernel_h == 3 and g.kernel_w == 3 and g.stride_h == 1 and g.stride_w == 1
+            and g.dilation_h == 1 and g.dilation_w == 1)
+
+
+def pack_weight(ConvGeometry g, cnp.ndarray weight, int num_threads) -> cnp.ndarray:
+    """The transformed weights that `forward_packed` takes."""
+    return pack(g, weight, False, num_threads)
+
+
+def forward(ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu,
+            int num_threads) -> None:
+    """out = x * weight + bias, then max(out, 0) with `relu`; bias may be None."""
+    forward_packed(g, x, pack(g, weight, False, num_threads), bias, out, relu, num_threads)
+
+
+def forward_packed(ConvGeometry g, cnp.ndarray x, cnp.ndarray packed, bias, cnp.ndarray out, bint relu,
+                   int num_threads) -> None:
+    """`forward` with weights from `pack_weight`."""
+    cdef Product p
+    cdef char *whole_panels = NULL
+    p.table = kernels_for(cnp.PyArray_TYPE(x))
+    p.groups = g.groups
+    p.in_channels = g.in_channels // g.groups
+    p.out_channels = g.out_channels // g.groups
+    p.x = view_of(cnp.PyArray_BYTES(x), g.in_channels, g.height, g.width, g.channels_last)
+    p.y = view_of(cnp.PyArray_BYTES(out), g.out_channels, g.out_h, g.out_w, g.channels_last)
+    p.canvas = canvas_of(g.batch, &p.x, g.top, g.bottom, g.left, g.right, g.out_h, g.out_w)
+    p.u = cnp.PyArray_BYTES(packed)
+    p.relu = relu
+    if bias is not None:
+        whole_panels = padded_bias(&p, cnp.PyArray_BYTES(bias))
+    p.bias = whole_panels
+    try:
+        convolve(&p, num_threads)
+    finally:
+        memory.give_back(whole_panels)
+
+
+cdef char *padded_bias(const Product *p, const char *bias) except NULL:
+    """The bias with each group in whole panels; for `give_back`."""
+    cdef Py_ssize_t size = p.table.itemsize, group
+    cdef Py_ssize_t padded = size * round_up(p.out_channels, p.table.nr), dense = size * p.out_channels
+    cdef char *result = take(p.groups * padded)
+    memset(result, 0, p.groups * padded)
+    for group in range(p.groups):
+        memcpy(result + group * padded, bias + group * dense, dense)
+    return result
+
+
+cdef Py_ssize_t crop(Py_ssize_t *padding) noexcept nogil:
+    """How many pixels a negative padding cuts off; it becomes 0."""
+    cdef Py_ssize_t cut = max(-padding[0], 0)
+    padding[0] += cut
+    return cut
+
+
+def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
+               int num_threads) -> None:
+    """grad_x: grad_output convolved with the flipped weights, padded by two pixels less what x was."""
+    cdef Product p
+    cdef cnp.ndarray packed = pack(g, weight, True, num_threads)
+    cdef Py_ssize_t top = 2 - g.top, bottom = 2 - g.bottom, left = 2 - g.left, right = 2 - g.right
+    cdef Py_ssize_t y = crop(&top), x = crop(&left)
+    p.table = kernels_for(cnp.PyArray_TYPE(grad_output))
+    p.groups = g.groups
+    p.in_channels = g.out_channels // g.groups
+    p.out_channels = g.in_channels // g.groups
+    p.x = view_of(cnp.PyArray_BYTES(grad_output), g.out_channels, g.out_h, g.out_w, g.channels_last)
+    p.y = view_of(cnp.PyArray_BYTES(grad_x), g.in_channels, g.height, g.width, g.channels_last)
+    p.x.data += p.table.itemsize * (y * p.x.row + x * p.x.pixel)
+    p.x.height = max(0, p.x.height - y - crop(&bottom))
+    p.x.width = max(0, p.x.width - x - crop(&right))
+    p.canvas = canvas_of(g.batch, &p.x, top, bottom, left, right, g.height, g.width)
+    p.u = cnp.PyArray_BYTES(packed)
+    p.bias = NULL
+    p.relu = False
+    convolve(&p, num_threads)
+
+
+# ---- the weight's gradient ----
+
+
+cdef void accumulate(const fc_kernels *table, Tiles s, Tiles w, Tiles v, Py_ssize_t tiles,
+                     Py_ssize_t out_channels, Py_ssize_t in_channels) noexcept nogil:
+    """S[k][c] += sum over tiles of W[tile][k] V[tile][c], at each position."""
+    cdef Py_ssize_t size = table.itemsize, nr = table.nr
+    cdef Py_ssize_t heights = ceil_div(out_channels, table.mr)
+    cdef Py_ssize_t position, panel, i, row
+    cdef fc_tile tile
+    memset(&tile, 0, sizeof(tile))
+    tile.depth = tiles
+    tile.a_row = 1
+    tile.a_step = w.tile
+    tile.b_step = v.tile
+    tile.c_row = s.tile
+    tile.accumulate = True
+    for position in range(POSITIONS):
+        for panel in range(ceil_div(in_channels, nr)):
+            tile.b = v.data + size * (position * v.position + panel * nr)
+            for i in range(heights):
+                row = part(i, heights, out_channels)
+                tile.rows = <int>(part(i + 1, heights, out_channels) - row)
+                tile.a = w.data + size * (position * w.position + row)
+                tile.c = s.data + size * (position * s.position + row * s.tile + panel * nr)
+                table.gemm_tile(&tile)
+
+
+cdef Py_ssize_t reduction_bytes(const Reduction *p, char *work, Tiles *v, Tiles *w, Tiles *s,
+                                char **scratch) noexcept nogil:
+    """Lays out one thread's workspace."""
+    cdef Py_ssize_t size = p.table.itemsize
+    v[0] = tiles_at(work, BLOCK_TILES, p.in_block, p.table)
+    w[0] = tiles_at(v.data + align(POSITIONS * v.position * size), BLOCK_TILES, p.out_block, p.table)
+    s[0] = tiles_at(w.data + align(POSITIONS * w.position * size), p.out_block, p.in_block, p.table)
+    scratch[0] = s.data + align(POSITIONS * s.position * size)
+    return scratch[0] - work + align(scratch_elements(p.table, &p.canvas) * size)
+
+
+cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept nogil:
+    """The sums of one chunk of tiles for a block of input and a block of output channels."""
+    cdef const fc_kernels *table = p.table
+    cdef Py_ssize_t size = table.itemsize, lanes = table.lanes
+    cdef Py_ssize_t c0 = item % p.in_blocks * p.in_block
+    cdef Py_ssize_t k0 = item // p.in_blocks % p.out_blocks * p.out_block
+    cdef Py_ssize_t group = item // (p.in_blocks * p.out_blocks) % p.groups
+    cdef Py_ssize_t chunk = item // (p.in_blocks * p.out_blocks * p.groups)
+    cdef Py_ssize_t in_channels = min(p.in_block, p.in_channels - c0)
+    cdef Py_ssize_t out_channels = min(p.out_block, p.out_channels - k0)
+    cdef Py_ssize_t begin = part(chunk, p.chunks, p.canvas.tiles)
+    cdef Py_ssize_t end = part(chunk + 1, p.chunks, p.canvas.tiles)
+    cdef Py_ssize_t blocks = ceil_div(end - begin, BLOCK_TILES)
+    cdef Py_ssize_t block, first, tiles, i, k
+    cdef char *scratch
+    cdef char *sums
+    cdef Tiles v, w, s, to
+    reduction_bytes(p, work, &v, &w, &s, &scratch)
+    memset(s.data, 0, size * POSITIONS * s.position)
+    memset(v.data, 0, size * POSITIONS * v.position)  # products read whole panels, loads write whole vectors
+    for block in range(blocks):
+        first = begin + part(block, blocks, end - begin)
+        tiles = begin + part(block + 1, blocks, end - begin) - first
+        to = v
+        for i in range(ceil_div(in_channels, lanes)):
+            to.data = v.data + i * lanes * size
+            load_inputs(table, to, &p.x, &p.canvas, first, tiles, group * p.in_channels + c0 + i * lanes,
+                        min(lanes, in_channels - i * lanes), scratch)
+        to = w
+        for i in range(ceil_div(out_channels, lanes)):
+            to.data = w.data + i * lanes * size
+            load_grad_outputs(table, to, &p.y, &p.canvas, first, tiles,
+                              group * p.out_channels + k0 + i * lanes, min(lanes, out_channels - i * lanes),
+                              scratch)
+        accumulate(table, s, w, v, tiles, out_channels, in_channels)
+    for k in range(out_channels):
+        sums = p.grad_weight if chunk == 0 else p.partial + (chunk - 1) * p.bytes
+        sums += size * TAPS * ((group * p.out_channels + k0 + k) * p.in_channels + c0)
+        for i in range(ceil_div(in_channels, lanes)):
+            table.winograd_grad_weight(sums + i * lanes * TAPS * size, TAPS,
+                                       s.data + size * (k * s.tile + i * lanes), s.position,
+                                       min(lanes, in_channels - i * lanes))
+
+
+def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndarray grad_weight,
+                int num_threads) -> None:
+    """grad_weight, summed over all images and pixels in an order that depends on the geometry alone."""
+    cdef Reduction p
+    cdef Py_ssize_t parts, items, item, each, chunk
+    cdef char *scratch
+    cdef char *work
+    cdef Tiles v, w, s
+    p.table = kernels_for(cnp.PyArray_TYPE(x))
+    p.groups = g.groups
+    p.in_channels = g.in_channels // g.groups
+    p.out_channels = g.out_channels // g.groups
+    p.x = view_of(cnp.PyArray_BYTES(x), g.in_channels, g.height, g.width, g.channels_last)
+    p.y = view_of(cnp.PyArray_BYTES(grad_output), g.out_channels, g.out_h, g.out_w, g.channels_last)
+    p.canvas = canvas_of(g.batch, &p.x, g.top, g.bottom, g.left, g.right, g.out_h, g.out_w)
+    p.grad_weight = cnp.PyArray_BYTES(grad_weight)
+    p.bytes = cnp.PyArray_NBYTES(grad_weight)
+    if p.bytes == 0 or p.canvas.tiles == 0:
+        memset(p.grad_weight, 0, p.bytes)
+        return
+    p.in_block = round_up(ceil_div(p.in_channels, ceil_div(p.in_channels, GRAD_CHANNELS)), p.table.nr)
+    p.in_blocks = ceil_div(p.in_channels, p.in_block)
+    p.out_block = round_up(ceil_div(p.out_channels, ceil_div(p.out_channels, GRAD_CHANNELS)), p.table.lanes)
+    p.out_blocks = ceil_div(p.out_channels, p.out_block)
+    parts = p.groups * p.in_blocks * p.out_blocks
+    p.chunks = min(ceil_div(p.canvas.tiles, BLOCK_TILES), ceil_div(GRAD_PARTS, parts))
+    items = parts * p.chunks
+    num_threads = min(num_threads, items)
+    each = reduction_bytes(&p, NULL, &v, &w, &s, &scratch)
+    work = take(num_threads * each + (p.chunks - 1) * p.bytes)
+    p.partial = work + num_threads * each
+    for item in prange(items, nogil=True, num_threads=num_threads, schedule="dynamic"):
+        reduce_part(&p, item, work + thread_index() * each)
+    for chunk in range(p.chunks - 1):
+        p.table.add(p.grad_weight, p.partial + chunk * p.bytes, p.bytes // p.table.itemsize)
+    memory.give_back(work)

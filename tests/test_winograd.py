@@ -1,0 +1,194 @@
+"""Winograd's kernels against float64 loops: every remainder of a tile, a vector and a register tile."""
+
+import itertools
+from functools import cache
+
+import numpy as np
+import pytest
+from cases import ConvCase, assert_within, conv_arrays, conv_expected, conv_expected_gradients
+
+from fastconv._kernels import conv_winograd
+from fastconv._kernels.geometry import ConvGeometry
+from fastconv._kernels.isa import tile_shape
+
+ROWS, COLUMNS, LANES = tile_shape("f")
+
+
+def case(name, batch, channels, size, filters, padding=1, groups=1):
+    return ConvCase(
+        name, (batch, channels, *size), (filters, channels // groups, 3, 3), padding=padding, groups=groups
+    )
+
+
+def _sizes():
+    widths = itertools.cycle([(1, 2), (5, 1), (7, 1), (13, 1), (4, 3), (3, 1), (9, 1)])
+    return [
+        case(f"size-{h}x{w}", 2, 3, (h, w), 4, padding=padding)
+        for h, (w, padding) in zip(range(1, 14), widths, strict=False)
+    ]
+
+
+def _paddings():
+    edges = [((0, 0), (0, 0)), ((0, 3), (2, 1)), ((1, 0), (0, 1)), ((3, 0), (0, 3)), ((2, 2), (3, 3))]
+    return [case(f"padding-{e}", 3, 2, (5, 6), 3, padding=e) for e in edges]
+
+
+def _channels():
+    counts = sorted({n + d for n in (LANES, COLUMNS, 2 * COLUMNS) for d in (-1, 0, 1)} | {1, 2, 3, 7})
+    pairs = itertools.chain(zip(counts, counts[::-1], strict=True), [(66, 65), (1, 300), (263, 2)])
+    return [case(f"channels-{c}-{k}", 2, c, (6, 5), k) for c, k in pairs]
+
+
+def _tiles():
+    """Counts of tiles around the rows of a register tile and around a block, of images that share one."""
+    return [case(f"tiles-{n}", n, 2, (4, 4), 3) for n in (ROWS - 1, ROWS, ROWS + 1, 47, 49)] + [
+        case(f"shared-{n}-of-{h}x{w}", n, 2, (h, w), 3)
+        for n, h, w in ((5, 13, 13), (2, 13, 3), (9, 1, 1), (16, 5, 5), (11, 9, 2))
+    ]
+
+
+CASES = [
+    *_sizes(),
+    *_paddings(),
+    *_channels(),
+    *_tiles(),
+    case("groups-2", 2, 6, (7, 5), 10, groups=2),
+    case("groups-3", 1, 3 * 9, (5, 9), 3 * 17, groups=3),
+    case("depthwise", 2, 5, (6, 6), 5, groups=5),
+    case("nothing-batch", 0, 3, (5, 5), 4),
+    case("nothing-in", 2, 0, (5, 5), 4),
+    case("nothing-out", 2, 3, (5, 5), 0),
+]
+LARGE = [
+    ConvCase("c64", (2, 64, 14, 13), (48, 64, 3, 3), padding=1),
+    ConvCase("c512", (1, 512, 8, 7), (16, 512, 3, 3), padding=1),
+    ConvCase("k512", (1, 16, 7, 8), (512, 16, 3, 3), padding=1),
+]
+
+
+def geometry(case, channels_last):
+    shapes = (case.x_shape, case.weight_shape, case.output_shape[2:])
+    return ConvGeometry(*shapes, (1, 1), (1, 1), case.edges, case.groups, channels_last)
+
+
+def laid_out(array, channels_last):
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if channels_last else array
+
+
+def canary(shape, dtype):
+    """An array of NaN in the middle of a larger one, to see what is left out and what is overrun."""
+    size = int(np.prod(shape))
+    whole = np.full(size + 128, np.nan, dtype)
+    return whole, whole[64 : 64 + size].reshape(shape)
+
+
+def results(case, arrays, channels_last, threads, relu=False):
+    """The output and the gradients of x and weight, as (N, C, H, W)."""
+    x, weight, bias, grad_output = arrays
+    g = geometry(case, channels_last)
+    x, grad_output = laid_out(x, channels_last), laid_out(grad_output, channels_last)
+    buffers = [canary(a.shape, x.dtype) for a in (grad_output, x, weight)]
+    output, grad_x, grad_weight = (inner for _, inner in buffers)
+    conv_winograd.forward(g, x, weight, bias, output, relu, threads)
+    conv_winograd.grad_input(g, grad_output, weight, grad_x, threads)
+    conv_winograd.grad_weight(g, grad_output, x, grad_weight, threads)
+    for whole, _ in buffers:
+        assert np.isnan(whole[:64]).all()
+        assert np.isnan(whole[-64:]).all()
+    if channels_last:
+        output, grad_x = (a.transpose(0, 3, 1, 2) for a in (output, grad_x))
+    return output, grad_x, grad_weight
+
+
+def check(case, dtype, got):
+    gradients = conv_expected_gradients(case, dtype)
+    expected = (conv_expected(case, dtype), gradients["x"], gradients["weight"])
+    for actual, wanted, of in zip(got, expected, ("output", "x", "weight"), strict=True):
+        assert_within(actual, wanted, case.tolerance(dtype, "winograd", of))
+
+
+@pytest.mark.parametrize("channels_last", [False, True], ids=["NCHW", "NHWC"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values(case, channels_last, dtype):
+    check(case, dtype, results(case, conv_arrays(case, dtype), channels_last, threads=1))
+
+
+@pytest.mark.parametrize("case", LARGE, ids=str)
+def test_values_of_many_channels(case, dtype):
+    check(case, dtype, results(case, conv_arrays(case, dtype), False, threads=2))
+
+
+@cache
+def positive(case, dtype):
+    return tuple(np.abs(array) for array in conv_arrays(case, dtype))
+
+
+@pytest.mark.parametrize("case", LARGE, ids=str)
+def test_error_where_nothing_cancels(case):
+    """All terms positive: the direct sum in float64 is the reference, by an independent path."""
+    arrays = positive(case, np.float32)
+    output, _, _ = results(case, arrays, False, threads=1)
+    x, weight, bias, _ = (array.astype(np.float64) for array in arrays)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+    expected = np.einsum("nchwij,kcij->nkhw", windows, weight, optimize=True) + bias[:, None, None]
+    assert_within(output, expected, case.tolerance(np.float32, "winograd"))
+
+
+WIDE = case("wide", 5, 9, (9, 50), 70)
+THREADED = [CASES[12], *LARGE[:2], WIDE, case("grouped", 3, 34, (13, 13), 66, groups=2)]
+
+
+@pytest.mark.parametrize("case", THREADED, ids=str)
+def test_same_bits_on_any_number_of_threads(case, dtype):
+    arrays = conv_arrays(case, dtype)
+    expected = results(case, arrays, False, threads=1)
+    for threads in (2, 3, 5):
+        for got, wanted in zip(results(case, arrays, False, threads), expected, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_layouts_give_the_same_bits():
+    arrays = conv_arrays(WIDE, np.float32)
+    for got, wanted in zip(results(WIDE, arrays, True, 1), results(WIDE, arrays, False, 1), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_relu_follows_the_bias(dtype):
+    arrays = conv_arrays(WIDE, dtype)
+    plain, fused = (results(WIDE, arrays, False, 1, relu=relu)[0] for relu in (False, True))
+    assert plain.min() < 0
+    np.testing.assert_array_equal(fused, np.maximum(plain, 0))
+
+
+def test_nan_stays_in_reach():
+    """A pixel that is NaN spoils the tiles that see it and no other image."""
+    some = CASES[2]
+    x, weight, bias, grad_output = conv_arrays(some, np.float32)
+    x = x.copy()
+    x[1, 0, 0, 0] = np.nan
+    output, _, _ = results(some, (x, weight, bias, grad_output), False, 1, relu=True)
+    assert np.isnan(output[1, :, 0, 0]).all()
+    assert not np.isnan(output[0]).any()
+
+
+def test_packed_weights_and_no_bias(dtype):
+    x, weight, bias, _ = conv_arrays(WIDE, dtype)
+    g = geometry(WIDE, False)
+    packed = conv_winograd.pack_weight(g, weight, 2)
+    without = np.empty(WIDE.output_shape, dtype)
+    for _ in range(2):
+        conv_winograd.forward_packed(g, x, packed, None, without, False, 2)
+    expected = conv_expected(WIDE, dtype) - bias[:, None, None]
+    assert_within(without, expected, WIDE.tolerance(dtype, "winograd"))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "able"),
+    [((3, 3), 1, 1, True), ((3, 2), 1, 1, False), ((3, 3), 2, 1, False), ((3, 3), 1, 2, False)],
+)
+def test_supports(kernel, stride, dilation, able):
+    g = ConvGeometry(
+        (1, 2, 9, 9), (3, 2, *kernel), (1, 1), (stride, 1), (1, dilation), ((0, 0), (0, 0)), 1, False
+    )
+    assert conv_winograd.supports(g) is able
