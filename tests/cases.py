@@ -336,7 +336,7 @@ class PoolCase:
     x_shape: Shape
     kernel_size: Pair
     stride: Pair | None = None
-    padding: Pair = 0
+    padding: int | tuple[int, int] | tuple[Edges, Edges] = 0
     dilation: Pair = 1
     ceil_mode: bool = False
     count_include_pad: bool = True
@@ -359,6 +359,12 @@ class PoolCase:
     def can_average(self) -> bool:
         """Average pooling has no dilation."""
         return self.dilation == 1
+
+    @property
+    def has_symmetric_padding(self) -> bool:
+        """PyTorch can do no other."""
+        edges = reference.explicit_padding(self.padding, self.x_shape[2:], (1, 1))
+        return all(before == after for before, after in edges)
 
     @property
     def window(self) -> int:
@@ -420,6 +426,10 @@ def _pool_options() -> list[PoolCase]:
         PoolCase(
             "padded-ceil-not-counted", x, (4, 3), 3, padding=(2, 1), ceil_mode=True, count_include_pad=False
         ),
+        PoolCase("padded-unevenly", x, 3, 2, padding=((1, 0), (0, 1))),
+        PoolCase("padded-at-the-end", x, 2, 2, padding=((0, 1), (0, 1)), count_include_pad=False),
+        PoolCase("padded-unevenly-ceil", x, (5, 4), 3, padding=((2, 1), (0, 2)), ceil_mode=True),
+        PoolCase("padded-unevenly-dilated", x, 3, 1, padding=((0, 1), (1, 0)), dilation=2),
         PoolCase("ceil", x, 2, ceil_mode=True),
         PoolCase("ceil-drops-window-in-padding", (1, 2, 5, 5), 2, 3, padding=1, ceil_mode=True),
         PoolCase("ceil-stride-beyond-kernel", x, 2, 4, ceil_mode=True),
@@ -457,4 +467,5 @@ _SOME = (
 )
 SOME_POOL_CASES = [case for case in POOL_CASES if case.name in _SOME]
 SMALL_POOL_CASES = [case for case in POOL_CASES if case.is_small]
+TORCH_POOL_CASES = [case for case in POOL_CASES if case.has_symmetric_padding and not case.is_empty]
 PARALLEL_POOL_CASES = [case for case in POOL_CASES if case.name.startswith(("work", "channels", "no-"))]

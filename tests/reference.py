@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 Pair = int | tuple[int, int]
 Edges = tuple[int, int]
-Padding = int | str | tuple[int, int] | tuple[Edges, Edges]
+PoolPadding = int | tuple[int, int] | tuple[Edges, Edges]
+Padding = PoolPadding | str
 
 NUMPY_PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -44,14 +45,14 @@ def conv_output_size(
 
 
 def pool_output_size(
-    size: int, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False
+    size: int, kernel: int, stride: int, edges: Edges, dilation: int = 1, ceil_mode: bool = False
 ) -> int:
     """With `ceil_mode` a last window may hang over the end, if it starts before the padding there."""
-    positions = conv_output_size(size, kernel, stride, (padding, padding), dilation)
+    positions = conv_output_size(size, kernel, stride, edges, dilation)
     if ceil_mode:
         last_reached = (positions - 1) * stride + (kernel - 1) * dilation + 1
-        something_is_left = last_reached < size + 2 * padding
-        if something_is_left and positions * stride < size + padding:
+        something_is_left = last_reached < size + sum(edges)
+        if something_is_left and positions * stride < size + edges[0]:
             positions += 1
     return positions
 
@@ -236,11 +237,12 @@ def _pool_geometry(
     size: tuple[int, ...],
     kernel_size: Pair,
     stride: Pair | None,
-    padding: Pair,
+    padding: PoolPadding,
     dilation: Pair = 1,
     ceil_mode: bool = False,
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]:
-    kernel, edges, gaps = pair(kernel_size), pair(padding), pair(dilation)
+) -> tuple[tuple[int, int], tuple[int, int], tuple[Edges, Edges], tuple[int, int]]:
+    kernel, gaps = pair(kernel_size), pair(dilation)
+    edges = explicit_padding(padding, (size[-2], size[-1]), kernel)
     steps = kernel if stride is None else pair(stride)
     output_size = tuple(
         pool_output_size(size[axis - 2], kernel[axis], steps[axis], edges[axis], gaps[axis], ceil_mode)
@@ -253,7 +255,7 @@ def max_pool2d(
     x: ArrayLike,
     kernel_size: Pair,
     stride: Pair | None = None,
-    padding: Pair = 0,
+    padding: PoolPadding = 0,
     dilation: Pair = 1,
     ceil_mode: bool = False,
 ) -> tuple[Array, NDArray[np.int64]]:
@@ -269,7 +271,7 @@ def max_pool2d(
     output = np.full((*x.shape[:2], *output_size), -np.inf)
     indices = np.full(output.shape, -1, np.int64)
     for (oy, ox), _, (py, px) in window_taps(output_size, kernel, steps, dilation):
-        iy, ix = py - edges[0], px - edges[1]
+        iy, ix = py - edges[0][0], px - edges[1][0]
         if 0 <= iy < height and 0 <= ix < width:
             value = x[:, :, iy, ix]
             best, best_index = output[:, :, oy, ox], indices[:, :, oy, ox]
@@ -295,7 +297,7 @@ def _average_windows(
     size: tuple[int, ...],
     kernel_size: Pair,
     stride: Pair | None,
-    padding: Pair,
+    padding: PoolPadding,
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: int | None,
@@ -306,9 +308,9 @@ def _average_windows(
         size, kernel_size, stride, padding, ceil_mode=ceil_mode
     )
     for oy, ox in np.ndindex(output_size):
-        top, left = oy * steps[0] - edges[0], ox * steps[1] - edges[1]
-        rows_with_pad = range(top, min(top + kernel[0], height + edges[0]))
-        columns_with_pad = range(left, min(left + kernel[1], width + edges[1]))
+        top, left = oy * steps[0] - edges[0][0], ox * steps[1] - edges[1][0]
+        rows_with_pad = range(top, min(top + kernel[0], height + edges[0][1]))
+        columns_with_pad = range(left, min(left + kernel[1], width + edges[1][1]))
         rows = slice(max(top, 0), min(top + kernel[0], height))
         columns = slice(max(left, 0), min(left + kernel[1], width))
         if divisor_override is not None:
@@ -324,7 +326,7 @@ def avg_pool2d(
     x: ArrayLike,
     kernel_size: Pair,
     stride: Pair | None = None,
-    padding: Pair = 0,
+    padding: PoolPadding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -346,7 +348,7 @@ def avg_pool2d_backward(
     input_size: tuple[int, ...],
     kernel_size: Pair,
     stride: Pair | None = None,
-    padding: Pair = 0,
+    padding: PoolPadding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,

@@ -83,11 +83,11 @@ class Pool:
 @st.composite
 def pools(draw: st.DrawFn, dilated: bool) -> Pool:
     kernel = draw(pairs(1, 5))
-    padding = tuple(draw(st.integers(0, taps // 2)) for taps in kernel)
+    edges = tuple(draw(pairs(0, taps // 2)) for taps in kernel)
     dilation = draw(pairs(1, 3)) if dilated else (1, 1)
     size = [
         # A window must not fall between the pixels of a tiny image.
-        max((kernel[axis] - 1) * dilation[axis] + 1 - 2 * padding[axis], dilation[axis])
+        max((kernel[axis] - 1) * dilation[axis] + 1 - sum(edges[axis]), dilation[axis])
         + draw(st.integers(0, 9))
         for axis in (0, 1)
     ]
@@ -96,7 +96,7 @@ def pools(draw: st.DrawFn, dilated: bool) -> Pool:
     arguments = {
         "kernel_size": kernel,
         "stride": draw(st.none() | pairs(1, 4)),
-        "padding": padding,
+        "padding": edges,
         "ceil_mode": draw(st.booleans()),
     }
     if dilated:

@@ -10,7 +10,7 @@ import pytest
 from fastconv._kernels import isa
 
 TESTS = Path(__file__).parent
-KERNEL_TESTS = ["test_conv2d.py", "test_conv2d_backward.py", "test_isa.py"]
+KERNEL_TESTS = ["test_conv2d.py", "test_conv2d_backward.py", "test_pool.py", "test_isa.py"]
 BEST_FIRST = ["avx512", "avx2", "generic"]
 others = [name for name in isa.available() if name != isa.active()]
 
