@@ -51,11 +51,12 @@ def argument_error(
 
 
 @cache
-def _result_dtype(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
+def _dtypes(*dtypes: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any]]:
+    """The dtype of a result, and the one it is computed in."""
     promoted = np.result_type(*dtypes)
-    if promoted.kind == "f":
-        return promoted
-    return FLOAT32 if all(dtype.itemsize <= 2 for dtype in dtypes) else FLOAT64
+    if promoted.kind != "f":
+        promoted = FLOAT32 if all(dtype.itemsize <= 2 for dtype in dtypes) else FLOAT64
+    return promoted, FLOAT64 if promoted == FLOAT64 else FLOAT32
 
 
 def result_dtype(*arrays: NDArray[Any] | np.dtype[Any]) -> np.dtype[Any]:
@@ -64,7 +65,7 @@ def result_dtype(*arrays: NDArray[Any] | np.dtype[Any]) -> np.dtype[Any]:
     Floating-point numbers promote as in NumPy. Where all are integers, bool and 8- and 16-bit ones give
     float32, wider ones float64, which holds them exactly below 2^53.
     """
-    return _result_dtype(*(a if isinstance(a, np.dtype) else a.dtype for a in arrays))
+    return _dtypes(*(a if isinstance(a, np.dtype) else a.dtype for a in arrays))[0]
 
 
 def compute_dtype(*arrays: NDArray[Any] | np.dtype[Any]) -> np.dtype[Any]:
@@ -72,8 +73,7 @@ def compute_dtype(*arrays: NDArray[Any] | np.dtype[Any]) -> np.dtype[Any]:
 
     It is `result_dtype`, but float16 is computed in float32.
     """
-    dtype = result_dtype(*arrays)
-    return FLOAT64 if dtype == FLOAT64 else FLOAT32
+    return _dtypes(*(a if isinstance(a, np.dtype) else a.dtype for a in arrays))[1]
 
 
 def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
@@ -130,8 +130,7 @@ def promote(
         None if value is None and name in optional else as_array(name, value)  # type: ignore[arg-type]
         for name, value in values.items()
     ]
-    result = result_dtype(*(array.dtype for array in arrays if array is not None))
-    compute = FLOAT64 if result == FLOAT64 else FLOAT32
+    result, compute = _dtypes(*[array.dtype for array in arrays if array is not None])
     return tuple(None if array is None else _prepared(array, compute) for array in arrays), result
 
 

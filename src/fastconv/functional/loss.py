@@ -77,20 +77,20 @@ def cross_entropy(
         class_weight = np.ones(classes, scores.dtype)
     _checks.shape("weight", class_weight, (classes,), "one for each class")
 
-    log_probability = np.moveaxis(np.asarray(log_softmax(scores, axis)), axis, -1)
+    moved = np.moveaxis(np.asarray(log_softmax(scores, axis)), axis, -1)
+    log_probability = moved.reshape(-1, classes)
     given = _checks.as_array("target", target)
     if given.dtype.kind in "iu":
-        wanted, normalizer = _wanted_of_classes(given, scores.shape, axis, class_weight, ignored, smoothing)
+        _checks.shape("target", given, moved.shape[:-1], "that of logits without the classes")
+        loss, grad, divisor = _by_class(log_probability, given.ravel(), class_weight, ignored, smoothing)
     else:
-        wanted, normalizer = _wanted_of_probabilities(given, scores.shape, axis, class_weight, smoothing)
-    loss = -float(np.vdot(wanted, log_probability))
-    grad = np.exp(log_probability)
-    grad *= wanted.sum(axis=-1, keepdims=True)
-    grad -= wanted
+        _check_probabilities(given, scores.shape)
+        probability = np.moveaxis(given, axis, -1).reshape(-1, classes)
+        loss, grad, divisor = _by_probability(log_probability, probability, class_weight, smoothing)
     if reduction == "mean":
-        loss = loss / normalizer if normalizer else math.nan
-        grad /= normalizer or 1
-    return loss, np.asarray(np.moveaxis(grad, -1, axis), dtype, order="C")
+        loss = loss / divisor if divisor else math.nan
+        grad /= divisor or 1
+    return loss, np.asarray(np.moveaxis(grad.reshape(moved.shape), -1, axis), dtype, order="C")
 
 
 def _check_has_classes(logits: FloatArray) -> None:
@@ -99,46 +99,58 @@ def _check_has_classes(logits: FloatArray) -> None:
         raise _checks.argument_error("logits", f"shape {logits.shape}", needs)
 
 
-def _wanted_of_classes(
-    target: NDArray[np.integer[Any]],
-    logits_shape: tuple[int, ...],
-    axis: int,
-    weight: FloatArray,
-    ignored: int,
-    smoothing: float,
-) -> tuple[FloatArray, float]:
-    """The weighted target probability of each class, classes last, and what a mean is divided by."""
-    classes = len(weight)
-    _checks.shape(
-        "target", target, logits_shape[:axis] + logits_shape[axis + 1 :], "that of logits without classes"
-    )
-    counts = target != ignored
-    wrong = counts & ((target < 0) | (target >= classes))
-    if wrong.any():
-        needs = f"classes from 0 to {classes - 1}, or ignore_index = {ignored}"
-        raise _checks.argument_error("target", f"class {target[wrong].flat[0]}", needs)
-    index = np.where(counts, target, 0)[..., None].astype(np.intp)
-    own_weight = weight[index] * counts[..., None]
-    wanted = np.multiply(counts[..., None], weight * (smoothing / classes), dtype=weight.dtype)
-    here = np.take_along_axis(wanted, index, axis=-1)
-    np.put_along_axis(wanted, index, here + (1 - smoothing) * own_weight, axis=-1)
-    return wanted, float(own_weight.sum(dtype=np.float64))
-
-
-def _wanted_of_probabilities(
-    target: NDArray[Any], logits_shape: tuple[int, ...], axis: int, weight: FloatArray, smoothing: float
-) -> tuple[FloatArray, float]:
-    """The weighted target probability of each class, classes last, and what a mean is divided by."""
+def _check_probabilities(target: NDArray[Any], logits_shape: tuple[int, ...]) -> None:
     if target.dtype.kind != "f":
         needs = "integers (classes) or floating-point numbers (probabilities)"
         raise _checks.argument_error("target", f"dtype {target.dtype}", needs, TypeError)
     if target.shape != logits_shape:
         needs = f"the shape of logits {logits_shape} for probabilities, or integers for classes"
         raise _checks.argument_error("target", f"{target.dtype} of shape {target.shape}", needs)
+
+
+def _by_class(
+    log_probability: FloatArray,
+    target: NDArray[np.integer[Any]],
+    weight: FloatArray,
+    ignored: int,
+    smoothing: float,
+) -> tuple[float, FloatArray, float]:
+    """The summed loss of samples (M, C) with targets (M,), its gradient, and what a mean is divided by."""
     classes = len(weight)
-    wanted = np.moveaxis(target, axis, -1) * weight.dtype.type(1 - smoothing) + smoothing / classes
-    wanted = np.multiply(wanted, weight, dtype=weight.dtype)
-    return wanted, wanted.size / classes
+    counts = target != ignored
+    wrong = counts & ((target < 0) | (target >= classes))
+    if wrong.any():
+        needs = f"classes from 0 to {classes - 1}, or ignore_index = {ignored}"
+        raise _checks.argument_error("target", f"class {target[wrong][0]}", needs)
+    own = np.arange(len(target)), np.where(counts, target, 0).astype(np.intp)
+    own_weight = weight[own[1]] * counts
+    share = own_weight * (1 - smoothing)
+    loss = -float(share @ log_probability[own])
+    grad = np.exp(log_probability)
+    if smoothing:
+        even = counts[:, None] * (weight * (smoothing / classes))
+        loss -= float(np.vdot(even, log_probability))
+        grad *= (share + even.sum(axis=1))[:, None]
+        grad -= even
+    else:
+        grad *= share[:, None]
+    grad[own] -= share
+    return loss, grad, float(own_weight.sum(dtype=np.float64))
+
+
+def _by_probability(
+    log_probability: FloatArray, target: NDArray[Any], weight: FloatArray, smoothing: float
+) -> tuple[float, FloatArray, float]:
+    """The summed loss of samples (M, C) with targets (M, C), its gradient, and what a mean is divided by."""
+    wanted = target.astype(weight.dtype)
+    if smoothing:
+        wanted *= 1 - smoothing
+        wanted += smoothing / len(weight)
+    wanted *= weight
+    grad = np.exp(log_probability)
+    grad *= wanted.sum(axis=1, keepdims=True)
+    grad -= wanted
+    return -float(np.vdot(wanted, log_probability)), grad, len(wanted)
 
 
 def mse_loss(
