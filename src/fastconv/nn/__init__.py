@@ -10,8 +10,12 @@ from fastconv.nn.loss import CrossEntropyLoss, MSELoss
 from fastconv.nn.module import Module
 from fastconv.nn.normalization import BatchNorm2d, LocalResponseNorm
 from fastconv.nn.parameter import Parameter
+from fastconv.nn.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
 
 __all__ = [
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
+    "AvgPool2d",
     "BatchNorm2d",
     "Conv2d",
     "CrossEntropyLoss",
@@ -21,6 +25,7 @@ __all__ = [
     "Linear",
     "LocalResponseNorm",
     "MSELoss",
+    "MaxPool2d",
     "Module",
     "Parameter",
     "ReLU",
