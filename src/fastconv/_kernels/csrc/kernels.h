@@ -124,7 +124,7 @@ typedef struct {
     /* Channels begin .. end-1 of `images` images in a row, each
      *     grad_x[i*channels + c] = the sum, in order, of grad_output[o*channels + c] over the o < outputs
      *                              with indices[o*channels + c] == i,   i < pixels.
-     * Returns nonzero where an index is outside 0 .. pixels-1; that one is ignored. */
+     * Returns nonzero where an index is outside 0 .. pixels-1; the values of grad_x are of no use then. */
     int (*max_pool_backward)(void *grad_x, const void *grad_output, const int64_t *indices, ptrdiff_t images,
                              ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end);
 

@@ -418,24 +418,55 @@ static void FC(avg_pool_backward)(const fc_pool *pool, const void *grad_output, 
     else FC(pool_planes)(pool, grad_output, grad_x, NULL, begin, end, workspace, FC_SHARE);
 }
 
+/* The next `streams` images, of one channel each, in turn: what one adds to, it may soon add to again and has to wait
+ * for, while the others go on. */
+FC_INLINE int FC(scatter_planes)(T *grad_x, const T *grad_output, const int64_t *indices, ptrdiff_t pixels,
+                                 ptrdiff_t outputs, const int streams)
+{
+    const uint64_t last = (uint64_t)pixels - 1;
+    uint64_t wrong = 0;
+    memset(grad_x, 0, (size_t)(streams * pixels) * sizeof(T));
+    for (ptrdiff_t o = 0; o < outputs; o++) {
+        FC_UNROLL
+        for (int i = 0; i < streams; i++) {
+            const uint64_t index = (uint64_t)indices[i * outputs + o], at = index <= last ? index : last;
+            wrong |= index ^ at;
+            grad_x[i * pixels + (ptrdiff_t)at] += grad_output[i * outputs + o];
+        }
+    }
+    return wrong != 0;
+}
+
+/* One image whose channels come last. */
+static int FC(scatter_pixels)(T *grad_x, const T *grad_output, const int64_t *indices, ptrdiff_t pixels,
+                              ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end)
+{
+    const uint64_t last = (uint64_t)pixels - 1;
+    uint64_t wrong = 0;
+    for (ptrdiff_t i = 0; i < pixels; i++) memset(grad_x + i * channels + begin, 0, (size_t)(end - begin) * sizeof(T));
+    for (ptrdiff_t o = 0; o < outputs; o++)
+        for (ptrdiff_t c = begin; c < end; c++) {
+            const uint64_t index = (uint64_t)indices[o * channels + c], at = index <= last ? index : last;
+            wrong |= index ^ at;
+            grad_x[(ptrdiff_t)at * channels + c] += grad_output[o * channels + c];
+        }
+    return wrong != 0;
+}
+
 static int FC(max_pool_backward)(void *grad_x_, const void *grad_output_, const int64_t *indices, ptrdiff_t images,
                                  ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end)
 {
     T *grad_x = grad_x_;
     const T *grad_output = grad_output_;
     int wrong = 0;
-    for (; images > 0; images--) {
-        if (end - begin == channels) memset(grad_x, 0, (size_t)(pixels * channels) * sizeof(T));
-        else
-            for (ptrdiff_t i = 0; i < pixels; i++)
-                memset(grad_x + i * channels + begin, 0, (size_t)(end - begin) * sizeof(T));
-        for (ptrdiff_t o = 0; o < outputs; o++, grad_output += channels, indices += channels)
-            for (ptrdiff_t c = begin; c < end; c++) {
-                const uint64_t at = (uint64_t)indices[c];
-                if (at >= (uint64_t)pixels) wrong = 1;
-                else grad_x[(ptrdiff_t)at * channels + c] += grad_output[c];
-            }
-        grad_x += pixels * channels;
+    for (ptrdiff_t i = 0, count; i < images; i += count) {
+        T *x = grad_x + i * pixels * channels;
+        const T *grad = grad_output + i * outputs * channels;
+        const int64_t *index = indices + i * outputs * channels;
+        count = channels == 1 && images - i >= 4 ? 4 : 1;
+        if (count == 4) wrong |= FC(scatter_planes)(x, grad, index, pixels, outputs, 4);
+        else if (channels == 1) wrong |= FC(scatter_planes)(x, grad, index, pixels, outputs, 1);
+        else wrong |= FC(scatter_pixels)(x, grad, index, pixels, outputs, channels, begin, end);
     }
     return wrong;
 }
