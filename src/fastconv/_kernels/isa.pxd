@@ -29,14 +29,14 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct fc_pool:
         Py_ssize_t images, height, width, channels, out_h, out_w
-        int channels_last, far_positions
+        int channels_last, far_positions, even
         const Py_ssize_t *row_first
         const Py_ssize_t *row_count
         const Py_ssize_t *column_first
         const Py_ssize_t *column_count
         Py_ssize_t row_step, column_step
         Py_ssize_t stride, left, kernel_w
-        Py_ssize_t line_before, line_after, line_elements, lines, pitch
+        Py_ssize_t line_before, line_after, line_elements, lines, pitch, row_stride
         const void *row_divisor
         const void *column_divisor
 

@@ -84,7 +84,8 @@ cdef class PoolGeometry:
         cdef Py_ssize_t rows_spanned = (rows.kernel - 1) * f.row_step + 1
         f.far_positions = rows_spanned * f.width >= far
         f.lines = a.lines = 1
-        f.pitch = a.pitch = 0
+        f.even = a.even = rows.even and columns.even
+        f.pitch = a.pitch = f.row_stride = a.row_stride = 0
         f.line_before = f.line_after = a.line_before = a.line_after = 0
         if f.stride:
             f.line_before = f.left
@@ -92,22 +93,28 @@ cdef class PoolGeometry:
             a.line_before = (f.kernel_w - 1) // f.stride
             a.line_after = max(0, (f.width - 1 + f.left) // f.stride + 1 - f.out_w)
             if (f.left == 0 and f.line_after == 0 and reach <= f.stride and f.height * f.width < far
-                    and columns.even and rows.even):
+                    and f.even):
                 f.pitch = f.out_w * f.stride
                 f.lines = max(1, LINE // f.pitch)
+                if rows.before == 0 and f.out_h * rows.stride == f.height and rows_spanned <= rows.stride:
+                    f.row_stride = rows.stride
             if f.left == 0 and f.kernel_w <= f.stride and f.width == f.out_w * f.stride:
                 a.pitch = f.out_w
-                a.lines = max(1, LINE // a.pitch)
+                a.lines = max(1, LINE // f.width)
+                if (f.kernel_w == f.stride and rows.kernel == rows.stride and rows.before == 0
+                        and f.out_h * rows.stride == f.height and a.even):
+                    a.row_stride = rows.stride
         f.line_elements = f.line_before + max(f.lines * f.pitch, f.width) + f.line_after
         f.line_elements += FC_MAX_LANES * (f.stride + 2)
-        a.line_elements = a.line_before + max(a.lines * a.pitch, a.width) + a.line_after + 3 * FC_MAX_LANES
+        a.line_elements = a.line_before + max(a.lines * f.width, a.width) + a.line_after + 3 * FC_MAX_LANES
 
 
 cdef bint pool_rows(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const char *x, char *out,
                     int64_t *indices, int num_threads) noexcept nogil:
     """All output rows. False where there was no memory; nothing is written then."""
-    cdef Py_ssize_t each = pool.line_elements * kernels.itemsize * (2 if indices != NULL else 1)
-    cdef Py_ssize_t rows = pool.images * pool.out_h
+    cdef Py_ssize_t each = pool.line_elements * kernels.itemsize * (1 if reduction == MEAN else 2)
+    cdef Py_ssize_t tile = pool.row_stride if reduction == MEAN_BACKWARD and pool.row_stride else 1
+    cdef Py_ssize_t tiles = pool.images * pool.out_h // tile
     cdef Py_ssize_t parts, part
     cdef char *lines = NULL
     each = (each + 63) // 64 * 64
@@ -116,12 +123,12 @@ cdef bint pool_rows(const fc_kernels *kernels, const fc_pool *pool, Reduction re
         if lines == NULL:
             return False
     if num_threads == 1:
-        pool_part(kernels, pool, reduction, x, out, indices, 0, rows, lines)
+        pool_part(kernels, pool, reduction, x, out, indices, 0, tiles * tile, lines)
     else:
-        parts = min(rows, PARTS * num_threads)
+        parts = min(tiles, PARTS * num_threads)
         for part in prange(parts, num_threads=num_threads, schedule="dynamic"):
-            pool_part(kernels, pool, reduction, x, out, indices, rows * part // parts, rows * (part + 1) // parts,
-                      lines + each * thread_index())
+            pool_part(kernels, pool, reduction, x, out, indices, tiles * part // parts * tile,
+                      tiles * (part + 1) // parts * tile, lines + each * thread_index())
     give_back(lines)
     return True
 

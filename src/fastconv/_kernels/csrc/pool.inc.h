@@ -16,7 +16,9 @@
  */
 #ifndef FC_POOL_OPERATIONS
 #define FC_POOL_OPERATIONS
-enum { FC_SUM, FC_SHARE, FC_MAX, FC_ARGMAX };
+/* FC_SUM is divided once it is complete. FC_SHARE, the gradient of means, divides each number; FC_SHARE_EVENLY their
+ * sum, since all divisors are equal. */
+enum { FC_SUM, FC_SHARE, FC_SHARE_EVENLY, FC_MAX, FC_ARGMAX };
 #endif
 
 static const T FC(iota)[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -81,40 +83,47 @@ FC_INLINE FC(candidate) FC(reduce)(FC(candidate) a, FC(candidate) b, const int o
     return a;
 }
 
-/* line[i] = the reduction over r < rows of src[r*step + i], i < width; whole vectors are written.
+/* For `count` lines, `pitch` apart, whose sources are `advance` apart:
+ * line[i] = the reduction over r < rows of src[r*step + i], i < width; whole vectors are written.
  * FC_ARGMAX: positions[i] = origin + i + r*step of the winner.
- * FC_SHARE: each value is divided by row_divisor[r] * column_divisor[i]. */
-FC_INLINE void FC(reduce_rows_of)(T *line, T *positions, const T *src, ptrdiff_t step, const ptrdiff_t rows,
-                                  ptrdiff_t width, T origin, const T *end, const T *row_divisor,
-                                  const T *column_divisor, const int op, const int inside)
+ * FC_SHARE: each value is divided by row_divisor[r] * column_divisor[i]; FC_SHARE_EVENLY: the sum, with r = i = 0. */
+FC_INLINE void FC(reduce_rows_of)(T *line, T *positions, ptrdiff_t pitch, const T *src, ptrdiff_t advance,
+                                  ptrdiff_t count, ptrdiff_t step, const ptrdiff_t rows, ptrdiff_t width, T origin,
+                                  const T *end, const T *row_divisor, const T *column_divisor, const int op,
+                                  const int inside)
 {
-    for (ptrdiff_t i = 0; i < width; i += LANES) {
-        const T *p = src + i;
-        FC(candidate) best, next;
-        best.value = inside ? V(load)(p) : FC(load_before)(p, end);
-        best.position = next.position = V(add)(V(set1)(origin + (T)i), V(load)(FC(iota)));
-        VEC divisor = op == FC_SHARE ? V(load)(column_divisor + i) : V(zero)();
-        if (op == FC_SHARE) best.value = V(div)(best.value, V(mul)(divisor, V(set1)(row_divisor[0])));
-        for (ptrdiff_t r = 1; r < rows; r++) {
-            p += step;
-            next.value = inside ? V(load)(p) : FC(load_before)(p, end);
-            next.position = V(add)(next.position, V(set1)((T)step));
-            if (op == FC_SHARE) next.value = V(div)(next.value, V(mul)(divisor, V(set1)(row_divisor[r])));
-            best = FC(reduce)(best, next, op, 1);
+    for (ptrdiff_t n = 0; n < count; n++, line += pitch, src += advance)
+        for (ptrdiff_t i = 0; i < width; i += LANES) {
+            const T *p = src + i;
+            FC(candidate) best, next;
+            best.value = inside ? V(load)(p) : FC(load_before)(p, end);
+            best.position = next.position = V(add)(V(set1)(origin + (T)i), V(load)(FC(iota)));
+            VEC divisor = op == FC_SHARE ? V(load)(column_divisor + i) : V(zero)();
+            if (op == FC_SHARE) best.value = V(div)(best.value, V(mul)(divisor, V(set1)(row_divisor[0])));
+            for (ptrdiff_t r = 1; r < rows; r++) {
+                p += step;
+                next.value = inside ? V(load)(p) : FC(load_before)(p, end);
+                next.position = V(add)(next.position, V(set1)((T)step));
+                if (op == FC_SHARE) next.value = V(div)(next.value, V(mul)(divisor, V(set1)(row_divisor[r])));
+                best = FC(reduce)(best, next, op, 1);
+            }
+            if (op == FC_SHARE_EVENLY) best.value = V(div)(best.value, V(set1)(row_divisor[0] * column_divisor[0]));
+            V(store)(line + i, best.value);
+            if (op == FC_ARGMAX)
+                V(store)(positions + i, V(negate_where)(V(is_nan)(best.value), best.position));
         }
-        V(store)(line + i, best.value);
-        if (op == FC_ARGMAX)
-            V(store)(positions + i, V(negate_where)(V(is_nan)(best.value), best.position));
-    }
 }
 
-FC_INLINE void FC(reduce_rows)(T *line, T *positions, const T *src, ptrdiff_t step, ptrdiff_t rows, ptrdiff_t width,
-                               T origin, const T *end, const T *row_divisor, const T *column_divisor, const int op)
+FC_INLINE void FC(reduce_rows)(T *line, T *positions, ptrdiff_t pitch, const T *src, ptrdiff_t advance, ptrdiff_t count,
+                               ptrdiff_t step, ptrdiff_t rows, ptrdiff_t width, T origin, const T *end,
+                               const T *row_divisor, const T *column_divisor, const int op)
 {
-#define ROWS(n, inside)                                                                             \
-    FC(reduce_rows_of)(line, positions, src, step, n, width, origin, end, row_divisor, column_divisor, op, inside)
+#define ROWS(n, inside)                                                                                          \
+    FC(reduce_rows_of)(line, positions, pitch, src, advance, count, step, n, width, origin, end, row_divisor,    \
+                       column_divisor, op, inside)
     const ptrdiff_t reach = (width + LANES - 1) / LANES * LANES;
-    if (end - src - (rows - 1) * step < reach) ROWS(rows, 0);
+    if (end - src - (count - 1) * advance - (rows - 1) * step < reach) ROWS(rows, 0);
+    else if (rows == 1) ROWS(1, 1);
     else if (rows == 2) ROWS(2, 1);
     else if (rows == 3) ROWS(3, 1);
     else ROWS(rows, 1);
@@ -255,7 +264,7 @@ FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t 
     const ptrdiff_t used = pool->lines > 1 && pool->pitch < width ? pool->pitch : width;
     const T *x_end = x + pool->images * plane, *row_divisor = pool->row_divisor, *out_end = out + end * out_w;
     const int64_t *indices_end = op == FC_ARGMAX ? indices + end * out_w : NULL;
-    const T neutral = op == FC_SUM || op == FC_SHARE ? 0 : -(T)INFINITY;
+    const T neutral = op == FC_MAX || op == FC_ARGMAX ? -(T)INFINITY : 0;
     T *line = workspace + before, *positions = line + pool->line_elements;
 
     FC(fill)(workspace, neutral, before);
@@ -265,7 +274,12 @@ FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t 
         rows = end - row < pool->lines ? end - row : pool->lines;
         int64_t base = -1;
         T divisor = 1;
-        for (ptrdiff_t i = 0; i < rows; i++) {
+        if (pool->row_stride && (op == FC_SUM || op == FC_MAX)) {
+            const T *src = x + row * pool->row_stride * width;
+            FC(reduce_rows)(line, NULL, pool->pitch, src, pool->row_stride * width, rows, down, pool->row_count[0], used, 0,
+                            x_end, NULL, NULL, op);
+            if (op == FC_SUM) divisor = row_divisor[0];
+        } else for (ptrdiff_t i = 0; i < rows; i++) {
             const ptrdiff_t first = pool->row_first[o], count = pool->row_count[o];
             const T *src = x + image * plane + first * width;
             T origin = (T)(1 + first * width);
@@ -275,8 +289,8 @@ FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t 
             }
             if (op == FC_SUM) divisor = row_divisor[o];
             if (count > 0)
-                FC(reduce_rows)(line + i * pool->pitch, positions + i * pool->pitch, src, down, count, used, origin, x_end,
-                                row_divisor + (op == FC_SHARE ? first : 0), pool->column_divisor, op);
+                FC(reduce_rows)(line + i * pool->pitch, positions + i * pool->pitch, 0, src, 0, 1, down, count, used, origin,
+                                x_end, row_divisor + (op == FC_SHARE ? first : 0), pool->column_divisor, op);
             else FC(fill)(line + i * pool->pitch, neutral, used);
             if (++o == pool->out_h) o = 0, image++;
         }
@@ -285,10 +299,38 @@ FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t 
             if (op == FC_ARGMAX) FC(fill)(positions + width, (T)INFINITY, after);
         }
         T *to = out + row * out_w;
-        if (op == FC_SHARE) FC(spread_columns)(to, pool, rows * out_w, line, out_end);
+        if (op == FC_SHARE || op == FC_SHARE_EVENLY) FC(spread_columns)(to, pool, rows * out_w, line, out_end);
         else
             FC(reduce_columns)(to, op == FC_ARGMAX ? indices + row * out_w : NULL, pool, rows * out_w, workspace,
                                positions - before, base, divisor, out_end, indices_end, op);
+    }
+}
+
+/* Writes each of `rows` rows `times` times. */
+static void FC(repeat_rows)(T *to, const T *from, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t times, const T *end)
+{
+    for (ptrdiff_t i = 0; i < rows; i++, from += width) {
+        const int inside = end - to >= times * width + LANES;
+        for (ptrdiff_t k = 0; k < times; k++, to += width)
+            for (ptrdiff_t j = 0; j < width; j += LANES)
+                if (inside) V(store)(to + j, V(load)(from + j));
+                else FC(store_before)(to + j, V(load)(from + j), end);
+    }
+}
+
+/* FC_SHARE_EVENLY where windows tile the image: input row i is what output rows i*tile .. i*tile + tile-1 all get,
+ * with tile = pool->row_stride, of which begin and end are multiples. */
+static void FC(spread_tiles)(const fc_pool *pool, const T *x, T *out, ptrdiff_t begin, ptrdiff_t end, T *workspace)
+{
+    const ptrdiff_t width = pool->width, out_w = pool->out_w, tile = pool->row_stride;
+    const T *x_end = x + pool->images * pool->height * width, *out_end = out + end * out_w;
+    T *spread = workspace + pool->line_elements;
+    for (ptrdiff_t row = begin / tile, rows; row < end / tile; row += rows) {
+        rows = end / tile - row < pool->lines ? end / tile - row : pool->lines;
+        FC(reduce_rows)(workspace, NULL, 0, x + row * width, 0, 1, 0, 1, rows * width, 0, x_end, pool->row_divisor,
+                        pool->column_divisor, FC_SHARE_EVENLY);
+        FC(spread_columns)(spread, pool, rows * out_w, workspace, spread + pool->line_elements);
+        FC(repeat_rows)(out + row * tile * out_w, spread, rows, out_w, tile, out_end);
     }
 }
 
@@ -327,11 +369,12 @@ FC_INLINE void FC(reduce_window)(const fc_pool *pool, T *out, int64_t *indices, 
         }
         FC_UNROLL
         for (int v = 0; v < vectors; v++)
-            if (op == FC_SUM || op == FC_SHARE) best[v] = FC(reduce)(best[v], part[v], op, 1);
+            if (op != FC_MAX && op != FC_ARGMAX) best[v] = FC(reduce)(best[v], part[v], op, 1);
     }
     FC_UNROLL
     for (int v = 0; v < vectors; v++) {
-        if (op == FC_SUM) best[v].value = V(div)(best[v].value, V(set1)(row_divisor[0] * column_divisor[0]));
+        if (op == FC_SUM || op == FC_SHARE_EVENLY)
+            best[v].value = V(div)(best[v].value, V(set1)(row_divisor[0] * column_divisor[0]));
         FC(store_before)(out + v * LANES, best[v].value, out_end);
         if (op == FC_ARGMAX) FC(store_index_before)(indices + v * LANES, best[v].position, base, indices_end);
     }
@@ -354,8 +397,8 @@ FC_INLINE void FC(pool_pixels)(const fc_pool *pool, const T *x, T *out, int64_t 
             const ptrdiff_t at = row * row_elements + j * channels;
             const T *src = band + left * channels;
             const T *last = src + ((rows - 1) * pool->row_step * pool->width + (columns - 1) * pool->column_step) * channels;
-            const T *rd = op == FC_SUM ? row_divisor + o : op == FC_SHARE ? row_divisor + top : NULL;
-            const T *cd = op == FC_SUM ? column_divisor + j : op == FC_SHARE ? column_divisor + left : NULL;
+            const T *rd = row_divisor + (op == FC_SUM ? o : op == FC_SHARE ? top : 0);
+            const T *cd = column_divisor + (op == FC_SUM ? j : op == FC_SHARE ? left : 0);
             const int64_t base = (int64_t)top * pool->width + left;
 #define WINDOW(vectors, inside)                                                                              \
     FC(reduce_window)(pool, out + at + c, op == FC_ARGMAX ? indices + at + c : NULL, src + c, rows, columns, rd, cd, \
@@ -414,7 +457,10 @@ static void FC(avg_pool)(const fc_pool *pool, const void *x, void *out, ptrdiff_
 static void FC(avg_pool_backward)(const fc_pool *pool, const void *grad_output, void *grad_x, ptrdiff_t begin,
                                   ptrdiff_t end, void *workspace)
 {
-    if (pool->channels_last) FC(pool_pixels)(pool, grad_output, grad_x, NULL, begin, end, FC_SHARE);
+    if (pool->channels_last && pool->even) FC(pool_pixels)(pool, grad_output, grad_x, NULL, begin, end, FC_SHARE_EVENLY);
+    else if (pool->channels_last) FC(pool_pixels)(pool, grad_output, grad_x, NULL, begin, end, FC_SHARE);
+    else if (pool->row_stride) FC(spread_tiles)(pool, grad_output, grad_x, begin, end, workspace);
+    else if (pool->even) FC(pool_planes)(pool, grad_output, grad_x, NULL, begin, end, workspace, FC_SHARE_EVENLY);
     else FC(pool_planes)(pool, grad_output, grad_x, NULL, begin, end, workspace, FC_SHARE);
 }
 
