@@ -26,6 +26,7 @@ import torch_models
 from peers.torch import FORMATS
 from race import QUICK, Contender, check, race
 from report import FROZEN, PLAIN, Result
+from threadpoolctl import threadpool_limits
 from torch_to_onnx import onnx_model
 from tqdm import tqdm
 
@@ -86,10 +87,16 @@ NETWORKS = (
 )
 
 
-def training_step(network: Network, threads: int, *, training: bool = True) -> dict[str, Contender]:
-    """One step of gradient descent, from images to changed weights; in eval mode unless `training`."""
+def _set_threads(threads: int) -> None:
+    """NumPy's BLAS, which may be behind fastconv's linear layers, has a number of threads of its own."""
+    threadpool_limits(threads)
     fc.set_num_threads(threads)
     torch.set_num_threads(threads)
+
+
+def training_step(network: Network, threads: int, *, training: bool = True) -> dict[str, Contender]:
+    """One step of gradient descent, from images to changed weights; in eval mode unless `training`."""
+    _set_threads(threads)
     mine, _ = network.pair()
     mine.train() if training else mine.eval()
     optimizer = fc.optim.SGD(mine.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
@@ -134,8 +141,7 @@ def check_training_step(network: Network, threads: int) -> None:
 
 def inference(network: Network, threads: int) -> dict[str, Contender]:
     """The scores of one image."""
-    fc.set_num_threads(threads)
-    torch.set_num_threads(threads)
+    _set_threads(threads)
     mine, theirs = network.pair()
     theirs.eval()
     x = network.x[:1]
