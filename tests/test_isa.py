@@ -10,7 +10,9 @@ import pytest
 from fastconv._kernels import isa
 
 TESTS = Path(__file__).parent
-KERNEL_TESTS = ["test_conv2d.py", "test_conv2d_backward.py", "test_pool.py", "test_isa.py"]
+KERNEL_TESTS = [
+    f"test_{name}.py" for name in ("conv2d", "conv2d_backward", "pool", "im2col", "linear", "isa")
+]
 BEST_FIRST = ["avx512", "avx2", "generic"]
 others = [name for name in isa.available() if name != isa.active()]
 

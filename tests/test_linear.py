@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import reference_layers as reference
+from memory_orders import HAS_FORBIDDEN_PAGES, between_forbidden_pages
 
 import fastconv as fc
 
@@ -89,3 +90,92 @@ def test_bad_gradients_are_refused(rng):
         fc.linear_backward(grad_output.T, x, weight)
     with pytest.raises(TypeError, match=r"^weight: got dtype complex128"):
         fc.linear_backward(grad_output, x, weight.astype(complex))
+
+
+# Batches on both sides of a tile and of what is streamed; features around vectors, tiles and blocks.
+BATCHES = [1, 2, 3, 4, 11, 12, 13, 16, 17, 24, 193]
+FEATURES = [(1, 1), (3, 7), (15, 16), (17, 31), (32, 33), (127, 4), (128, 5), (129, 65), (300, 257)]
+
+
+def whole_numbers(rng, *shape):
+    return rng.integers(-9, 10, shape)
+
+
+@pytest.mark.parametrize("features", FEATURES, ids=str)
+@pytest.mark.parametrize("batch", BATCHES)
+def test_whole_numbers_are_exact(batch, features, dtype, rng):
+    channels, outputs = features
+    x, weight = whole_numbers(rng, batch, channels), whole_numbers(rng, outputs, channels)
+    bias, grad_output = whole_numbers(rng, outputs), whole_numbers(rng, batch, outputs)
+    given = [array.astype(dtype) for array in (x, weight, bias)]
+    np.testing.assert_array_equal(fc.linear(*given[:2]), x @ weight.T)
+    np.testing.assert_array_equal(fc.linear(*given), x @ weight.T + bias)
+    gradients = fc.linear_backward(grad_output.astype(dtype), *given[:2])
+    for gradient, expected in zip(
+        gradients, (grad_output @ weight, grad_output.T @ x, grad_output.sum(0)), strict=True
+    ):
+        assert gradient.dtype == dtype
+        np.testing.assert_array_equal(gradient, expected)
+
+
+@pytest.mark.parametrize("batch", [3, 16, 40])
+def test_long_sums_keep_their_bound(batch, rng):
+    x, weight, bias, grad_output = arrays(rng, (batch, 3001), 37, np.float32)
+    exact = [a.astype(np.float64) for a in (x, weight, bias, grad_output)]
+    results = (fc.linear(x, weight, bias), *fc.linear_backward(grad_output, x, weight))
+    expected = (exact[0] @ exact[1].T + exact[2], exact[3] @ exact[1], exact[3].T @ exact[0], exact[3].sum(0))
+    for result, reference_, products in zip(results, expected, (3001, 37, batch, batch), strict=True):
+        bound = np.finfo(np.float32).eps * (4 * np.sqrt(products) + 4)
+        assert np.abs(result - reference_).max() <= bound * np.abs(reference_).max()
+
+
+@pytest.mark.parametrize("batch", [1, 16, 70])
+def test_same_bits_on_any_number_of_threads(batch, dtype, rng):
+    x, weight, bias, grad_output = arrays(rng, (batch, 610), 530, dtype)
+    results = []
+    for threads in (1, 2, 3, 5):
+        with fc.num_threads(threads):
+            output = fc.linear(x, weight, bias)
+            gradients = fc.linear_backward(grad_output, x, weight)
+        results.append([array.tobytes() for array in (output, *gradients)])
+    assert all(result == results[0] for result in results)
+
+
+@pytest.mark.skipif(not HAS_FORBIDDEN_PAGES, reason="needs mprotect")
+@pytest.mark.parametrize("at_end", [False, True], ids=["start", "end"])
+@pytest.mark.parametrize("sizes", [(1, 5, 3), (3, 33, 17), (16, 17, 33), (18, 31, 35)], ids=str)
+def test_nothing_is_read_beyond_an_array(sizes, at_end, dtype, rng):
+    batch, channels, outputs = sizes
+    given = arrays(rng, (batch, channels), outputs, dtype)
+    x, weight, bias, grad_output = (between_forbidden_pages(array, at_end) for array in given)
+    np.testing.assert_array_equal(fc.linear(x, weight, bias), fc.linear(*given[:3]))
+    gradients = zip(
+        fc.linear_backward(grad_output, x, weight), fc.linear_backward(given[3], *given[:2]), strict=True
+    )
+    for gradient, expected in gradients:
+        np.testing.assert_array_equal(gradient, expected)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 16, 17])
+def test_nan_and_infinity_stay_in_their_rows(batch, dtype, rng):
+    x, weight, bias, _ = arrays(rng, (batch, 35), 34, dtype)
+    x[0, -1] = np.nan
+    output = fc.linear(x, weight, bias)
+    assert np.isnan(output[0]).all()
+    assert np.isfinite(output[1:]).all()
+    weight[-1, 0] = np.inf
+    output = fc.linear(x, weight, bias)
+    assert np.isinf(output[1:, -1]).all()
+    assert np.isfinite(output[1:, :-1]).all()
+
+
+def test_against_torch(dtype, rng):
+    torch = pytest.importorskip("torch")
+    x, weight, bias, grad_output = arrays(rng, (19, 47), 35, dtype)
+    tensors = [torch.from_numpy(array).requires_grad_() for array in (x, weight, bias)]
+    expected = torch.nn.functional.linear(*tensors)
+    expected.backward(torch.from_numpy(grad_output))
+    tolerance = 32 * np.finfo(dtype).eps
+    np.testing.assert_allclose(fc.linear(x, weight, bias), expected.detach(), rtol=tolerance, atol=tolerance)
+    for gradient, tensor in zip(fc.linear_backward(grad_output, x, weight), tensors, strict=True):
+        np.testing.assert_allclose(gradient, tensor.grad, rtol=tolerance, atol=tolerance)

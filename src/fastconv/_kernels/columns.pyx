@@ -1,4 +1,4 @@
-"""The column matrix of a convolution: what each tap sees, gathered into rows (im2col) and added back (col2im).
+"""The column matrix of a convolution: what taps see, gathered into rows (im2col) and added back (col2im).
 
 A row of the matrix belongs to a channel and a tap; its elements are the output pixels. `col2im` walks rows
 of the image, so that a row stays in cache while all taps add to it, in the order of the taps: no thread
@@ -30,7 +30,7 @@ cdef inline Range inside(
 
 
 def im2col(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray cols not None, int num_threads):
-    """cols[n, (c, i, j), (o, p)] = x[n, c, o*stride + i*dilation - top, p*stride + j*dilation - left], or 0."""
+    """cols[n, (c, i, j), (o, p)] = x[n, c, o*stride + i*dilation - top, p*stride + j*dilation - left]."""
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
     cdef Py_ssize_t size = kernels.itemsize, taps = g.kernel_h * g.kernel_w
     cdef Py_ssize_t plane = g.height * g.width * size, columns = g.out_h * g.out_w * size

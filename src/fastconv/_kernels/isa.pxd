@@ -7,6 +7,8 @@ cdef extern from "kernels.h" nogil:
         FC_FLOAT64
         FC_MAX_MR
         FC_MAX_NR
+        FC_DOT_ROWS
+        FC_DOT_COLUMNS
         FC_MAX_LANES
         FC_FAR_FLOAT32
         FC_FAR_FLOAT64
@@ -40,6 +42,18 @@ cdef extern from "kernels.h" nogil:
         const void *row_divisor
         const void *column_divisor
 
+    ctypedef struct fc_dot:
+        Py_ssize_t depth
+        const void *a
+        Py_ssize_t a_row
+        const void *b
+        Py_ssize_t b_row
+        void *c
+        Py_ssize_t c_row
+        const void *bias
+        int rows
+        int columns
+
     ctypedef struct fc_kernels:
         const char *isa
         int itemsize
@@ -47,6 +61,8 @@ cdef extern from "kernels.h" nogil:
         int mr
         int nr
         void (*gemm_tile)(const fc_tile *) noexcept nogil
+        void (*dot)(const fc_dot *) noexcept nogil
+        void (*combine)(const fc_tile *, Py_ssize_t) noexcept nogil
         void (*transpose)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*gather)(void *, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*scatter)(void *, Py_ssize_t, const void *, Py_ssize_t) noexcept nogil

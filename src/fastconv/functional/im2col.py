@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
-from fastconv._checks import FloatArray, as_array, promote, shape
+from fastconv._checks import FloatArray, promote, shape
 from fastconv._columns_spec import columns_spec, image_shape
 from fastconv._kernels import columns
 from fastconv._kernels.memory import new_array
@@ -202,7 +202,7 @@ def _gather(
     padding: Padding,
     dilation: int | tuple[int, int],
 ) -> FloatArray:
-    (x,), dtype = promote(**{name: as_array(name, images)})
+    (x,), dtype = promote(**{name: images})
     if input_size is not None:
         shape(name, x, image_shape("input_size", input_size), "input_size")
     spec = columns_spec(name, x.shape, kernel_size, stride, padding, dilation)
@@ -221,7 +221,7 @@ def _add(
     padding: Padding,
     dilation: int | tuple[int, int],
 ) -> FloatArray:
-    (cols,), dtype = promote(**{name: as_array(name, columns_)})
+    (cols,), dtype = promote(**{name: columns_})
     x_shape = image_shape("input_size", input_size)
     spec = columns_spec("input_size", x_shape, kernel_size, stride, padding, dilation)
     shape(name, cols, spec.cols_shape, "that of im2col's result")

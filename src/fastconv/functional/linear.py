@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
+from fastconv._kernels import channel_sum
+from fastconv._kernels import linear as kernels
+from fastconv._kernels.geometry import ConvGeometry
+from fastconv._kernels.memory import new_array
+from fastconv._threads import threads_for
+from fastconv.functional._output import deliver
 
 __all__ = ["linear", "linear_backward"]
-
-
-def _product(a: FloatArray, b: FloatArray) -> FloatArray:
-    """a (M, K) times b (K, N): the only matrix product of this module."""
-    product: FloatArray = a @ b
-    return product
 
 
 def _check_weight(x: FloatArray, weight: FloatArray) -> None:
@@ -60,10 +58,13 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Fl
     _check_weight(data, matrix)
     if offset is not None:
         _checks.shape("bias", offset, matrix.shape[:1], "one for each row of weight")
-    output = _product(_rows(data), matrix.T)
-    if offset is not None:
-        output += offset
-    return np.asarray(output.reshape(*data.shape[:-1], matrix.shape[0]), dtype)
+    rows = _rows(data)
+    output = new_array((len(rows), len(matrix)), data.dtype.num)
+    if not data.shape[-1]:
+        output[...] = 0 if offset is None else offset
+    elif output.size:
+        kernels.forward(rows, matrix, offset, output, threads_for(rows.size * len(matrix)))
+    return deliver(output.reshape(*data.shape[:-1], len(matrix)), dtype, None)
 
 
 def linear_backward(
@@ -103,13 +104,34 @@ def linear_backward(
     (grad, data, matrix), dtype = _checks.promote(grad_output=grad_output, x=x, weight=weight)
     _check_weight(data, matrix)
     _checks.shape("grad_output", grad, (*data.shape[:-1], matrix.shape[0]), "that of the output")
-    rows = _rows(grad)
+    rows, grads = _rows(data), _rows(grad)
+    threads, num = threads_for(rows.size * len(matrix)), data.dtype.num
 
-    def result(array: Any) -> FloatArray:
-        return np.asarray(array, dtype)
+    grad_x = grad_weight = grad_bias = None
+    if "x" in wanted:
+        grad_x = new_array(data.shape, num)
+        if not grad.size:
+            grad_x.fill(0)
+        elif grad_x.size:
+            kernels.grad_input(grads, matrix, _rows(grad_x), threads)
+    if "weight" in wanted:
+        grad_weight = new_array(matrix.shape, num)
+        if not len(rows):
+            grad_weight.fill(0)
+        elif grad_weight.size:
+            kernels.grad_weight(grads, rows, grad_weight, threads)
+    if "bias" in wanted:
+        grad_bias = new_array(matrix.shape[:1], num)
+        channel_sum.grad_bias(_as_pixels(grads), grads, grad_bias, threads_for(grads.size))
+    return tuple(
+        None if result is None else deliver(result, dtype, None)
+        for result in (grad_x, grad_weight, grad_bias)
+    )  # type: ignore[return-value]
 
-    return (
-        result(_product(rows, matrix).reshape(data.shape)) if "x" in wanted else None,
-        result(_product(rows.T, _rows(data))) if "weight" in wanted else None,
-        result(rows.sum(axis=0)) if "bias" in wanted else None,
+
+def _as_pixels(grads: FloatArray) -> ConvGeometry:
+    """Rows of results as the pixels of a convolution's, channels last."""
+    rows, features = grads.shape
+    return ConvGeometry(
+        (1, 1, 1, rows), (features, 1, 1, 1), (1, rows), (1, 1), (1, 1), ((0, 0), (0, 0)), 1, True
     )

@@ -1,5 +1,7 @@
 /* Every body once, for the dtype FC_DTYPE, and the table that names them. */
 #include "copy.inc.h"
+#include "combine.inc.h"
+#include "dot.inc.h"
 #include "gemm.inc.h"
 #include "pool.inc.h"
 #include "winograd.inc.h"
@@ -11,6 +13,8 @@ static const fc_kernels FC(kernels) = {
     .mr = FC(MR),
     .nr = FC(NR),
     .gemm_tile = FC(gemm_tile),
+    .dot = FC(dot),
+    .combine = FC(combine),
     .transpose = FC(transpose),
     .gather = FC(gather),
     .scatter = FC(scatter),

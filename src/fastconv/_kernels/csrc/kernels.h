@@ -82,6 +82,25 @@ typedef struct {
     const void *row_divisor, *column_divisor;
 } fc_pool;
 
+/* Some products of rows with rows,
+ *     C[i*c_row + j] = sum_k A[i*a_row + k] * B[j*b_row + k] + bias[j],
+ * for i < rows and j < columns; no bias where it is NULL. Lanes lie along k, so nothing has to be packed.
+ * The order of a sum depends on depth alone.
+ */
+enum { FC_DOT_ROWS = 2, FC_DOT_COLUMNS = 4 };
+typedef struct {
+    ptrdiff_t depth;
+    const void *a;
+    ptrdiff_t a_row;
+    const void *b;
+    ptrdiff_t b_row;
+    void *c;
+    ptrdiff_t c_row;
+    const void *bias;
+    int rows;    /* 1 or FC_DOT_ROWS */
+    int columns; /* 1 .. FC_DOT_COLUMNS */
+} fc_dot;
+
 typedef struct {
     const char *isa;
     int itemsize;
@@ -90,6 +109,11 @@ typedef struct {
     int nr;    /* columns of a tile: two vectors */
 
     void (*gemm_tile)(const fc_tile *tile);
+    void (*dot)(const fc_dot *dot);
+
+    /* The sum of gemm_tile for any number of rows and for j < columns, touching nothing beyond: for long rows
+     * of B that are read once, in order. depth is at least 1; a_table, relu and the biases are not looked at. */
+    void (*combine)(const fc_tile *tile, ptrdiff_t columns);
 
     /* dst[j*dst_row + i] = src[i*src_row + j], i < rows, j < columns. */
     void (*transpose)(void *dst, ptrdiff_t dst_row, const void *src, ptrdiff_t src_row,
