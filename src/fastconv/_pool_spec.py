@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,7 @@ class PoolSpec:
         out = (rows.outputs, columns.outputs)
         self.out_shape = (*x_shape[:-3], *out, x_shape[-1]) if channels_last else (*x_shape[:-2], *out)
         self._geometries: dict[np.dtype[Any], PoolGeometry] = {}
-        elements = [functools.reduce(int.__mul__, shape, 1) for shape in (self.x_shape, self.out_shape)]
+        elements = [math.prod(shape) for shape in (self.x_shape, self.out_shape)]
         if max(elements) > MOST_ELEMENTS:
             raise MemoryError(f"x: a pool of {max(elements)} elements does not fit into memory")
         self.work = sum(elements)
@@ -152,6 +153,31 @@ def image_size(name: str, x_shape: tuple[int, ...], layout: str) -> Pair:
     if height < 1 or width < 1:
         raise argument_error(name, f"shape {x_shape}", "at least 1 x 1 pixels")
     return height, width
+
+
+@functools.lru_cache(maxsize=4096)
+def scatter_work(
+    input_size: tuple[int, ...], grad_shape: tuple[int, ...], indices_shape: tuple[int, ...], layout: str
+) -> int:
+    """About how many elements the gradient of a maximum reads and writes; raises where shapes don't fit."""
+    image_size("input_size", input_size, layout)
+    if len(grad_shape) != len(input_size):
+        raise argument_error(
+            "grad_output", f"shape {grad_shape}", f"{len(input_size)} axes, as input_size has"
+        )
+    pixels = slice(-3, -1) if layout == "NHWC" else slice(-2, None)
+    wanted = list(input_size)
+    wanted[pixels] = grad_shape[pixels]
+    for name, got, needed, reason in (
+        ("grad_output", grad_shape, tuple(wanted), "with batch and channels of input_size"),
+        ("indices", indices_shape, grad_shape, "that of grad_output"),
+    ):
+        if got != needed:
+            raise argument_error(name, f"shape {got}", f"shape {needed}, {reason}")
+    elements = math.prod(input_size)
+    if elements > MOST_ELEMENTS:
+        raise MemoryError(f"input_size: an array of {elements} elements does not fit into memory")
+    return elements + math.prod(grad_shape)
 
 
 def _windows(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastconv._checks import FloatArray, argument_error, as_array, boolean, choice, integer, promote, shape
 from fastconv._kernels import arrays, pool
 from fastconv._kernels.memory import new_array
-from fastconv._pool_spec import PoolSpec, adaptive_spec, image_size, pool_spec
+from fastconv._pool_spec import PoolSpec, adaptive_spec, image_size, pool_spec, scatter_work
 from fastconv._spec import LAYOUTS, Padding, Pair
 from fastconv._threads import threads_for
 from fastconv.functional._output import checked_out, deliver
@@ -194,23 +194,20 @@ def max_pool2d_backward(
     grad, dtype = _prepared("grad_output", grad_output)
     size = _input_size(input_size)
     last = choice("layout", layout, LAYOUTS) == "NHWC"
-    height, width = image_size("input_size", size, layout)
-    pixels = slice(-3, -1) if last else slice(-2, None)
-    wanted = list(size)
-    wanted[pixels] = grad.shape[pixels]
-    shape("grad_output", grad, wanted, "batch and channels of input_size")
     positions = as_array("indices", indices)
     if positions.dtype.kind not in "iu":
         raise argument_error("indices", f"dtype {positions.dtype}", "integers", TypeError)
-    shape("indices", positions, grad.shape, "that of grad_output")
+    work = scatter_work(size, grad.shape, positions.shape, layout)
     if not grad.size:
         grad_x = new_array(size, grad.dtype.num)
         grad_x.fill(0)
         return deliver(grad_x, dtype, None)
-    positions = np.require(positions, np.int64, ["C", "A"])
-    work = grad.size + height * width * (grad.size // (grad.shape[-2] * grad.shape[-1]))
+    flags = positions.flags
+    if not (positions.dtype == np.int64 and flags.c_contiguous and flags.aligned):
+        positions = np.require(positions, np.int64, ["C", "A"])
     result = pool.max_pool_backward(size, last, grad, positions, threads_for(WORK_AN_ELEMENT * work))
     if result is None:
+        height, width = image_size("input_size", size, layout)
         got = f"values from {positions.min()} to {positions.max()}"
         raise argument_error(
             "indices", got, f"positions from 0 to {height * width - 1}, of {height} x {width} pixels"
@@ -526,7 +523,9 @@ def _prepared(name: str, value: ArrayLike) -> tuple[FloatArray, np.dtype[Any]]:
 
 
 def _input_size(input_size: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(input_size, (str, bytes)) or not isinstance(input_size, Sequence):
+    if type(input_size) is not tuple and (
+        isinstance(input_size, (str, bytes)) or not isinstance(input_size, Sequence)
+    ):
         raise argument_error(
             "input_size", repr(input_size), "a sequence of integers, the shape of x", TypeError
         )

@@ -19,6 +19,12 @@
 /* FC_SUM is divided once it is complete. FC_SHARE, the gradient of means, divides each number; FC_SHARE_EVENLY their
  * sum, since all divisors are equal. */
 enum { FC_SUM, FC_SHARE, FC_SHARE_EVENLY, FC_MAX, FC_ARGMAX };
+
+/* Bytes: short rows in turn are no stream that the processor's own prefetching would follow. */
+enum { FC_POOL_AHEAD = 2048 };
+
+/* Positions whose range is checked before any of them is used. */
+enum { FC_POOL_CHECKED = 256 };
 #endif
 
 static const T FC(iota)[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -95,6 +101,7 @@ FC_INLINE void FC(reduce_rows_of)(T *line, T *positions, ptrdiff_t pitch, const 
     for (ptrdiff_t n = 0; n < count; n++, line += pitch, src += advance)
         for (ptrdiff_t i = 0; i < width; i += LANES) {
             const T *p = src + i;
+            FC_PREFETCH((const char *)p + FC_POOL_AHEAD);
             FC(candidate) best, next;
             best.value = inside ? V(load)(p) : FC(load_before)(p, end);
             best.position = next.position = V(add)(V(set1)(origin + (T)i), V(load)(FC(iota)));
@@ -102,6 +109,7 @@ FC_INLINE void FC(reduce_rows_of)(T *line, T *positions, ptrdiff_t pitch, const 
             if (op == FC_SHARE) best.value = V(div)(best.value, V(mul)(divisor, V(set1)(row_divisor[0])));
             for (ptrdiff_t r = 1; r < rows; r++) {
                 p += step;
+                FC_PREFETCH((const char *)p + FC_POOL_AHEAD);
                 next.value = inside ? V(load)(p) : FC(load_before)(p, end);
                 next.position = V(add)(next.position, V(set1)((T)step));
                 if (op == FC_SHARE) next.value = V(div)(next.value, V(mul)(divisor, V(set1)(row_divisor[r])));
@@ -464,39 +472,44 @@ static void FC(avg_pool_backward)(const fc_pool *pool, const void *grad_output, 
     else FC(pool_planes)(pool, grad_output, grad_x, NULL, begin, end, workspace, FC_SHARE);
 }
 
+/* Whether an index is below 0 or not below `pixels`: it or its distance from the last pixel has the sign bit, then. */
+FC_INLINE int FC(any_outside)(const int64_t *indices, ptrdiff_t count, ptrdiff_t pixels)
+{
+    const uint64_t last = (uint64_t)pixels - 1;
+    uint64_t signs = 0;
+    for (ptrdiff_t i = 0; i < count; i++) signs |= (uint64_t)indices[i] | (last - (uint64_t)indices[i]);
+    return (int)(signs >> 63);
+}
+
 /* The next `streams` images, of one channel each, in turn: what one adds to, it may soon add to again and has to wait
  * for, while the others go on. */
 FC_INLINE int FC(scatter_planes)(T *grad_x, const T *grad_output, const int64_t *indices, ptrdiff_t pixels,
                                  ptrdiff_t outputs, const int streams)
 {
-    const uint64_t last = (uint64_t)pixels - 1;
-    uint64_t wrong = 0;
     memset(grad_x, 0, (size_t)(streams * pixels) * sizeof(T));
-    for (ptrdiff_t o = 0; o < outputs; o++) {
-        FC_UNROLL
-        for (int i = 0; i < streams; i++) {
-            const uint64_t index = (uint64_t)indices[i * outputs + o], at = index <= last ? index : last;
-            wrong |= index ^ at;
-            grad_x[i * pixels + (ptrdiff_t)at] += grad_output[i * outputs + o];
+    for (ptrdiff_t first = 0; first < outputs; first += FC_POOL_CHECKED) {
+        const ptrdiff_t end = outputs - first < FC_POOL_CHECKED ? outputs : first + FC_POOL_CHECKED;
+        for (int i = 0; i < streams; i++)
+            if (FC(any_outside)(indices + i * outputs + first, end - first, pixels)) return 1;
+        for (ptrdiff_t o = first; o < end; o++) {
+            FC_UNROLL
+            for (int i = 0; i < streams; i++)
+                grad_x[i * pixels + indices[i * outputs + o]] += grad_output[i * outputs + o];
         }
     }
-    return wrong != 0;
+    return 0;
 }
 
 /* One image whose channels come last. */
 static int FC(scatter_pixels)(T *grad_x, const T *grad_output, const int64_t *indices, ptrdiff_t pixels,
                               ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end)
 {
-    const uint64_t last = (uint64_t)pixels - 1;
-    uint64_t wrong = 0;
     for (ptrdiff_t i = 0; i < pixels; i++) memset(grad_x + i * channels + begin, 0, (size_t)(end - begin) * sizeof(T));
-    for (ptrdiff_t o = 0; o < outputs; o++)
-        for (ptrdiff_t c = begin; c < end; c++) {
-            const uint64_t index = (uint64_t)indices[o * channels + c], at = index <= last ? index : last;
-            wrong |= index ^ at;
-            grad_x[(ptrdiff_t)at * channels + c] += grad_output[o * channels + c];
-        }
-    return wrong != 0;
+    for (ptrdiff_t o = 0; o < outputs; o++, indices += channels, grad_output += channels) {
+        if (FC(any_outside)(indices + begin, end - begin, pixels)) return 1;
+        for (ptrdiff_t c = begin; c < end; c++) grad_x[indices[c] * channels + c] += grad_output[c];
+    }
+    return 0;
 }
 
 static int FC(max_pool_backward)(void *grad_x_, const void *grad_output_, const int64_t *indices, ptrdiff_t images,
@@ -504,15 +517,15 @@ static int FC(max_pool_backward)(void *grad_x_, const void *grad_output_, const 
 {
     T *grad_x = grad_x_;
     const T *grad_output = grad_output_;
-    int wrong = 0;
-    for (ptrdiff_t i = 0, count; i < images; i += count) {
+    int outside = 0;
+    for (ptrdiff_t i = 0, count; i < images && !outside; i += count) {
         T *x = grad_x + i * pixels * channels;
         const T *grad = grad_output + i * outputs * channels;
         const int64_t *index = indices + i * outputs * channels;
         count = channels == 1 && images - i >= 4 ? 4 : 1;
-        if (count == 4) wrong |= FC(scatter_planes)(x, grad, index, pixels, outputs, 4);
-        else if (channels == 1) wrong |= FC(scatter_planes)(x, grad, index, pixels, outputs, 1);
-        else wrong |= FC(scatter_pixels)(x, grad, index, pixels, outputs, channels, begin, end);
+        if (count == 4) outside = FC(scatter_planes)(x, grad, index, pixels, outputs, 4);
+        else if (channels == 1) outside = FC(scatter_planes)(x, grad, index, pixels, outputs, 1);
+        else outside = FC(scatter_pixels)(x, grad, index, pixels, outputs, channels, begin, end);
     }
-    return wrong;
+    return outside;
 }

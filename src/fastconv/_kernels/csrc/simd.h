@@ -30,6 +30,13 @@
 #define FC_UNROLL _Pragma("clang loop unroll(full)")
 #endif
 
+/* Asks for the line at an address that may lie outside of any array. */
+#if defined(__GNUC__) || defined(__clang__)
+#define FC_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define FC_PREFETCH(p) ((void)(p))
+#endif
+
 #define FC_PASTE_(a, b) a##b
 #define FC_PASTE(a, b) FC_PASTE_(a, b)
 #define FC_PASTE3(a, b, c) FC_PASTE(FC_PASTE(a, b), c)
