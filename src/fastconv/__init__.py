@@ -5,6 +5,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from fastconv import functional
+from fastconv._config import __version__ as __version__
+from fastconv._config import show_config
 from fastconv._kernels.memory import memory_info, release_memory
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
 from fastconv.functional import *  # noqa: F403
@@ -13,7 +15,6 @@ from fastconv.serialization import load, save
 if TYPE_CHECKING:
     from fastconv import datasets, models, nn, optim, plot, testing, train
 
-__version__ = "0.1.0"
 __all__ = [
     "datasets",
     "functional",
@@ -28,6 +29,7 @@ __all__ = [
     "release_memory",
     "save",
     "set_num_threads",
+    "show_config",
     "testing",
     "train",
     *functional.__all__,

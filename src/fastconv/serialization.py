@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,8 +17,6 @@ __all__ = ["load", "save"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 State: TypeAlias = dict[str, NDArray[Any]]
-
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
 
 
 class HasState(Protocol):
@@ -135,6 +132,8 @@ def _array(name: str, value: Any) -> NDArray[Any]:
 
 
 def _write_npz(file: IO[bytes], arrays: State) -> None:
+    import zipfile  # not needed by those who only compute
+
     # By hand, since numpy.savez takes names as keywords: "file" and "allow_pickle" would not do.
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
@@ -143,13 +142,23 @@ def _write_npz(file: IO[bytes], arrays: State) -> None:
 
 
 def _read_npz(path: Path, file: IO[bytes]) -> State:
+    import zipfile
+
     if not zipfile.is_zipfile(file):
         raise ValueError(f"{path}: not an .npz file, or damaged")
     file.seek(0)
     try:
         with np.load(file, allow_pickle=False) as archive:
             state: State = dict(archive)
-    except (EOFError, KeyError, NotImplementedError, OSError, ValueError, *_ZIP_ERRORS) as error:
+    except (
+        EOFError,
+        KeyError,
+        NotImplementedError,
+        OSError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ValueError(f"{path}: damaged, or not from fastconv.save ({error})") from None
     if not all(isinstance(array, np.ndarray) for array in state.values()):
         raise ValueError(f"{path}: holds more than arrays")
