@@ -134,7 +134,7 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
     cdef const fc_kernels *table = p.table
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
     cdef Py_ssize_t heights = ceil_div(tiles, table.mr), slices = max(1, ceil_div(p.in_channels, DEPTH))
-    cdef Py_ssize_t position, panel, i, channel, j, row
+    cdef Py_ssize_t position, panel, i, channel, j, row, ahead
     cdef fc_tile tile
     memset(&tile, 0, sizeof(tile))
     tile.a_row = v.tile
@@ -148,7 +148,10 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
                 tile.depth = part(i + 1, slices, p.in_channels) - channel
                 tile.accumulate = i > 0
                 tile.b = u + size * ((panel * POSITIONS + position) * p.in_channels + channel) * nr
+                ahead = size * nr * tile.depth
                 for j in range(heights):
+                    table.prefetch(<const char *>tile.b + ahead + part(j, heights, ahead),
+                                   part(j + 1, heights, ahead) - part(j, heights, ahead))
                     row = part(j, heights, tiles)
                     tile.rows = <int>(part(j + 1, heights, tiles) - row)
                     tile.a = v.data + size * (position * v.position + row * v.tile + channel)
@@ -170,33 +173,25 @@ cdef Py_ssize_t product_bytes(
 cdef void convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept nogil:
     """One block of tiles times one range of output channels of one group."""
     cdef const fc_kernels *table = p.table
-    cdef Py_ssize_t size = table.itemsize, lanes = table.lanes, nr = table.nr
+    cdef Py_ssize_t size = table.itemsize, nr = table.nr
     cdef Py_ssize_t group = item // (p.ranges * p.blocks)
     cdef Py_ssize_t first = item % p.blocks * p.block_tiles
     cdef Py_ssize_t tiles = min(p.block_tiles, p.canvas.tiles - first)
     cdef Py_ssize_t panel = item // p.blocks % p.ranges * p.range_panels
     cdef Py_ssize_t last_panel = min(panel + p.range_panels, p.panels)
-    cdef Py_ssize_t count, i, channel
+    cdef Py_ssize_t count
     cdef const char *bias
     cdef char *scratch
-    cdef Tiles v, m, to
+    cdef Tiles v, m
     product_bytes(p, work, &v, &m, &scratch)
-    to = v
-    for i in range(ceil_div(p.in_channels, lanes)):
-        to.data = v.data + i * lanes * size
-        load_inputs(table, to, &p.x, &p.canvas, first, tiles, group * p.in_channels + i * lanes,
-                    min(lanes, p.in_channels - i * lanes), scratch)
+    load_inputs(table, v, &p.x, &p.canvas, first, tiles, group * p.in_channels, p.in_channels, scratch)
     while panel < last_panel:
         count = min(p.block_panels, last_panel - panel)
         multiply(p, v, m, tiles, p.u + size * (group * p.panels + panel) * POSITIONS * p.in_channels * nr,
                  count)
-        to = m
-        for i in range(ceil_div(min(count * nr, p.out_channels - panel * nr), lanes)):
-            channel = panel * nr + i * lanes
-            to.data = m.data + i * lanes * size
-            bias = NULL if p.bias == NULL else p.bias + size * (group * p.panels * nr + channel)
-            store_outputs(table, to, &p.y, &p.canvas, first, tiles, group * p.out_channels + channel,
-                          min(lanes, p.out_channels - channel), bias, p.relu, scratch)
+        bias = NULL if p.bias == NULL else p.bias + size * (group * p.panels + panel) * nr
+        store_outputs(table, m, &p.y, &p.canvas, first, tiles, group * p.out_channels + panel * nr,
+                      min(count * nr, p.out_channels - panel * nr), bias, p.relu, scratch)
         panel += count
 
 
@@ -361,24 +356,16 @@ cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept 
     cdef Py_ssize_t block, first, tiles, i, k
     cdef char *scratch
     cdef char *sums
-    cdef Tiles v, w, s, to
+    cdef Tiles v, w, s
     reduction_bytes(p, work, &v, &w, &s, &scratch)
     memset(s.data, 0, size * POSITIONS * s.position)
     memset(v.data, 0, size * POSITIONS * v.position)  # products read whole panels, loads write whole vectors
     for block in range(blocks):
         first = begin + part(block, blocks, end - begin)
         tiles = begin + part(block + 1, blocks, end - begin) - first
-        to = v
-        for i in range(ceil_div(in_channels, lanes)):
-            to.data = v.data + i * lanes * size
-            load_inputs(table, to, &p.x, &p.canvas, first, tiles, group * p.in_channels + c0 + i * lanes,
-                        min(lanes, in_channels - i * lanes), scratch)
-        to = w
-        for i in range(ceil_div(out_channels, lanes)):
-            to.data = w.data + i * lanes * size
-            load_grad_outputs(table, to, &p.y, &p.canvas, first, tiles,
-                              group * p.out_channels + k0 + i * lanes, min(lanes, out_channels - i * lanes),
-                              scratch)
+        load_inputs(table, v, &p.x, &p.canvas, first, tiles, group * p.in_channels + c0, in_channels, scratch)
+        load_grad_outputs(table, w, &p.y, &p.canvas, first, tiles, group * p.out_channels + k0, out_channels,
+                          scratch)
         accumulate(table, s, w, v, tiles, out_channels, in_channels)
     for k in range(out_channels):
         sums = p.grad_weight if chunk == 0 else p.partial + (chunk - 1) * p.bytes

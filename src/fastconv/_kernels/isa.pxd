@@ -75,6 +75,7 @@ cdef extern from "kernels.h" nogil:
         void (*avg_pool_backward)(const fc_pool *, const void *, void *, Py_ssize_t, Py_ssize_t, void *) noexcept nogil
         int (*max_pool_backward)(void *, const void *, const int64_t *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
                                  Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*prefetch)(const void *, Py_ssize_t) noexcept nogil
         void (*lanes_from)(void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*lanes_to)(void *, Py_ssize_t, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*winograd_input)(void *, Py_ssize_t, Py_ssize_t, void *, Py_ssize_t, Py_ssize_t) noexcept nogil

@@ -34,11 +34,11 @@ cdef Canvas canvas_of(Py_ssize_t images, const View *x, Py_ssize_t top, Py_ssize
 cdef Py_ssize_t scratch_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil
 cdef void load_inputs(
     const fc_kernels *table, Tiles to, const View *x, const Canvas *canvas, Py_ssize_t tile,
-    Py_ssize_t count, Py_ssize_t channel, Py_ssize_t lanes, char *scratch) noexcept nogil
+    Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, char *scratch) noexcept nogil
 cdef void load_grad_outputs(
     const fc_kernels *table, Tiles to, const View *y, const Canvas *canvas, Py_ssize_t tile,
-    Py_ssize_t count, Py_ssize_t channel, Py_ssize_t lanes, char *scratch) noexcept nogil
+    Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, char *scratch) noexcept nogil
 cdef void store_outputs(
     const fc_kernels *table, Tiles tiles, const View *y, const Canvas *canvas, Py_ssize_t tile,
-    Py_ssize_t count, Py_ssize_t channel, Py_ssize_t lanes, const char *bias, bint relu,
+    Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, const char *bias, bint relu,
     char *scratch) noexcept nogil

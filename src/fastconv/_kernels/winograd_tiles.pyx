@@ -11,6 +11,7 @@ from fastconv._kernels.correlation cimport ceil_div
 
 cdef enum:
     MOST_ACROSS = 8        # images side by side
+    SEGMENT = 16           # tiles transformed at a time, at most, so that their half-written lines stay in L1
 
 
 cdef View view_of(char *data, Py_ssize_t channels, Py_ssize_t height, Py_ssize_t width,
@@ -55,7 +56,7 @@ cdef Canvas canvas_of(Py_ssize_t images, const View *x, Py_ssize_t top, Py_ssize
 
 
 cdef Py_ssize_t row_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil:
-    return (TILE * canvas.tiles_w + HALO) * table.lanes
+    return (TILE * min(canvas.tiles_w, SEGMENT) + HALO) * table.lanes
 
 
 cdef Py_ssize_t scratch_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil:
@@ -75,7 +76,7 @@ cdef Strip strip_of(const Canvas *canvas, Py_ssize_t tile, Py_ssize_t count) noe
     cdef Strip strip
     cdef Py_ssize_t number = tile // canvas.tiles_w
     strip.first = tile % canvas.tiles_w
-    strip.count = min(count, canvas.tiles_w - strip.first)
+    strip.count = min(min(count, SEGMENT), canvas.tiles_w - strip.first)
     strip.images = number // canvas.tiles_h * canvas.down * canvas.across
     strip.row = number % canvas.tiles_h * TILE
     return strip
@@ -135,17 +136,20 @@ cdef void store_row(const fc_kernels *table, const char *row, const View *view, 
 
 cdef void load_inputs(
         const fc_kernels *table, Tiles to, const View *x, const Canvas *canvas, Py_ssize_t tile,
-        Py_ssize_t count, Py_ssize_t channel, Py_ssize_t lanes, char *scratch) noexcept nogil:
-    """B^T x B of `count` tiles from number `tile` on, of `lanes` channels (the vector's others become 0)."""
+        Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, char *scratch) noexcept nogil:
+    """B^T x B of `count` tiles from number `tile` on, of some channels; a last vector's other lanes are 0."""
     cdef Py_ssize_t size = table.itemsize, row = row_elements(table, canvas)
-    cdef Py_ssize_t line
+    cdef Py_ssize_t line, first
     cdef Strip strip
     while count > 0:
         strip = strip_of(canvas, tile, count)
-        for line in range(TILE + HALO):
-            load_row(table, scratch + line * row * size, x, canvas, &strip, line, canvas.top, canvas.left,
-                     HALO, channel, lanes)
-        table.winograd_input(to.data, to.position, to.tile, scratch, row, strip.count)
+        first = 0
+        while first < channels:
+            for line in range(TILE + HALO):
+                load_row(table, scratch + line * row * size, x, canvas, &strip, line, canvas.top, canvas.left,
+                         HALO, channel + first, min(table.lanes, channels - first))
+            table.winograd_input(to.data + first * size, to.position, to.tile, scratch, row, strip.count)
+            first += table.lanes
         to.data += strip.count * to.tile * size
         tile += strip.count
         count -= strip.count
@@ -153,16 +157,20 @@ cdef void load_inputs(
 
 cdef void load_grad_outputs(
         const fc_kernels *table, Tiles to, const View *y, const Canvas *canvas, Py_ssize_t tile,
-        Py_ssize_t count, Py_ssize_t channel, Py_ssize_t lanes, char *scratch) noexcept nogil:
+        Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, char *scratch) noexcept nogil:
     """A y A^T, likewise."""
     cdef Py_ssize_t size = table.itemsize, row = row_elements(table, canvas)
-    cdef Py_ssize_t line
+    cdef Py_ssize_t line, first
     cdef Strip strip
     while count > 0:
         strip = strip_of(canvas, tile, count)
-        for line in range(TILE):
-            load_row(table, scratch + line * row * size, y, canvas, &strip, line, 0, 0, 0, channel, lanes)
-        table.winograd_grad_output(to.data, to.position, to.tile, scratch, row, strip.count)
+        first = 0
+        while first < channels:
+            for line in range(TILE):
+                load_row(table, scratch + line * row * size, y, canvas, &strip, line, 0, 0, 0,
+                         channel + first, min(table.lanes, channels - first))
+            table.winograd_grad_output(to.data + first * size, to.position, to.tile, scratch, row, strip.count)
+            first += table.lanes
         to.data += strip.count * to.tile * size
         tile += strip.count
         count -= strip.count
@@ -170,17 +178,22 @@ cdef void load_grad_outputs(
 
 cdef void store_outputs(
         const fc_kernels *table, Tiles tiles, const View *y, const Canvas *canvas, Py_ssize_t tile,
-        Py_ssize_t count, Py_ssize_t channel, Py_ssize_t lanes, const char *bias, bint relu,
+        Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, const char *bias, bint relu,
         char *scratch) noexcept nogil:
-    """A^T m A + bias of `count` tiles from number `tile` on, into the images; bias: one vector, or NULL."""
+    """A^T m A + bias of `count` tiles from number `tile` on, into the images; bias: whole vectors, or NULL."""
     cdef Py_ssize_t size = table.itemsize, row = row_elements(table, canvas)
-    cdef Py_ssize_t line
+    cdef Py_ssize_t line, first
     cdef Strip strip
     while count > 0:
         strip = strip_of(canvas, tile, count)
-        table.winograd_output(scratch, row, tiles.data, tiles.position, tiles.tile, strip.count, bias, relu)
-        for line in range(TILE):
-            store_row(table, scratch + line * row * size, y, canvas, &strip, line, channel, lanes)
+        first = 0
+        while first < channels:
+            table.winograd_output(scratch, row, tiles.data + first * size, tiles.position, tiles.tile, strip.count,
+                                  NULL if bias == NULL else bias + first * size, relu)
+            for line in range(TILE):
+                store_row(table, scratch + line * row * size, y, canvas, &strip, line, channel + first,
+                          min(table.lanes, channels - first))
+            first += table.lanes
         tiles.data += strip.count * tiles.tile * size
         tile += strip.count
         count -= strip.count

@@ -26,6 +26,7 @@ static const fc_kernels FC(kernels) = {
     .avg_pool = FC(avg_pool),
     .avg_pool_backward = FC(avg_pool_backward),
     .max_pool_backward = FC(max_pool_backward),
+    .prefetch = FC(prefetch),
     .lanes_from = FC(lanes_from),
     .lanes_to = FC(lanes_to),
     .winograd_input = FC(winograd_input),

@@ -156,6 +156,9 @@ typedef struct {
     int (*max_pool_backward)(void *grad_x, const void *grad_output, const int64_t *indices, ptrdiff_t images,
                              ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end);
 
+    /* Asks for `bytes` bytes to be brought near, into the L2 cache; reads nothing, whatever the address. */
+    void (*prefetch)(const void *src, ptrdiff_t bytes);
+
     /* dst[i*L + j] = src[i*step + j*lane_step], i < count, for j < lanes, and 0 for lanes <= j < L, where L
      * is the table's lanes: channels side by side in vectors. lanes_to is the way back, for j < lanes. */
     void (*lanes_from)(void *dst, const void *src, ptrdiff_t lane_step, ptrdiff_t step, ptrdiff_t lanes,

@@ -82,6 +82,12 @@ FC_INLINE void FC(winograd_gt)(VEC g[3], const VEC u[6])
 
 #undef C
 
+static void FC(prefetch)(const void *src, ptrdiff_t bytes)
+{
+    const char *line = src;
+    for (ptrdiff_t i = 0; i < bytes; i += 64) FC_PREFETCH(line + i);
+}
+
 static void FC(lanes_from)(void *dst_, const void *src_, ptrdiff_t lane_step, ptrdiff_t step, ptrdiff_t lanes,
                            ptrdiff_t count)
 {
