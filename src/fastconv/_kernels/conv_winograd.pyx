@@ -84,30 +84,34 @@ cdef Tiles tiles_at(char *data, Py_ssize_t tiles, Py_ssize_t channels,
 # ---- transformed weights ----
 
 
+cdef inline Py_ssize_t u_position(const fc_kernels *table, Py_ssize_t depth) noexcept nogil:
+    """Elements from one position of a panel of U to the next, a cache line more than it needs."""
+    return depth * table.nr + 64 // table.itemsize
+
+
 cdef cnp.ndarray pack(ConvGeometry g, cnp.ndarray weight, bint for_grad_input, int num_threads):
     """U of every group; for the input's gradient with flipped taps and the channels' roles exchanged."""
     cdef int typenum = cnp.PyArray_TYPE(weight)
     cdef const fc_kernels *table = kernels_for(typenum)
-    cdef Py_ssize_t size = table.itemsize, lanes = table.lanes, nr = table.nr
+    cdef Py_ssize_t size = table.itemsize, nr = table.nr
     cdef Py_ssize_t out_channels = g.out_channels // g.groups, in_channels = g.in_channels // g.groups
     cdef Py_ssize_t depth = out_channels if for_grad_input else in_channels
     cdef Py_ssize_t columns = in_channels if for_grad_input else out_channels
-    cdef Py_ssize_t lane_step = TAPS if for_grad_input else TAPS * in_channels
+    cdef Py_ssize_t column_step = TAPS if for_grad_input else TAPS * in_channels
     cdef Py_ssize_t depth_step = TAPS * in_channels if for_grad_input else TAPS
-    cdef Py_ssize_t panels = ceil_div(columns, nr), halves = 2 * panels
-    cdef cnp.npy_intp elements = g.groups * panels * POSITIONS * depth * nr
+    cdef Py_ssize_t panels = ceil_div(columns, nr), position = u_position(table, depth)
+    cdef cnp.npy_intp elements = g.groups * panels * POSITIONS * position
     cdef cnp.ndarray packed = memory.empty(1, &elements, typenum)
     cdef char *u = cnp.PyArray_BYTES(packed)
     cdef const char *w = cnp.PyArray_BYTES(weight)
-    cdef Py_ssize_t item, group, half
-    for item in prange(g.groups * halves, nogil=True, num_threads=num_threads, schedule="static"):
-        group = item // halves
-        half = item % halves
+    cdef Py_ssize_t item, group, panel
+    for item in prange(g.groups * panels, nogil=True, num_threads=num_threads, schedule="static"):
+        group = item // panels
+        panel = item % panels
         table.winograd_weight(
-            u + size * ((group * panels + half // 2) * POSITIONS * depth * nr + half % 2 * lanes),
-            depth * nr, nr,
-            w + size * (group * out_channels * in_channels * TAPS + half * lanes * lane_step),
-            lane_step, depth_step, max(0, min(lanes, columns - half * lanes)), depth, for_grad_input)
+            u + size * item * POSITIONS * position, position,
+            w + size * (group * out_channels * in_channels * TAPS + panel * nr * column_step), column_step,
+            depth_step, min(nr, columns - panel * nr), depth, for_grad_input)
     return packed
 
 
@@ -133,6 +137,7 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
     """M = V U at each position, for `panels` panels of output channels."""
     cdef const fc_kernels *table = p.table
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
+    cdef Py_ssize_t u_step = u_position(table, p.in_channels)
     cdef Py_ssize_t heights = ceil_div(tiles, table.mr), slices = max(1, ceil_div(p.in_channels, DEPTH))
     cdef Py_ssize_t position, panel, i, channel, j, row, ahead
     cdef fc_tile tile
@@ -147,7 +152,7 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
                 channel = part(i, slices, p.in_channels)
                 tile.depth = part(i + 1, slices, p.in_channels) - channel
                 tile.accumulate = i > 0
-                tile.b = u + size * ((panel * POSITIONS + position) * p.in_channels + channel) * nr
+                tile.b = u + size * ((panel * POSITIONS + position) * u_step + channel * nr)
                 ahead = size * nr * tile.depth
                 for j in range(heights):
                     table.prefetch(<const char *>tile.b + ahead + part(j, heights, ahead),
@@ -179,7 +184,7 @@ cdef void convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept
     cdef Py_ssize_t tiles = min(p.block_tiles, p.canvas.tiles - first)
     cdef Py_ssize_t panel = item // p.blocks % p.ranges * p.range_panels
     cdef Py_ssize_t last_panel = min(panel + p.range_panels, p.panels)
-    cdef Py_ssize_t count
+    cdef Py_ssize_t count, u_panel = POSITIONS * u_position(table, p.in_channels)
     cdef const char *bias
     cdef char *scratch
     cdef Tiles v, m
@@ -187,8 +192,7 @@ cdef void convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept
     load_inputs(table, v, &p.x, &p.canvas, first, tiles, group * p.in_channels, p.in_channels, scratch)
     while panel < last_panel:
         count = min(p.block_panels, last_panel - panel)
-        multiply(p, v, m, tiles, p.u + size * (group * p.panels + panel) * POSITIONS * p.in_channels * nr,
-                 count)
+        multiply(p, v, m, tiles, p.u + size * (group * p.panels + panel) * u_panel, count)
         bias = NULL if p.bias == NULL else p.bias + size * (group * p.panels + panel) * nr
         store_outputs(table, m, &p.y, &p.canvas, first, tiles, group * p.out_channels + panel * nr,
                       min(count * nr, p.out_channels - panel * nr), bias, p.relu, scratch)

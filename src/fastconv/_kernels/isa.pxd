@@ -83,8 +83,8 @@ cdef extern from "kernels.h" nogil:
                                       void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*winograd_output)(void *, Py_ssize_t, const void *, Py_ssize_t,
                                  Py_ssize_t, Py_ssize_t, const void *, int) noexcept nogil
-        void (*winograd_weight)(void *, Py_ssize_t, Py_ssize_t, const void *,
-                                 Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int) noexcept nogil
+        void (*winograd_weight)(void *, Py_ssize_t, const void *, Py_ssize_t,
+                                Py_ssize_t, Py_ssize_t, Py_ssize_t, int) noexcept nogil
         void (*winograd_grad_weight)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
 
 cdef const fc_kernels *kernels_for(int typenum) except NULL

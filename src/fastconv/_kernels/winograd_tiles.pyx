@@ -169,7 +169,8 @@ cdef void load_grad_outputs(
             for line in range(TILE):
                 load_row(table, scratch + line * row * size, y, canvas, &strip, line, 0, 0, 0,
                          channel + first, min(table.lanes, channels - first))
-            table.winograd_grad_output(to.data + first * size, to.position, to.tile, scratch, row, strip.count)
+            table.winograd_grad_output(to.data + first * size, to.position, to.tile, scratch, row,
+                                       strip.count)
             first += table.lanes
         to.data += strip.count * to.tile * size
         tile += strip.count
@@ -180,7 +181,7 @@ cdef void store_outputs(
         const fc_kernels *table, Tiles tiles, const View *y, const Canvas *canvas, Py_ssize_t tile,
         Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, const char *bias, bint relu,
         char *scratch) noexcept nogil:
-    """A^T m A + bias of `count` tiles from number `tile` on, into the images; bias: whole vectors, or NULL."""
+    """A^T m A + bias of `count` tiles from number `tile` on, into the images; bias: whole vectors or NULL."""
     cdef Py_ssize_t size = table.itemsize, row = row_elements(table, canvas)
     cdef Py_ssize_t line, first
     cdef Strip strip
@@ -188,8 +189,8 @@ cdef void store_outputs(
         strip = strip_of(canvas, tile, count)
         first = 0
         while first < channels:
-            table.winograd_output(scratch, row, tiles.data + first * size, tiles.position, tiles.tile, strip.count,
-                                  NULL if bias == NULL else bias + first * size, relu)
+            table.winograd_output(scratch, row, tiles.data + first * size, tiles.position, tiles.tile,
+                                  strip.count, NULL if bias == NULL else bias + first * size, relu)
             for line in range(TILE):
                 store_row(table, scratch + line * row * size, y, canvas, &strip, line, channel + first,
                           min(table.lanes, channels - first))

@@ -179,11 +179,10 @@ typedef struct {
     void (*winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
                             ptrdiff_t tiles, const void *bias, int relu);
 
-    /* u[k] = G g[k] G^T, k < depth: 9 taps lie together at g + k*depth_step + j*lane_step, backwards with
-     * flip; lanes >= `lanes` are 0. */
-    void (*winograd_weight)(void *u, ptrdiff_t u_position, ptrdiff_t u_depth, const void *g,
-                            ptrdiff_t lane_step, ptrdiff_t depth_step, ptrdiff_t lanes, ptrdiff_t depth,
-                            int flip);
+    /* u[k*nr + j] = G g G^T of the 9 taps at g + k*depth_step + j*column_step, k < depth, for j < columns, and
+     * 0 for columns <= j < nr. flip: the taps are taken backwards. */
+    void (*winograd_weight)(void *u, ptrdiff_t u_position, const void *g, ptrdiff_t column_step,
+                            ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip);
 
     /* g = G^T s G: 9 taps at g + j*lane_step, j < lanes, from one vector at each of 36 positions. */
     void (*winograd_grad_weight)(void *g, ptrdiff_t lane_step, const void *s, ptrdiff_t s_position,

@@ -193,26 +193,36 @@ static void FC(winograd_grad_output)(void *w_, ptrdiff_t w_position, ptrdiff_t w
         }
 }
 
-static void FC(winograd_weight)(void *u_, ptrdiff_t u_position, ptrdiff_t u_depth, const void *g_,
-                                ptrdiff_t lane_step, ptrdiff_t depth_step, ptrdiff_t lanes, ptrdiff_t depth,
-                                int flip)
+static void FC(winograd_weight)(void *u_, ptrdiff_t u_position, const void *g_, ptrdiff_t column_step,
+                                ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip)
 {
-    T *u = u_, taps[FC_TAPS * LANES];
+    T *u = u_, taps[2][LANES * FC_TAPS * LANES];
     const T *g = g_;
+    const ptrdiff_t run = depth_step == FC_TAPS ? LANES : 1; /* channels whose taps lie in one row */
     VEC s[3], r[6], half[6][3];
-    for (ptrdiff_t k = 0; k < depth; k++, u += u_depth, g += depth_step) {
-        FC(lanes_from)(taps, g, lane_step, 1, lanes, FC_TAPS);
-        for (int j = 0; j < 3; j++) {
-            for (int i = 0; i < 3; i++) {
-                const int tap = 3 * i + j;
-                s[i] = V(load)(taps + (flip ? FC_TAPS - 1 - tap : tap) * LANES);
+    for (ptrdiff_t k = 0; k < depth; k++, u += FC(NR)) {
+        if (k % run == 0)
+            for (int side = 0; side < 2; side++) {
+                const ptrdiff_t first = side * LANES, lanes = columns - first;
+                FC(lanes_from)(taps[side], g + first * column_step + k * depth_step, column_step, 1,
+                               lanes < 0 ? 0 : lanes < LANES ? lanes : LANES,
+                               FC_TAPS * (run < depth - k ? run : depth - k));
             }
-            FC(winograd_g)(r, s);
-            for (int i = 0; i < 6; i++) half[i][j] = r[i];
-        }
-        for (int i = 0; i < 6; i++) {
-            FC(winograd_g)(r, half[i]);
-            for (int j = 0; j < 6; j++) V(store)(u + (6 * i + j) * u_position, r[j]);
+        for (int side = 0; side < 2; side++) {
+            const T *from = taps[side] + k % run * FC_TAPS * LANES;
+            for (int j = 0; j < 3; j++) {
+                for (int i = 0; i < 3; i++) {
+                    const int tap = 3 * i + j;
+                    s[i] = V(load)(from + (flip ? FC_TAPS - 1 - tap : tap) * LANES);
+                }
+                FC(winograd_g)(r, s);
+                for (int i = 0; i < 6; i++) half[i][j] = r[i];
+            }
+            for (int i = 0; i < 6; i++) {
+                T *to = u + 6 * i * u_position + side * LANES;
+                FC(winograd_g)(r, half[i]);
+                for (int j = 0; j < 6; j++) V(store)(to + j * u_position, r[j]);
+            }
         }
     }
 }
