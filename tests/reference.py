@@ -196,6 +196,33 @@ def conv2d_backward(
     return pad_backward(grad_padded, x.shape, edges, padding_mode), grad_weight, grad_bias
 
 
+def conv_transpose2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Pair = 1,
+    padding: int | tuple[int, int] | tuple[Edges, Edges] = 0,
+    output_padding: Pair = 0,
+    groups: int = 1,
+    dilation: Pair = 1,
+) -> Array:
+    """Each pixel of (N, C, H, W) lays a filter of (C, O // G, KH, KW), times its value, onto the output."""
+    x, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
+    size, kernel = x.shape[2:], weight.shape[2:]
+    edges = explicit_padding(padding, size, kernel)
+    added = pair(output_padding)
+    reach = [
+        (size[i] - 1) * pair(stride)[i] + (kernel[i] - 1) * pair(dilation)[i] + 1 + added[i] for i in (0, 1)
+    ]
+    whole = np.zeros((x.shape[0], weight.shape[1] * groups, *reach))
+    for (oy, ox), (ky, kx), (iy, ix) in window_taps(size, kernel, stride, dilation):
+        for seen, made in group_channels(x.shape[1], whole.shape[1], groups):
+            whole[:, made, iy, ix] += x[:, seen, oy, ox] @ weight[seen, :, ky, kx]
+    (top, bottom), (left, right) = edges
+    output = whole[:, :, top : reach[0] - bottom, left : reach[1] - right]
+    return output if bias is None else output + np.asarray(bias, np.float64)[:, None, None]
+
+
 def im2col(
     x: ArrayLike, kernel_size: Pair, stride: Pair = 1, padding: Padding = 0, dilation: Pair = 1
 ) -> Array:

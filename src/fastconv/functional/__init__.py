@@ -15,6 +15,8 @@ from fastconv.functional.activation import (
     tanh_backward,
 )
 from fastconv.functional.conv import conv2d, conv2d_algorithm, conv2d_backward, conv_output_size
+from fastconv.functional.conv1d import conv1d, conv1d_backward
+from fastconv.functional.conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from fastconv.functional.dropout import dropout, dropout_backward
 from fastconv.functional.im2col import col2im, col2im_backward, im2col, im2col_backward
 from fastconv.functional.linear import linear, linear_backward
@@ -47,10 +49,14 @@ __all__ = [
     "batch_norm_backward",
     "col2im",
     "col2im_backward",
+    "conv1d",
+    "conv1d_backward",
     "conv2d",
     "conv2d_algorithm",
     "conv2d_backward",
     "conv_output_size",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
     "cross_entropy",
     "dropout",
     "dropout_backward",

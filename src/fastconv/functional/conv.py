@@ -15,6 +15,7 @@ from fastconv._kernels import arrays, channel_sum, conv_direct, conv_im2col, con
 from fastconv._kernels.memory import new_array
 from fastconv._spec import ConvSpec, Padding, conv_spec, output_size, pair
 from fastconv._threads import threads_for
+from fastconv._transpose_spec import TransposeSpec
 from fastconv.functional import _border
 from fastconv.functional._output import checked_out, deliver
 
@@ -110,7 +111,7 @@ def conv2d(
         shape("bias", bias, spec.weight_shape[:1], "one number for each output channel")  # type: ignore[arg-type]
     if activation is not None:
         choice("activation", activation, ("relu",))
-    kernels = _kernels_for("forward", spec, algorithm, x.dtype.char)  # type: ignore[union-attr]
+    kernels = kernels_for("forward", spec, algorithm, x.dtype.char)  # type: ignore[union-attr]
     y = None if out is None else checked_out(out, spec.out_shape, dtype, *given)
     if y is None:
         y = new_array(spec.out_shape, x.dtype.num)  # type: ignore[union-attr]
@@ -183,8 +184,8 @@ def conv2d_backward(
     shape("grad_output", grad_output, spec.out_shape, "the shape of the convolution's result")  # type: ignore[arg-type]
     needed = subset("need", need, ("x", "weight", "bias"))
     char, num = x.dtype.char, x.dtype.num  # type: ignore[union-attr]
-    by_input = _kernels_for("grad_input", spec, algorithm, char) if "x" in needed else None
-    by_weight = _kernels_for("grad_weight", spec, algorithm, char) if "weight" in needed else None
+    by_input = kernels_for("grad_input", spec, algorithm, char) if "x" in needed else None
+    by_weight = kernels_for("grad_weight", spec, algorithm, char) if "weight" in needed else None
     g, threads, empty = spec.geometry, threads_for(spec.flops), not grad_output.size  # type: ignore[union-attr]
 
     grad_x = grad_weight = grad_bias = None
@@ -317,7 +318,8 @@ def conv_output_size(
     return result
 
 
-def _kernels_for(task: str, spec: ConvSpec, algorithm: str, dtype_char: str) -> ModuleType:
+def kernels_for(task: str, spec: ConvSpec | TransposeSpec, algorithm: str, dtype_char: str) -> ModuleType:
+    """The module of kernels for a task of `_plan.TASKS`, by the algorithm's name."""
     key = (task, algorithm, dtype_char)
     kernels = spec.algorithms.get(key) if isinstance(algorithm, str) else None
     if kernels is None:
