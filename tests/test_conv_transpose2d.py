@@ -134,12 +134,19 @@ def test_gradients_are_the_numerical_ones(case, rng):
         np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-7)
 
 
-@every_case
+# Those whose padding of the output a convolution's windows don't reach.
+OF_A_CONVOLUTION = [
+    case
+    for case in CASES
+    if all(np.less(reference.pair(case.output_padding), reference.pair(case.stride)))
+    and not case.name.startswith("no-")
+]
+
+
+@pytest.mark.parametrize("case", OF_A_CONVOLUTION, ids=str)
 def test_it_is_the_gradient_of_a_convolution(case, dtype):
     x, weight, _, expected = whole_numbers(case)
     arguments = {name: value for name, value in case.arguments.items() if name != "output_padding"}
-    if not expected.size or fc.conv2d(expected, weight, **arguments).shape != x.shape:
-        return
     grad_x = fc.conv2d_backward(x, np.zeros(expected.shape), weight, need=("x",), **arguments)[0]
     assert_array_equal(fc.conv_transpose2d(x, weight, **case.arguments), grad_x)
 
