@@ -264,7 +264,7 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     if job.panels < SPLIT_ITEMS:
         job.splits = min(SPLITS, ceil_div(SPLIT_ITEMS, job.panels), job.chunks.count,
                          SPLIT_BYTES // (job.panels * job.panel_bytes) + 1)
-    cdef Py_ssize_t pixels = job.chunks.images * job.chunks.rows * g.out_w
+    cdef Py_ssize_t pixels = job.chunks.images * job.chunks.rows * job.c.out_w
     job.table_bytes = align(pixels * sizeof(Py_ssize_t))
     job.turned_bytes = align(pixels * nr * size)
     job.band_bytes = align(band_elements(&job.c, job.chunks.images, job.chunks.rows) * size)

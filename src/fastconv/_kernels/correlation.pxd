@@ -63,7 +63,8 @@ cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil
 cdef Chunks cut(const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil
 cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index) noexcept nogil
 cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil
-cdef Band load_band(const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer) noexcept nogil
+cdef Band load_band(
+    const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, bint copy=*) noexcept nogil
 cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil
 cdef void pack_weight_panel(
     const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded, char *packed) noexcept nogil

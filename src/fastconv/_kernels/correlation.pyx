@@ -37,7 +37,20 @@ cdef Correlation forward_correlation(
     c.weight_group = c.out_channels * c.weight_out
     c.bias = NULL if bias is None else <const char *>cnp.PyArray_DATA(<cnp.ndarray>bias)
     c.relu = relu
+    flatten(&c)
     return c
+
+
+cdef void flatten(Correlation *c) noexcept:
+    """Makes one long row of the plane where every pixel meets itself alone: rows have no ends then."""
+    if (c.taps_h == 1 and c.taps_w == 1 and c.stride_h == 1 and c.stride_w == 1 and c.top == 0 and c.left == 0
+            and c.height == c.out_h and c.width == c.out_w
+            and c.x_row == c.width * c.x_pixel and c.out_row == c.out_w * c.out_pixel):
+        c.out_w *= c.out_h
+        c.width = c.out_w
+        c.height = c.out_h = 1
+        c.x_row = c.width * c.x_pixel
+        c.out_row = c.out_w * c.out_pixel
 
 
 cdef bint input_correlation(
@@ -89,6 +102,7 @@ cdef bint input_correlation(
         (first_h + (c.taps_h - 1) * step_h) * g.kernel_w + first_w + (c.taps_w - 1) * step_w)
     c.bias = NULL
     c.relu = False
+    flatten(&c)
     result[0] = c
     return True
 
@@ -207,15 +221,16 @@ cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index
     return chunk
 
 
-cdef Band load_band(const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer) noexcept nogil:
-    """The chunk's input with padding: the array itself where none is needed, else a copy in `buffer`."""
+cdef Band load_band(
+        const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, bint copy=False) noexcept nogil:
+    """The chunk's input with padding: the array itself where that will do and not `copy`, else a copy in `buffer`."""
     cdef Band band
     cdef Py_ssize_t size = c.kernels.itemsize
     cdef Py_ssize_t rows = band_height(c, chunk.rows), columns = band_width(c)
     cdef Py_ssize_t top = chunk.row * c.stride_h - c.top
     cdef const char *source = c.x + size * (group * c.in_channels * c.x_channel + chunk.image * c.x_image)
     cdef bint planes = not channels_last(c)
-    if (top >= 0 and c.left <= 0 and top + rows <= c.height and columns - c.left <= c.width
+    if (not copy and top >= 0 and c.left <= 0 and top + rows <= c.height and columns - c.left <= c.width
             and (c.x_channel * size % BAD_STRIDE != 0 or c.x_channel == 1)):
         band.data = source + size * (top * c.x_row - c.left * c.x_pixel)
         band.image, band.channel, band.row, band.pixel = c.x_image, c.x_channel, c.x_row, c.x_pixel

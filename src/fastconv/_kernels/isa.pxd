@@ -21,6 +21,7 @@ cdef extern from "kernels.h" nogil:
         const Py_ssize_t *a_table
         const void *b
         Py_ssize_t b_step
+        const Py_ssize_t *b_table
         void *c
         Py_ssize_t c_row
         int rows
@@ -63,6 +64,7 @@ cdef extern from "kernels.h" nogil:
         void (*gemm_tile)(const fc_tile *) noexcept nogil
         void (*dot)(const fc_dot *) noexcept nogil
         void (*combine)(const fc_tile *, Py_ssize_t) noexcept nogil
+        void (*gemm_window)(const fc_tile *) noexcept nogil
         void (*transpose)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*gather)(void *, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*scatter)(void *, Py_ssize_t, const void *, Py_ssize_t) noexcept nogil

@@ -15,6 +15,7 @@ static const fc_kernels FC(kernels) = {
     .gemm_tile = FC(gemm_tile),
     .dot = FC(dot),
     .combine = FC(combine),
+    .gemm_window = FC(gemm_window),
     .transpose = FC(transpose),
     .gather = FC(gather),
     .scatter = FC(scatter),

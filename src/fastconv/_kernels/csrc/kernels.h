@@ -37,6 +37,7 @@ typedef struct {
     const ptrdiff_t *a_table;
     const void *b;
     ptrdiff_t b_step;
+    const ptrdiff_t *b_table; /* gemm_window alone reads it */
     void *c;
     ptrdiff_t c_row;
     int rows; /* 1 .. mr */
@@ -114,6 +115,10 @@ typedef struct {
     /* The sum of gemm_tile for any number of rows and for j < columns, touching nothing beyond: for long rows
      * of B that are read once, in order. depth is at least 1; a_table, relu and the biases are not looked at. */
     void (*combine)(const fc_tile *tile, ptrdiff_t columns);
+
+    /* The same with A packed (a_step) and row k of B at b + b_table[k], anywhere. Tiles of at most mr / 2 rows
+     * are twice as wide, 2*nr columns, so that there are accumulators enough to hide the latency. */
+    void (*gemm_window)(const fc_tile *tile);
 
     /* dst[j*dst_row + i] = src[i*src_row + j], i < rows, j < columns. */
     void (*transpose)(void *dst, ptrdiff_t dst_row, const void *src, ptrdiff_t src_row,

@@ -1,0 +1,193 @@
+"""Convolution straight from the image, pixels in vectors: for few output channels, and for 1x1 kernels.
+
+A tile is some output channels by two vectors (four where the channels are few) of neighbouring pixels of a
+row of outputs. Row k of the product's right side is a window of the padded band, read where it lies, so
+nothing is packed but weights. Stride 1 along rows, NCHW.
+
+Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES and the
+table of the sum.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.string cimport memset
+
+from fastconv._kernels.correlation cimport (
+    Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, chunk_at, cut, fill_table,
+    forward_correlation, has_empty_phase, input_correlation, load_band, pack_weight_panel, sum_length,
+)
+from fastconv._kernels.geometry cimport ConvGeometry
+from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, fc_kernels, fc_tile, kernels_for
+from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.threads cimport thread_index
+
+cnp.import_array()
+
+cdef enum:
+    BAND_BYTES = 262144
+    BLOCK_BYTES = 32768       # of the windows that all strips of channels run over before the next are taken
+    PIXELS = 16384            # of a chunk, at most
+    PACKED_BYTES = 4194304    # of packed weights at a time; more out channels take several passes over the input
+
+
+def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
+            cnp.ndarray out not None, bint relu, int num_threads):
+    """out = x convolved with weight, plus bias (or None), clipped at zero if relu."""
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
+    cdef Correlation c = forward_correlation(kernels, g, x, weight, bias, out, relu)
+    cdef bint done
+    with nogil:
+        done = correlate(&c, num_threads)
+    if not done:
+        raise MemoryError("no memory for the workspace of a convolution")
+
+
+def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
+               cnp.ndarray grad_x not None, int num_threads):
+    """grad_x = gradient of the input, one dense correlation for each phase of the stride."""
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
+    cdef Correlation c
+    cdef Py_ssize_t phase_h, phase_w
+    cdef bint done = True
+    if has_empty_phase(kernels, g, grad_output, weight, grad_x):
+        memset(cnp.PyArray_DATA(grad_x), 0, cnp.PyArray_NBYTES(grad_x))
+    for phase_h in range(min(g.stride_h, g.height)):
+        for phase_w in range(min(g.stride_w, g.width)):
+            if input_correlation(kernels, g, grad_output, weight, grad_x, phase_h, phase_w, &c):
+                with nogil:
+                    done = correlate(&c, num_threads)
+                if not done:
+                    raise MemoryError("no memory for the workspace of a convolution")
+
+
+# How output channels and pixels are cut into tiles, and where packed weights are.
+ctypedef struct Tiling:
+    Py_ssize_t height, strips       # output channels of a strip; strips of a group
+    Py_ssize_t width                # pixels of the widest tile: a last strip of few channels has wide ones
+    bint copy                       # windows may reach past the end of a row, so the band must be a copy
+    Py_ssize_t first                # strip that `packed` begins with
+    char *packed
+    Py_ssize_t strip_bytes, table_bytes
+
+
+cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
+    """Computes all of c.out. False where there was no memory; nothing is written then."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, length = sum_length(c)
+    cdef Tiling tiling
+    # Out channels in strips of one height: 13 and 12 rather than 14 and 11.
+    tiling.height = ceil_div(c.out_channels, ceil_div(c.out_channels, kernels.mr))
+    tiling.strips = ceil_div(c.out_channels, tiling.height)
+    tiling.width = tile_width(kernels, c.out_channels - (tiling.strips - 1) * tiling.height)
+    tiling.copy = c.out_w % tiling.width != 0
+    tiling.strip_bytes = align(length * tiling.height * size)
+    tiling.table_bytes = align(length * sizeof(Py_ssize_t))
+    cdef Py_ssize_t strips_a_pass = max(1, min(tiling.strips * c.groups, PACKED_BYTES // max(tiling.strip_bytes, 1)))
+    cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
+    # A last window reads up to a tile past the last row's end.
+    cdef Py_ssize_t each = tiling.table_bytes + align(
+        (band_elements(c, chunks.images, chunks.rows) + tiling.width) * size)
+    tiling.packed = <char *>take(strips_a_pass * tiling.strip_bytes)
+    cdef char *private = <char *>take(each * num_threads)
+    cdef Py_ssize_t passed, index, items
+    cdef int splits
+    if tiling.packed == NULL or private == NULL:
+        give_back(tiling.packed)
+        give_back(private)
+        return False
+    tiling.first = 0
+    while tiling.first < tiling.strips * c.groups:
+        passed = min(strips_a_pass, tiling.strips * c.groups - tiling.first)
+        splits = <int>max(1, min(passed, ceil_div(2 * num_threads, chunks.count))) if num_threads > 1 else 1
+        for index in prange(passed, num_threads=num_threads, schedule="static"):
+            pack_strip(c, &tiling, tiling.first + index)
+        items = chunks.count * splits
+        for index in prange(items, num_threads=num_threads, schedule="dynamic"):
+            compute_chunk(c, &tiling, &chunks, index // splits, tiling.first + passed * (index % splits) // splits,
+                          tiling.first + passed * (index % splits + 1) // splits, private + each * thread_index())
+        tiling.first += passed
+    give_back(tiling.packed)
+    give_back(private)
+    return True
+
+
+cdef inline Py_ssize_t tile_width(const fc_kernels *kernels, Py_ssize_t rows) noexcept nogil:
+    return 2 * kernels.nr if rows <= kernels.mr // 2 else kernels.nr
+
+
+cdef void pack_strip(const Correlation *c, const Tiling *tiling, Py_ssize_t strip) noexcept nogil:
+    cdef Py_ssize_t channel = strip % tiling.strips * tiling.height
+    cdef Py_ssize_t channels = min(tiling.height, c.out_channels - channel)
+    pack_weight_panel(c, strip // tiling.strips, channel, channels, tiling.height,
+                      tiling.packed + (strip - tiling.first) * tiling.strip_bytes)
+
+
+cdef void compute_chunk(
+        const Correlation *c, const Tiling *tiling, const Chunks *chunks, Py_ssize_t index, Py_ssize_t begin,
+        Py_ssize_t end, char *private) noexcept nogil:
+    """Output channels of strips [begin, end) for one chunk of pixels."""
+    cdef Chunk chunk = chunk_at(c, chunks, index)
+    cdef Py_ssize_t *table = <Py_ssize_t *>private
+    cdef Py_ssize_t size = c.kernels.itemsize
+    cdef Py_ssize_t block = max(1, BLOCK_BYTES // (c.in_channels * tiling.width * size + 1)) * tiling.width
+    cdef Py_ssize_t group, image, row, pixel
+    cdef Band band
+    for group in range(begin // tiling.strips, ceil_div(end, tiling.strips)):
+        band = load_band(c, group, &chunk, private + tiling.table_bytes, tiling.copy)
+        fill_table(c, &band, table)
+        for image in range(chunk.images):
+            for row in range(chunk.rows):
+                pixel = 0
+                while pixel < c.out_w:
+                    compute_block(
+                        c, tiling, table, max(begin, group * tiling.strips), min(end, (group + 1) * tiling.strips),
+                        band.data + size * (image * band.image + row * c.stride_h * band.row),
+                        c.out + size * ((chunk.image + image) * c.out_image + (chunk.row + row) * c.out_row),
+                        pixel, min(pixel + block, c.out_w))
+                    pixel += block
+
+
+cdef void compute_block(
+        const Correlation *c, const Tiling *tiling, const Py_ssize_t *table, Py_ssize_t begin, Py_ssize_t end,
+        const char *x, char *out, Py_ssize_t from_pixel, Py_ssize_t to_pixel) noexcept nogil:
+    """Pixels [from_pixel, to_pixel) of one row, channels of strips [begin, end); x and out are at the row's start."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize
+    cdef Py_ssize_t strip, channel, pixel, width, k
+    cdef char scratch[FC_MAX_MR * FC_MAX_NR * 8]   # as many elements as mr x nr: wide tiles have half the rows
+    cdef char *to
+    cdef fc_tile tile
+    tile.depth = sum_length(c)
+    tile.a_row = 1
+    tile.a_step = tiling.height
+    tile.a_table = NULL
+    tile.b_step = 0
+    tile.b_table = <Py_ssize_t *>table
+    tile.accumulate = 0
+    tile.relu = c.relu
+    tile.row_bias = NULL
+    tile.column_bias = NULL
+    for strip in range(begin, end):
+        channel = strip % tiling.strips * tiling.height
+        tile.rows = <int>min(tiling.height, c.out_channels - channel)
+        channel += strip // tiling.strips * c.out_channels
+        width = tile_width(kernels, tile.rows)
+        tile.a = tiling.packed + (strip - tiling.first) * tiling.strip_bytes
+        if c.bias != NULL:
+            tile.row_bias = c.bias + channel * size
+        pixel = from_pixel
+        while pixel < to_pixel:
+            tile.b = x + pixel * size
+            to = out + size * (channel * c.out_channel + pixel * c.out_pixel)
+            if c.out_pixel == 1 and pixel + width <= to_pixel:
+                tile.c = to
+                tile.c_row = c.out_channel
+                kernels.gemm_window(&tile)
+            else:
+                tile.c = scratch
+                tile.c_row = width
+                kernels.gemm_window(&tile)
+                for k in range(tile.rows):
+                    kernels.scatter(to + k * c.out_channel * size, c.out_pixel, scratch + k * width * size,
+                                    min(width, to_pixel - pixel))
+            pixel += width
