@@ -1,35 +1,158 @@
-"""Which algorithm computes a convolution: a model of cost, in one place, from sizes alone."""
+"""Which kernels compute a convolution: a model of cost, in one place, from sizes alone.
+
+Costs are processor cycles of one thread. The constants were fitted to measurements on an AVX2 machine with
+two fused multiply-adds a cycle, for layers of AlexNet, VGG, ResNet and LeNet; only their ratios matter.
+docs/algorithms.md has the derivation.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
 from fastconv._kernels import conv_winograd
 from fastconv._kernels.geometry import ConvGeometry
-from fastconv._kernels.isa import tile_shape
 
 ALGORITHMS = ("auto", "direct", "im2col", "winograd")
 TASKS = ("forward", "grad_input", "grad_weight")
 
+# The kernels that an algorithm may run on. "rows" is "direct" with pixels, not channels, in vectors.
+KERNELS = {"direct": ("direct", "rows"), "im2col": ("im2col",), "winograd": ("winograd",)}
+
+
+Tile: TypeAlias = tuple[int, int, int]  # rows, columns, lanes, as fastconv._kernels.isa.tile_shape gives them
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A task as a product: for each group, `pixels` results of `out_channels`, of `length` products each.
+
+    The gradient of the input of a strided convolution counts as one product of the mean length of its phases;
+    the gradient of the weight counts as the forward product, whose operands it shares.
+    """
+
+    groups: int
+    pixels: int  # of all images
+    row: int  # pixels of a row of results that are neighbours in memory of the input
+    in_channels: int  # of a group, as all below
+    out_channels: int
+    length: float
+    stride: int  # pixels from one window to the next along a row
+    tiles: int  # 4x4 blocks of results
+    rows: int  # of a register tile
+    columns: int
+    lanes: int
+
+    @property
+    def fused_a_cycle(self) -> int:
+        return 2 * self.lanes
+
+
+def work(task: str, g: ConvGeometry, tile: Tile) -> Work:
+    """The product behind one task of TASKS."""
+    in_channels, out_channels = g.in_channels // g.groups, g.out_channels // g.groups
+    height, width, stride, phases_h, phases_w = g.out_h, g.out_w, g.stride_w, 1, 1
+    taps = float(g.kernel_h * g.kernel_w)
+    if task == "grad_input":
+        in_channels, out_channels = out_channels, in_channels
+        height, width, stride, phases_h, phases_w = g.height, g.width, 1, g.stride_h, g.stride_w
+    pixels = g.batch * height * width
+    flat = taps == stride == g.stride_h == 1 and g.height * g.width == height * width
+    return Work(
+        g.groups,
+        pixels,
+        height * width if flat else ceil_div(width, phases_w),
+        in_channels,
+        out_channels,
+        in_channels * taps / (phases_h * phases_w),
+        stride,
+        g.batch * ceil_div(height, 4) * ceil_div(width, 4),
+        *tile,
+    )
+
+
+def cost_direct(w: Work) -> float:
+    """Channels in vectors, filled up to whole tiles; results are transposed on their way to NCHW."""
+    product = 1.1 * w.pixels * w.length * ceil_to(w.out_channels, w.columns) / w.fused_a_cycle
+    return w.groups * (product + 2.6 * w.pixels * w.out_channels)
+
+
+def cost_rows(w: Work) -> float:
+    """Pixels in vectors, rows filled up to whole tiles; twice as wide ones where channels are few."""
+    width = 2 * w.columns if w.out_channels <= w.rows // 2 else w.columns
+    filled = w.pixels / max(w.row, 1) * ceil_to(w.row, width)
+    product = 1.3 * filled * w.length * w.out_channels / w.fused_a_cycle
+    return w.groups * (product + 0.6 * w.pixels * w.out_channels)
+
+
+def cost_im2col(w: Work) -> float:
+    """Pixels in vectors, packed first: whole runs of them with stride 1, one by one otherwise."""
+    product = 1.1 * w.pixels * w.length * w.out_channels / w.fused_a_cycle
+    pack = (0.4 if w.stride == 1 else 2.5) * w.pixels * w.length
+    return w.groups * (product + pack + 0.6 * w.pixels * w.out_channels)
+
+
+def cost_winograd(w: Work) -> float:
+    """36 products in place of 144 for a 4x4 block; transforms of the input, the weight and the results."""
+    product = 1.3 * 36 * w.tiles * w.in_channels * w.out_channels / w.fused_a_cycle
+    blocks = 13 * 36 * w.tiles * (w.in_channels + w.out_channels) / w.lanes
+    weights = 6 * 36 * w.in_channels * w.out_channels / w.lanes
+    return w.groups * (product + blocks + weights)
+
+
+COSTS: dict[str, Callable[[Work], float]] = {
+    "direct": cost_direct,
+    "rows": cost_rows,
+    "im2col": cost_im2col,
+    "winograd": cost_winograd,
+}
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def ceil_to(a: int, b: int) -> int:
+    return ceil_div(a, b) * b
+
+
+def able(kernels: str, task: str, g: ConvGeometry) -> bool:
+    """Whether these kernels can do the task."""
+    if kernels == "winograd":
+        return bool(conv_winograd.supports(g))
+    if kernels == "rows":
+        return not g.channels_last and (task == "grad_input" or (task == "forward" and g.stride_w == 1))
+    return True
+
 
 def can(algorithm: str, g: ConvGeometry) -> bool:
     """Whether `algorithm` is able to compute a convolution of this geometry."""
-    return algorithm != "winograd" or conv_winograd.supports(g)
-
-
-def choose(task: str, g: ConvGeometry, dtype_char: str) -> str:
-    """The algorithm that "auto" stands for. `task` is one of TASKS; `dtype_char` is "f" or "d"."""
-    columns = tile_shape(dtype_char)[1]
-    out_channels = (g.in_channels if task == "grad_input" else g.out_channels) // g.groups
-    if task == "grad_weight":
-        return "direct"
-    if g.channels_last:
-        return "direct"
-    # Few output channels leave the lanes of "direct" empty; a 1x1 kernel's tiles are too short for its
-    # transposed stores. "im2col" has pixels in its lanes and stores them as they are.
-    if out_channels < columns or g.kernel_h * g.kernel_w == 1:
-        return "im2col"
-    return "direct"
+    return algorithm == "auto" or able(algorithm, "forward", g)
 
 
 def needs(algorithm: str) -> str:
     """What `algorithm` asks of a convolution, for an error message."""
     return {"winograd": "a 3x3 kernel with stride 1 and dilation 1"}.get(algorithm, "any")
+
+
+def kernels(task: str, algorithm: str, g: ConvGeometry, tile: Tile) -> str:
+    """The cheapest kernels for a task by an algorithm, "auto" included, with this register tile."""
+    candidates = [
+        name
+        for family, names in KERNELS.items()
+        if algorithm in ("auto", family)
+        for name in names
+        if able(name, task, g)
+    ]
+    # im2col transposes panels for the gradient of the weight and gathers NHWC pixels one by one: never cheapest.
+    if algorithm == "auto" and (task == "grad_weight" or g.channels_last):
+        candidates.remove("im2col")
+    w = work(task, g, tile)
+    return min(candidates, key=lambda name: COSTS[name](w))
+
+
+def choose(task: str, g: ConvGeometry, tile: Tile) -> str:
+    """The algorithm that "auto" stands for."""
+    chosen = kernels(task, "auto", g, tile)
+    return next(family for family, names in KERNELS.items() if chosen in names)

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from fastconv import _plan
 from fastconv._checks import FloatArray, argument_error, choice, integer, promote, shape, subset
-from fastconv._kernels import arrays, channel_sum, conv_direct, conv_im2col, conv_winograd
+from fastconv._kernels import arrays, channel_sum, conv_direct, conv_im2col, conv_rows, conv_winograd
+from fastconv._kernels.isa import tile_shape
 from fastconv._kernels.memory import new_array
 from fastconv._spec import ConvSpec, Padding, conv_spec, output_size, pair
 from fastconv._threads import threads_for
@@ -21,7 +22,12 @@ from fastconv.functional._output import checked_out, deliver
 
 __all__ = ["conv2d", "conv2d_algorithm", "conv2d_backward", "conv_output_size"]
 
-_KERNELS: dict[str, ModuleType] = {"direct": conv_direct, "im2col": conv_im2col, "winograd": conv_winograd}
+_KERNELS: dict[str, ModuleType] = {
+    "direct": conv_direct,
+    "rows": conv_rows,
+    "im2col": conv_im2col,
+    "winograd": conv_winograd,
+}
 
 
 def conv2d(
@@ -265,7 +271,7 @@ def conv2d_algorithm(
     char = np.dtype(dtype).char
     if char not in "fd":
         raise argument_error("dtype", repr(dtype), "float32 or float64")
-    return _plan.choose(task, spec.geometry, char)
+    return _plan.choose(task, spec.geometry, tile_shape(char))
 
 
 def conv_output_size(
@@ -321,15 +327,12 @@ def conv_output_size(
 def kernels_for(task: str, spec: ConvSpec | TransposeSpec, algorithm: str, dtype_char: str) -> ModuleType:
     """The module of kernels for a task of `_plan.TASKS`, by the algorithm's name."""
     key = (task, algorithm, dtype_char)
-    kernels = spec.algorithms.get(key) if isinstance(algorithm, str) else None
+    kernels = spec.algorithms.get(key)
     if kernels is None:
         choice("algorithm", algorithm, _plan.ALGORITHMS)
-        if algorithm == "auto":
-            kernels = _KERNELS[_plan.choose(task, spec.geometry, dtype_char)]
-        elif not _plan.can(algorithm, spec.geometry):
+        if not _plan.can(algorithm, spec.geometry):
             raise argument_error("algorithm", repr(algorithm), _plan.needs(algorithm))
-        else:
-            kernels = _KERNELS[algorithm]
+        kernels = _KERNELS[_plan.kernels(task, algorithm, spec.geometry, tile_shape(dtype_char))]
         spec.algorithms[key] = kernels
     return kernels
 

@@ -1,0 +1,15 @@
+from fastconv._checks import FloatArray
+from fastconv._kernels.geometry import ConvGeometry
+
+def forward(
+    g: ConvGeometry,
+    x: FloatArray,
+    weight: FloatArray,
+    bias: FloatArray | None,
+    out: FloatArray,
+    relu: bool,
+    num_threads: int,
+) -> None: ...
+def grad_input(
+    g: ConvGeometry, grad_output: FloatArray, weight: FloatArray, grad_x: FloatArray, num_threads: int
+) -> None: ...

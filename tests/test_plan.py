@@ -1,0 +1,62 @@
+"""The plan as a table: what each kind of layer is computed by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastconv as fc
+from fastconv import _plan
+from fastconv._kernels.isa import tile_shape
+from fastconv._spec import conv_spec
+
+# (x, weight, stride, padding) -> kernels of the forward pass, of the input's gradient, of the weight's,
+# with AVX2's tile for float32.
+AVX2 = (6, 16, 8)
+LAYERS = {
+    "AlexNet's first": ((16, 3, 224, 224), (96, 3, 11, 11), 4, 2, "direct", "rows", "direct"),
+    "ResNet's first": ((16, 3, 224, 224), (64, 3, 7, 7), 2, 3, "direct", "rows", "direct"),
+    "3x3": ((16, 128, 28, 28), (128, 128, 3, 3), 1, 1, "winograd", "winograd", "winograd"),
+    "3x3 of a 13x13 image": ((16, 384, 13, 13), (256, 384, 3, 3), 1, 1, "winograd", "winograd", "winograd"),
+    "3x3 of few channels": ((8, 3, 32, 32), (32, 3, 3, 3), 1, 1, "rows", "rows", "direct"),
+    "3x3, stride 2": ((16, 128, 56, 56), (128, 128, 3, 3), 2, 1, "direct", "im2col", "direct"),
+    "5x5": ((16, 96, 27, 27), (256, 96, 5, 5), 1, 2, "direct", "direct", "direct"),
+    "1x1": ((16, 64, 56, 56), (256, 64, 1, 1), 1, 0, "im2col", "im2col", "direct"),
+    "LeNet's first": ((64, 1, 28, 28), (6, 1, 5, 5), 1, 2, "rows", "rows", "direct"),
+    "LeNet's second": ((64, 6, 14, 14), (16, 6, 5, 5), 1, 0, "direct", "rows", "direct"),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_kernels_of_a_layer(name: str) -> None:
+    x_shape, weight_shape, stride, padding, *kernels = LAYERS[name]
+    g = conv_spec(x_shape, weight_shape, stride, padding, 1, 1, "zeros", "NCHW").geometry
+    assert [_plan.kernels(task, "auto", g, AVX2) for task in _plan.TASKS] == kernels
+
+
+@pytest.mark.parametrize("task", _plan.TASKS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_the_choice_is_able_and_cheapest(task: str, dtype: str, layout: str) -> None:
+    for batch in (0, 1, 16):
+        for size in (1, 3, 7, 28):
+            for channels in (1, 3, 16, 65):
+                for kernel, stride in ((1, 1), (3, 1), (3, 2), (5, 1)):
+                    image = (size, size, channels) if layout == "NHWC" else (channels, size, size)
+                    shapes = (batch, *image), (8, channels, kernel, kernel)
+                    arguments = (stride, kernel // 2, 1, 1)
+                    chosen = fc.conv2d_algorithm(*shapes, *arguments, layout=layout, dtype=dtype, task=task)
+                    g = conv_spec(*shapes, *arguments, "zeros", layout).geometry
+                    assert _plan.can(chosen, g)
+                    tile = tile_shape(np.dtype(dtype).char)
+                    w = _plan.work(task, g, tile)
+                    least = min(
+                        _plan.COSTS[name](w) for name in _plan.KERNELS[chosen] if _plan.able(name, task, g)
+                    )
+                    assert least == _plan.COSTS[_plan.kernels(task, "auto", g, tile)](w)
+
+
+def test_work_counts_every_product_once() -> None:
+    g = conv_spec((2, 6, 9, 11), (8, 3, 3, 5), 1, 1, 1, 2, "zeros", "NCHW").geometry
+    w = _plan.work("forward", g, AVX2)
+    assert w.groups * w.pixels * w.out_channels * w.length == 2 * 8 * 9 * 9 * 3 * 15
