@@ -145,7 +145,7 @@ def kernels(task: str, algorithm: str, g: ConvGeometry, tile: Tile) -> str:
         for name in names
         if able(name, task, g)
     ]
-    # im2col transposes panels for the gradient of the weight and gathers NHWC pixels one by one: never cheapest.
+    # im2col transposes panels for the gradient of the weight and gathers NHWC pixels one by one.
     if algorithm == "auto" and (task == "grad_weight" or g.channels_last):
         candidates.remove("im2col")
     w = work(task, g, tile)

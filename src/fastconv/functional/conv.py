@@ -327,7 +327,7 @@ def conv_output_size(
 def kernels_for(task: str, spec: ConvSpec | TransposeSpec, algorithm: str, dtype_char: str) -> ModuleType:
     """The module of kernels for a task of `_plan.TASKS`, by the algorithm's name."""
     key = (task, algorithm, dtype_char)
-    kernels = spec.algorithms.get(key)
+    kernels = spec.algorithms.get(key) if isinstance(algorithm, str) else None
     if kernels is None:
         choice("algorithm", algorithm, _plan.ALGORITHMS)
         if not _plan.can(algorithm, spec.geometry):
