@@ -7,8 +7,10 @@ The weight's gradient uses the transposed transforms, and the tiles are what is 
 
 Threads share out blocks of tiles and, where these are few, ranges of output channels. No sum depends on how.
 
-Workspace: at most WORKSPACE bytes a thread for up to 512 channels, growing with the
-channels beyond, and 144 bytes a weight (288 in float64) for the transformed weights.
+Workspace in float32, twice that in float64: 144 bytes a weight for all transformed weights, unless there are
+few tiles; and for each thread, with C input channels of a group, at most about 144 * 96 * (C + 64) bytes for
+V and M (11 MB for 512 channels), or for few tiles 144 * (65536 + 256 * 64 + 64 * C) bytes (16 MB).
+The weight's gradient needs 3 MB a thread and, for small weights, up to 8 times their size.
 """
 
 cimport numpy as cnp
@@ -31,17 +33,27 @@ cdef enum:
     TAPS = 9
     BLOCK_TILES = 48       # about
     BLOCK_CHANNELS = 64    # output channels that are transformed back at a time, about
+    FEW_TILES = 256        # up to so many, transformed weights are not worth keeping
+    MOST_V = 1 << 16       # elements of a position of V, where the weights are not kept
+    LARGE_WEIGHT = 1 << 15 # elements; of more, a position of U is no guest of the L2 cache for long
     DEPTH = 256            # input channels whose panel of U stays in the L1 cache
     GRAD_CHANNELS = 64     # of each kind in a block of the weight's gradient, about
     GRAD_PARTS = 8         # independent parts that the weight's gradient has at least, where there are tiles
 
-# y = x * u, one convolution. Channels are those of one group.
+# The weights as they come. Steps count elements.
+cdef struct Weights:
+    const char *data
+    Py_ssize_t group, column, depth
+    bint flip
+
+# y = x * weights, one convolution. Channels are those of one group.
 cdef struct Product:
     const fc_kernels *table
     Canvas canvas
     View x, y
     Py_ssize_t groups, in_channels, out_channels
-    const char *u
+    Weights weights
+    const char *u                # transformed weights; NULL where each block transforms what it needs
     const char *bias             # NULL, or `panels` whole panels a group
     bint relu
     Py_ssize_t blocks, block_tiles
@@ -84,35 +96,41 @@ cdef Tiles tiles_at(char *data, Py_ssize_t tiles, Py_ssize_t channels,
 # ---- transformed weights ----
 
 
-cdef inline Py_ssize_t u_position(const fc_kernels *table, Py_ssize_t depth) noexcept nogil:
+cdef inline Py_ssize_t u_position(const Product *p) noexcept nogil:
     """Elements from one position of a panel of U to the next, a cache line more than it needs."""
-    return depth * table.nr + 64 // table.itemsize
+    return p.in_channels * p.table.nr + 64 // p.table.itemsize
 
 
-cdef cnp.ndarray pack(ConvGeometry g, cnp.ndarray weight, bint for_grad_input, int num_threads):
-    """U of every group; for the input's gradient with flipped taps and the channels' roles exchanged."""
-    cdef int typenum = cnp.PyArray_TYPE(weight)
-    cdef const fc_kernels *table = kernels_for(typenum)
-    cdef Py_ssize_t size = table.itemsize, nr = table.nr
-    cdef Py_ssize_t out_channels = g.out_channels // g.groups, in_channels = g.in_channels // g.groups
-    cdef Py_ssize_t depth = out_channels if for_grad_input else in_channels
-    cdef Py_ssize_t columns = in_channels if for_grad_input else out_channels
-    cdef Py_ssize_t column_step = TAPS if for_grad_input else TAPS * in_channels
-    cdef Py_ssize_t depth_step = TAPS * in_channels if for_grad_input else TAPS
-    cdef Py_ssize_t panels = ceil_div(columns, nr), position = u_position(table, depth)
-    cdef cnp.npy_intp elements = g.groups * panels * POSITIONS * position
-    cdef cnp.ndarray packed = memory.empty(1, &elements, typenum)
-    cdef char *u = cnp.PyArray_BYTES(packed)
-    cdef const char *w = cnp.PyArray_BYTES(weight)
-    cdef Py_ssize_t item, group, panel
-    for item in prange(g.groups * panels, nogil=True, num_threads=num_threads, schedule="static"):
-        group = item // panels
-        panel = item % panels
-        table.winograd_weight(
-            u + size * item * POSITIONS * position, position,
-            w + size * (group * out_channels * in_channels * TAPS + panel * nr * column_step), column_step,
-            depth_step, min(nr, columns - panel * nr), depth, for_grad_input)
-    return packed
+cdef Weights weights_of(ConvGeometry g, const char *data, bint for_grad_input) noexcept nogil:
+    """For the input's gradient with flipped taps and the channels' roles exchanged."""
+    cdef Py_ssize_t row = TAPS * (g.in_channels // g.groups)
+    cdef Weights result
+    result.data = data
+    result.group = g.out_channels // g.groups * row
+    result.column = TAPS if for_grad_input else row
+    result.depth = row if for_grad_input else TAPS
+    result.flip = for_grad_input
+    return result
+
+
+cdef void transform_panel(const Product *p, Py_ssize_t group, Py_ssize_t panel, char *u) noexcept nogil:
+    cdef const Weights *w = &p.weights
+    cdef Py_ssize_t first = panel * p.table.nr
+    p.table.winograd_weight(
+        u, u_position(p), w.data + p.table.itemsize * (group * w.group + first * w.column), w.column, w.depth,
+        min(p.table.nr, p.out_channels - first), p.in_channels, w.flip)
+
+
+cdef Py_ssize_t packed_elements(const Product *p) noexcept nogil:
+    return p.groups * p.panels * POSITIONS * u_position(p)
+
+
+cdef void transform_weights(const Product *p, char *u, int num_threads) noexcept:
+    """All of U."""
+    cdef Py_ssize_t bytes = p.table.itemsize * POSITIONS * u_position(p)
+    cdef Py_ssize_t item
+    for item in prange(p.groups * p.panels, nogil=True, num_threads=num_threads, schedule="static"):
+        transform_panel(p, item // p.panels, item % p.panels, u + item * bytes)
 
 
 # ---- forward, and the input's gradient ----
@@ -120,13 +138,18 @@ cdef cnp.ndarray pack(ConvGeometry g, cnp.ndarray weight, bint for_grad_input, i
 
 cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
     """Shares the tiles, and where they are few also the output channels, out to the threads."""
-    cdef Py_ssize_t rows = p.table.mr
-    cdef Py_ssize_t blocks = ceil_div(p.canvas.tiles, BLOCK_TILES)
-    if num_threads > 1 and p.groups == 1:
-        blocks = min(round_up(blocks, num_threads), ceil_div(p.canvas.tiles, 4 * rows))
-    p.block_tiles = round_up(ceil_div(p.canvas.tiles, blocks), rows)
-    p.blocks = ceil_div(p.canvas.tiles, p.block_tiles)
-    p.panels = ceil_div(p.out_channels, p.table.nr)
+    cdef Py_ssize_t rows = p.table.mr, tiles = p.canvas.tiles
+    cdef Py_ssize_t blocks
+    if p.u == NULL:
+        # As few blocks as possible, for each transforms the weights again.
+        blocks = ceil_div(tiles * p.in_channels, MOST_V)
+    else:
+        blocks = ceil_div(tiles, BLOCK_TILES * (2 if p.in_channels * p.out_channels > LARGE_WEIGHT else 1))
+    if num_threads > 1 and p.groups == 1 and (p.u != NULL or tiles > p.out_channels):
+        blocks = min(round_up(blocks, num_threads), ceil_div(tiles, 4 * rows))
+    blocks = max(blocks, 1)
+    p.block_tiles = round_up(ceil_div(tiles, blocks), rows)
+    p.blocks = ceil_div(tiles, p.block_tiles)
     p.range_panels = ceil_div(p.panels, min(p.panels, ceil_div(num_threads, p.blocks * p.groups)))
     p.ranges = ceil_div(p.panels, p.range_panels)
     p.block_panels = ceil_div(p.range_panels, ceil_div(p.range_panels * p.table.nr, BLOCK_CHANNELS))
@@ -137,7 +160,7 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
     """M = V U at each position, for `panels` panels of output channels."""
     cdef const fc_kernels *table = p.table
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
-    cdef Py_ssize_t u_step = u_position(table, p.in_channels)
+    cdef Py_ssize_t u_step = u_position(p)
     cdef Py_ssize_t heights = ceil_div(tiles, table.mr), slices = max(1, ceil_div(p.in_channels, DEPTH))
     cdef Py_ssize_t position, panel, i, channel, j, row, ahead
     cdef fc_tile tile
@@ -165,13 +188,14 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
 
 
 cdef Py_ssize_t product_bytes(
-        const Product *p, char *work, Tiles *v, Tiles *m, char **scratch) noexcept nogil:
+        const Product *p, char *work, Tiles *v, Tiles *m, char **u, char **scratch) noexcept nogil:
     """Lays out one thread's workspace."""
     cdef Py_ssize_t size = p.table.itemsize
     v[0] = tiles_at(work, p.block_tiles, round_up(p.in_channels, p.table.lanes), p.table)
     m[0] = tiles_at(v.data + align(POSITIONS * v.position * size), p.block_tiles, p.block_panels * p.table.nr,
                     p.table)
-    scratch[0] = m.data + align(POSITIONS * m.position * size)
+    u[0] = m.data + align(POSITIONS * m.position * size)
+    scratch[0] = u[0] + (align(p.block_panels * POSITIONS * u_position(p) * size) if p.u == NULL else 0)
     return scratch[0] - work + align(scratch_elements(p.table, &p.canvas) * size)
 
 
@@ -184,15 +208,23 @@ cdef void convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept
     cdef Py_ssize_t tiles = min(p.block_tiles, p.canvas.tiles - first)
     cdef Py_ssize_t panel = item // p.blocks % p.ranges * p.range_panels
     cdef Py_ssize_t last_panel = min(panel + p.range_panels, p.panels)
-    cdef Py_ssize_t count, u_panel = POSITIONS * u_position(table, p.in_channels)
+    cdef Py_ssize_t count, i, u_bytes = size * POSITIONS * u_position(p)
     cdef const char *bias
+    cdef const char *u
+    cdef char *own_u
     cdef char *scratch
     cdef Tiles v, m
-    product_bytes(p, work, &v, &m, &scratch)
+    product_bytes(p, work, &v, &m, &own_u, &scratch)
     load_inputs(table, v, &p.x, &p.canvas, first, tiles, group * p.in_channels, p.in_channels, scratch)
     while panel < last_panel:
         count = min(p.block_panels, last_panel - panel)
-        multiply(p, v, m, tiles, p.u + size * (group * p.panels + panel) * u_panel, count)
+        if p.u == NULL:
+            for i in range(count):
+                transform_panel(p, group, panel + i, own_u + i * u_bytes)
+            u = own_u
+        else:
+            u = p.u + (group * p.panels + panel) * u_bytes
+        multiply(p, v, m, tiles, u, count)
         bias = NULL if p.bias == NULL else p.bias + size * (group * p.panels + panel) * nr
         store_outputs(table, m, &p.y, &p.canvas, first, tiles, group * p.out_channels + panel * nr,
                       min(count * nr, p.out_channels - panel * nr), bias, p.relu, scratch)
@@ -202,18 +234,27 @@ cdef void convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept
 cdef int convolve(Product *p, int num_threads) except -1:
     cdef Py_ssize_t items, item, each
     cdef Tiles v, m
+    cdef char *packed = NULL
+    cdef char *work = NULL
+    cdef char *u
     cdef char *scratch
-    cdef char *work
     if p.canvas.tiles == 0 or p.groups == 0 or p.out_channels == 0:
         return 0
-    set_blocks(p, num_threads)
-    items = p.groups * p.ranges * p.blocks
-    num_threads = min(num_threads, items)
-    each = product_bytes(p, NULL, &v, &m, &scratch)
-    work = take(num_threads * each)
-    for item in prange(items, nogil=True, num_threads=num_threads, schedule="dynamic"):
-        convolve_block(p, item, work + thread_index() * each)
-    memory.give_back(work)
+    try:
+        if p.u == NULL and p.canvas.tiles > FEW_TILES:
+            packed = take(packed_elements(p) * p.table.itemsize)
+            transform_weights(p, packed, num_threads)
+            p.u = packed
+        set_blocks(p, num_threads)
+        items = p.groups * p.ranges * p.blocks
+        num_threads = min(num_threads, items)
+        each = product_bytes(p, NULL, &v, &m, &u, &scratch)
+        work = take(num_threads * each)
+        for item in prange(items, nogil=True, num_threads=num_threads, schedule="dynamic"):
+            convolve_block(p, item, work + thread_index() * each)
+    finally:
+        memory.give_back(work)
+        memory.give_back(packed)
     return 0
 
 
@@ -230,38 +271,60 @@ def supports(ConvGeometry g) -> bool:
             and g.dilation_h == 1 and g.dilation_w == 1)
 
 
+cdef Product forward_product(ConvGeometry g, const fc_kernels *table) noexcept nogil:
+    """The part that the geometry settles."""
+    cdef Product p
+    memset(&p, 0, sizeof(p))
+    p.table = table
+    p.groups = g.groups
+    p.in_channels = g.in_channels // g.groups
+    p.out_channels = g.out_channels // g.groups
+    p.panels = ceil_div(p.out_channels, table.nr)
+    return p
+
+
 def pack_weight(ConvGeometry g, cnp.ndarray weight, int num_threads) -> cnp.ndarray:
     """The transformed weights that `forward_packed` takes."""
-    return pack(g, weight, False, num_threads)
+    cdef int typenum = cnp.PyArray_TYPE(weight)
+    cdef Product p = forward_product(g, kernels_for(typenum))
+    cdef cnp.npy_intp elements = packed_elements(&p)
+    cdef cnp.ndarray packed = memory.empty(1, &elements, typenum)
+    p.weights = weights_of(g, cnp.PyArray_BYTES(weight), False)
+    transform_weights(&p, cnp.PyArray_BYTES(packed), num_threads)
+    return packed
 
 
 def forward(ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu,
             int num_threads) -> None:
     """out = x * weight + bias, then max(out, 0) with `relu`; bias may be None."""
-    forward_packed(g, x, pack(g, weight, False, num_threads), bias, out, relu, num_threads)
+    cdef Product p = forward_product(g, kernels_for(cnp.PyArray_TYPE(x)))
+    p.weights = weights_of(g, cnp.PyArray_BYTES(weight), False)
+    run_forward(&p, g, x, bias, out, relu, num_threads)
 
 
 def forward_packed(ConvGeometry g, cnp.ndarray x, cnp.ndarray packed, bias, cnp.ndarray out, bint relu,
                    int num_threads) -> None:
     """`forward` with weights from `pack_weight`."""
-    cdef Product p
+    cdef Product p = forward_product(g, kernels_for(cnp.PyArray_TYPE(x)))
+    p.u = cnp.PyArray_BYTES(packed)
+    run_forward(&p, g, x, bias, out, relu, num_threads)
+
+
+cdef int run_forward(Product *p, ConvGeometry g, cnp.ndarray x, bias, cnp.ndarray out, bint relu,
+                     int num_threads) except -1:
     cdef char *whole_panels = NULL
-    p.table = kernels_for(cnp.PyArray_TYPE(x))
-    p.groups = g.groups
-    p.in_channels = g.in_channels // g.groups
-    p.out_channels = g.out_channels // g.groups
     p.x = view_of(cnp.PyArray_BYTES(x), g.in_channels, g.height, g.width, g.channels_last)
     p.y = view_of(cnp.PyArray_BYTES(out), g.out_channels, g.out_h, g.out_w, g.channels_last)
     p.canvas = canvas_of(g.batch, &p.x, g.top, g.bottom, g.left, g.right, g.out_h, g.out_w)
-    p.u = cnp.PyArray_BYTES(packed)
     p.relu = relu
     if bias is not None:
-        whole_panels = padded_bias(&p, cnp.PyArray_BYTES(bias))
+        whole_panels = padded_bias(p, cnp.PyArray_BYTES(bias))
     p.bias = whole_panels
     try:
-        convolve(&p, num_threads)
+        convolve(p, num_threads)
     finally:
         memory.give_back(whole_panels)
+    return 0
 
 
 cdef char *padded_bias(const Product *p, const char *bias) except NULL:
@@ -286,7 +349,7 @@ def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.
                int num_threads) -> None:
     """grad_x: grad_output convolved with the flipped weights, padded by two pixels less what x was."""
     cdef Product p
-    cdef cnp.ndarray packed = pack(g, weight, True, num_threads)
+    memset(&p, 0, sizeof(p))
     cdef Py_ssize_t top = 2 - g.top, bottom = 2 - g.bottom, left = 2 - g.left, right = 2 - g.right
     cdef Py_ssize_t y = crop(&top), x = crop(&left)
     p.table = kernels_for(cnp.PyArray_TYPE(grad_output))
@@ -299,9 +362,8 @@ def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.
     p.x.height = max(0, p.x.height - y - crop(&bottom))
     p.x.width = max(0, p.x.width - x - crop(&right))
     p.canvas = canvas_of(g.batch, &p.x, top, bottom, left, right, g.height, g.width)
-    p.u = cnp.PyArray_BYTES(packed)
-    p.bias = NULL
-    p.relu = False
+    p.panels = ceil_div(p.out_channels, p.table.nr)
+    p.weights = weights_of(g, cnp.PyArray_BYTES(weight), True)
     convolve(&p, num_threads)
 
 

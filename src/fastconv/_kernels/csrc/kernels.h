@@ -161,7 +161,7 @@ typedef struct {
     int (*max_pool_backward)(void *grad_x, const void *grad_output, const int64_t *indices, ptrdiff_t images,
                              ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end);
 
-    /* Asks for `bytes` bytes to be brought near, into the L2 cache; reads nothing, whatever the address. */
+    /* Asks for `bytes` bytes to be brought into the cache; reads nothing, whatever the address. */
     void (*prefetch)(const void *src, ptrdiff_t bytes);
 
     /* dst[i*L + j] = src[i*step + j*lane_step], i < count, for j < lanes, and 0 for lanes <= j < L, where L

@@ -25,11 +25,6 @@
 #define FC_INLINE static inline __attribute__((always_inline))
 #define FC_UNROLL _Pragma("GCC unroll 16")
 #endif
-#if defined(__GNUC__) || defined(__clang__)
-#define FC_PREFETCH(p) __builtin_prefetch(p, 0, 2)
-#else
-#define FC_PREFETCH(p) ((void)(p))
-#endif
 #if defined(__clang__)
 #undef FC_UNROLL
 #define FC_UNROLL _Pragma("clang loop unroll(full)")
