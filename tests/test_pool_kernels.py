@@ -43,8 +43,9 @@ def assert_max_pool_is_right(x, layout, *arguments):
 def test_all_of_this_with_other_instruction_sets(name):
     if "FASTCONV_ISA" in os.environ:
         return  # this is that run
+    one_thread = "not 2-threads and not 3-threads and not 5-threads"
     subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not threads", __file__],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", one_thread, __file__],
         env={**os.environ, "FASTCONV_ISA": name},
         check=True,
     )
