@@ -11,11 +11,13 @@ import fastconv
 PACKAGE = Path(fastconv.__file__).parent
 CSRC = Path(__file__).parents[1] / "src" / "fastconv" / "_kernels" / "csrc"
 
+SPECS = ["_spec", "_pool_spec", "_columns_spec", "_transpose_spec", "_threads", "_plan"]
+
 # From the ground up. A module belongs to the longest name here that begins its own.
 FLOORS = [
     ["_checks"],
     ["_kernels"],
-    ["_spec", "_pool_spec", "_columns_spec", "_threads", "_plan"],
+    SPECS,
     ["functional", "serialization", "datasets", "_config"],
     ["nn"],
     ["optim"],
@@ -25,7 +27,7 @@ FLOORS = [
 
 # Modules of a floor that may import from one another, since they are one part in several files.
 PARTS = {"functional", "nn", "optim", "models", "compat", "_kernels", "specs"}
-PART_OF = dict.fromkeys(["_spec", "_pool_spec", "_columns_spec", "_threads", "_plan"], "specs")
+PART_OF = dict.fromkeys(SPECS, "specs")
 
 
 def unit(module: str) -> str:

@@ -1,8 +1,7 @@
 """Fast convolution, pooling and neural-network layers, forward and backward, for NumPy arrays."""
 
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastconv import functional
 from fastconv._config import __version__ as __version__
@@ -10,10 +9,10 @@ from fastconv._config import show_config
 from fastconv._kernels.memory import memory_info, release_memory
 from fastconv._threads import get_num_threads, num_threads, set_num_threads
 from fastconv.functional import *  # noqa: F403
-from fastconv.serialization import load, save
 
 if TYPE_CHECKING:
     from fastconv import datasets, models, nn, optim, plot, testing, train
+    from fastconv.serialization import load, save
 
 __all__ = [
     "datasets",
@@ -35,12 +34,16 @@ __all__ = [
     *functional.__all__,
 ]
 
-_ON_FIRST_USE = ("datasets", "models", "nn", "optim", "plot", "testing", "train")
+# What comes on first use: modules, and functions with the modules that they are in.
+_MODULES = ("datasets", "models", "nn", "optim", "plot", "testing", "train")
+_FUNCTIONS = {"load": "fastconv.serialization", "save": "fastconv.serialization"}
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name in _ON_FIRST_USE:
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
         return import_module(f"fastconv.{name}")
+    if name in _FUNCTIONS:
+        return getattr(import_module(_FUNCTIONS[name]), name)
     raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
 
 

@@ -7,7 +7,6 @@ import functools
 import os
 from collections.abc import Iterator
 from contextvars import ContextVar
-from pathlib import Path
 
 from fastconv._checks import integer
 from fastconv._kernels import isa, threads
@@ -122,14 +121,14 @@ def _affinity() -> int:
     return os.cpu_count() or 1
 
 
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+def _cgroup_quota(root: str = "/sys/fs/cgroup") -> int | None:
     """Whole processors that the control group grants, rounded up; None where it sets no bound."""
     try:
-        quota, period = (root / "cpu.max").read_text().split()  # version 2
+        quota, period = _text(f"{root}/cpu.max").split()  # version 2
     except (OSError, ValueError):
         try:  # version 1
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
-            period = (root / "cpu/cpu.cfs_period_us").read_text()
+            quota = _text(f"{root}/cpu/cpu.cfs_quota_us")
+            period = _text(f"{root}/cpu/cpu.cfs_period_us")
         except OSError:
             return None
     try:
@@ -137,3 +136,8 @@ def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     except (ValueError, ZeroDivisionError):  # "max"
         return None
     return share if share > 0 else None
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="ascii") as file:  # pathlib would be a quarter of what `import fastconv` takes
+        return file.read()
