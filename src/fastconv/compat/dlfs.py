@@ -1,0 +1,336 @@
+"""The layers of the book "Deep Learning from Scratch" (K. Saitoh), for its networks as they stand.
+
+In place of ``from common.layers import *`` write ``from fastconv.compat.dlfs import *``; of ``common.util``
+there are `im2col` and `col2im`. Layers don't write to the arrays that they are given; float32 stays float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastconv import functional
+from fastconv._checks import FLOAT64, FloatArray, as_array, axes, float_array
+
+__all__ = [
+    "Affine",
+    "BatchNormalization",
+    "Convolution",
+    "Dropout",
+    "Pooling",
+    "Relu",
+    "Sigmoid",
+    "SoftmaxWithLoss",
+    "col2im",
+    "im2col",
+]
+
+# Names of attributes, W and dW among them, are the book's.
+
+
+# ---- common/util.py ----
+
+
+def im2col(input_data: ArrayLike, filter_h: int, filter_w: int, stride: int = 1, pad: int = 0) -> FloatArray:
+    """The windows of images as rows of a matrix.
+
+    Parameters
+    ----------
+    input_data : array_like, shape (N, C, H, W)
+    filter_h, filter_w, stride, pad : int
+
+    Returns
+    -------
+    ndarray of float64, shape (N * out_h * out_w, C * filter_h * filter_w)
+
+    Examples
+    --------
+    >>> im2col(np.arange(9).reshape(1, 1, 3, 3), 2, 2)
+    array([[0., 1., 3., 4.],
+           [1., 2., 4., 5.],
+           [3., 4., 6., 7.],
+           [4., 5., 7., 8.]])
+    """
+    images = float_array("input_data", input_data, FLOAT64)
+    axes("input_data", images, "N, C, H, W")
+    cols = functional.im2col(images, (filter_h, filter_w), stride, pad)
+    return cols.transpose(0, 2, 1).reshape(cols.shape[0] * cols.shape[2], cols.shape[1])
+
+
+def col2im(
+    col: ArrayLike, input_shape: tuple[int, ...], filter_h: int, filter_w: int, stride: int = 1, pad: int = 0
+) -> FloatArray:
+    """Images of `input_shape` (N, C, H, W), float64, that rows in the order of `im2col` add up to."""
+    rows = float_array("col", col, FLOAT64)
+    axes("col", rows, "N * out_h * out_w, C * filter_h * filter_w")
+    batch = input_shape[0]
+    cols = rows.reshape(batch, rows.shape[0] // max(batch, 1), rows.shape[1]).transpose(0, 2, 1)
+    return functional.col2im(cols, input_shape, (filter_h, filter_w), stride, pad)
+
+
+# ---- common/layers.py ----
+
+
+class Relu:
+    """max(x, 0). `mask`, made when asked for, tells where x <= 0."""
+
+    def __init__(self) -> None:
+        self._out: Any = None
+
+    @property
+    def mask(self) -> Any:
+        return None if self._out is None else self._out <= 0
+
+    def forward(self, x: ArrayLike) -> FloatArray:
+        self._out = functional.relu(x)
+        return self._out  # type: ignore[no-any-return]
+
+    def backward(self, dout: ArrayLike) -> FloatArray:
+        return functional.relu_backward(dout, self._out)
+
+
+class Sigmoid:
+    """1 / (1 + exp(-x)), kept as `out`."""
+
+    def __init__(self) -> None:
+        self.out: Any = None
+
+    def forward(self, x: ArrayLike) -> FloatArray:
+        self.out = functional.sigmoid(x)
+        return self.out  # type: ignore[no-any-return]
+
+    def backward(self, dout: ArrayLike) -> FloatArray:
+        return functional.sigmoid_backward(dout, self.out)
+
+
+class Affine:
+    """x W + b, with W of shape (inputs, outputs); images are flattened, and their gradient gets their shape.
+
+    Attributes
+    ----------
+    W, b, x, dW, db : ndarray
+    original_x_shape : tuple of int
+    """
+
+    def __init__(self, W: Any, b: Any) -> None:  # noqa: N803
+        self.W, self.b = W, b
+        self.x: Any = None
+        self.original_x_shape: Any = None
+        self.dW: Any = None
+        self.db: Any = None
+
+    def forward(self, x: ArrayLike) -> FloatArray:
+        array = as_array("x", x)
+        self.original_x_shape = array.shape
+        self.x = array.reshape(array.shape[0], -1)
+        return self.x @ self.W + self.b  # type: ignore[no-any-return]
+
+    def backward(self, dout: ArrayLike) -> FloatArray:
+        gradient = as_array("dout", dout)
+        self.dW = self.x.T @ gradient
+        self.db = gradient.sum(axis=0)
+        return (gradient @ self.W.T).reshape(self.original_x_shape)  # type: ignore[no-any-return]
+
+
+class SoftmaxWithLoss:
+    """The mean of -log(y + 1e-7) at the labels `t`, y the softmax of x.
+
+    Attributes
+    ----------
+    loss : float
+    y : ndarray, shape (N, classes)
+    t : ndarray
+        Labels (N,) or one-hot rows (N, classes).
+    """
+
+    def __init__(self) -> None:
+        self.loss: Any = None
+        self.y: Any = None
+        self.t: Any = None
+
+    def forward(self, x: ArrayLike, t: ArrayLike) -> float:
+        self.t, self.y = np.asarray(t), functional.softmax(x)
+        y = np.atleast_2d(self.y)
+        labels = self.t.argmax(axis=-1) if self.t.size == self.y.size else self.t
+        self.loss = -np.sum(np.log(y[np.arange(len(y)), labels] + 1e-7)) / len(y)
+        return self.loss  # type: ignore[no-any-return]
+
+    def backward(self, dout: float = 1) -> FloatArray:
+        """The gradient of the loss by x; `dout` is not looked at, as in the book."""
+        batch = self.t.shape[0]
+        if self.t.size == self.y.size:
+            return (self.y - self.t) / batch  # type: ignore[no-any-return]
+        dx = self.y.copy()
+        dx[np.arange(batch), self.t] -= 1
+        return dx / batch  # type: ignore[no-any-return]
+
+
+class Dropout:
+    """Drops elements when training; otherwise multiplies by what is kept of them (not "inverted")."""
+
+    def __init__(self, dropout_ratio: float = 0.5) -> None:
+        self.dropout_ratio = dropout_ratio
+        self.mask: Any = None
+
+    def forward(self, x: ArrayLike, train_flg: bool = True) -> FloatArray:
+        array = as_array("x", x)
+        if not train_flg:
+            return array * (1.0 - self.dropout_ratio)
+        # The book's draws, so that np.random.seed gives the book's networks.
+        self.mask = np.random.rand(*array.shape) > self.dropout_ratio  # noqa: NPY002
+        return array * self.mask  # type: ignore[no-any-return]
+
+    def backward(self, dout: ArrayLike) -> FloatArray:
+        return as_array("dout", dout) * self.mask  # type: ignore[no-any-return]
+
+
+class BatchNormalization:
+    """Normalizes each feature over the batch; images are flattened, so each pixel is a feature.
+
+    Attributes
+    ----------
+    gamma, beta, dgamma, dbeta : ndarray
+    momentum : float
+        How much of the running statistics stays at each step.
+    running_mean, running_var : ndarray
+        The variance is the biased one.
+    """
+
+    EPSILON = 1e-6
+
+    def __init__(
+        self, gamma: Any, beta: Any, momentum: float = 0.9, running_mean: Any = None, running_var: Any = None
+    ) -> None:
+        self.gamma, self.beta, self.momentum = gamma, beta, momentum
+        self.input_shape: Any = None
+        self.running_mean, self.running_var = running_mean, running_var
+        self.batch_size: Any = None
+        self.xc: Any = None
+        self.std: Any = None
+        self.dgamma: Any = None
+        self.dbeta: Any = None
+
+    def forward(self, x: ArrayLike, train_flg: bool = True) -> FloatArray:
+        array = as_array("x", x)
+        self.input_shape = array.shape
+        rows = array.reshape(array.shape[0], -1)
+        if self.running_mean is None:
+            self.running_mean, self.running_var = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+        if train_flg:
+            mean = rows.mean(axis=0)
+            self.xc = rows - mean
+            variance = np.mean(self.xc**2, axis=0)
+            self.std = np.sqrt(variance + self.EPSILON)
+            self.batch_size = len(rows)
+            self.xn = self.xc / self.std
+            kept = self.momentum
+            self.running_mean = kept * self.running_mean + (1 - kept) * mean
+            self.running_var = kept * self.running_var + (1 - kept) * variance
+            normalized = self.xn
+        else:
+            normalized = (rows - self.running_mean) / np.sqrt(self.running_var + self.EPSILON)
+        return (self.gamma * normalized + self.beta).reshape(self.input_shape)  # type: ignore[no-any-return]
+
+    def backward(self, dout: ArrayLike) -> FloatArray:
+        array = as_array("dout", dout)
+        gradient = array.reshape(array.shape[0], -1)
+        self.dbeta = gradient.sum(axis=0)
+        self.dgamma = np.sum(self.xn * gradient, axis=0)
+        dxn = self.gamma * gradient
+        dx = (dxn - dxn.mean(axis=0) - self.xn * np.mean(dxn * self.xn, axis=0)) / self.std
+        return dx.reshape(self.input_shape)  # type: ignore[no-any-return]
+
+
+class Convolution:
+    """Convolves images with filters.
+
+    Parameters
+    ----------
+    W : ndarray, shape (FN, C, FH, FW)
+    b : ndarray, shape (FN,)
+    stride, pad : int
+
+    Attributes
+    ----------
+    W, b, x, dW, db : ndarray
+    col, col_W : ndarray or None
+        What the book multiplies, made when asked for.
+
+    Examples
+    --------
+    >>> layer = Convolution(np.ones((2, 1, 3, 3)), np.zeros(2), pad=1)
+    >>> layer.forward(np.ones((5, 1, 4, 4))).shape
+    (5, 2, 4, 4)
+    >>> layer.backward(np.ones((5, 2, 4, 4))).shape, layer.dW.shape, layer.db
+    ((5, 1, 4, 4), (2, 1, 3, 3), array([80., 80.]))
+    """
+
+    def __init__(self, W: Any, b: Any, stride: int = 1, pad: int = 0) -> None:  # noqa: N803
+        self.W, self.b, self.stride, self.pad = W, b, stride, pad
+        self.x: Any = None
+        self.dW: Any = None
+        self.db: Any = None
+
+    @property
+    def col(self) -> Any:
+        if self.x is None:
+            return None
+        return im2col(self.x, self.W.shape[2], self.W.shape[3], self.stride, self.pad)
+
+    @property
+    def col_W(self) -> Any:  # noqa: N802
+        return None if self.x is None else self.W.reshape(self.W.shape[0], -1).T
+
+    def forward(self, x: ArrayLike) -> FloatArray:
+        self.x = as_array("x", x)
+        return functional.conv2d(self.x, self.W, self.b, self.stride, self.pad)
+
+    def backward(self, dout: ArrayLike) -> FloatArray:
+        dx, self.dW, self.db = functional.conv2d_backward(dout, self.x, self.W, self.stride, self.pad)
+        assert dx is not None
+        return dx
+
+
+class Pooling:
+    """The largest pixel of each window; padding is made of zeros, which count.
+
+    The size of the result takes `pad` into account; the book's formula leaves it out, so that its layer
+    fails with any `pad` but 0.
+
+    Parameters
+    ----------
+    pool_h, pool_w : int
+    stride : int, default 2
+    pad : int
+
+    Examples
+    --------
+    >>> layer = Pooling(2, 2)
+    >>> layer.forward(np.arange(16.0).reshape(1, 1, 4, 4))
+    array([[[[ 5.,  7.],
+             [13., 15.]]]])
+    """
+
+    def __init__(self, pool_h: int, pool_w: int, stride: int = 2, pad: int = 0) -> None:
+        self.pool_h, self.pool_w, self.stride, self.pad = pool_h, pool_w, stride, pad
+        self.x: Any = None
+        self._indices: Any = None
+        self._padded_shape: Any = None
+
+    def forward(self, x: ArrayLike) -> FloatArray:
+        self.x = as_array("x", x)
+        axes("x", self.x, "N, C, H, W")
+        border = (self.pad, self.pad)
+        padded = np.pad(self.x, ((0, 0), (0, 0), border, border)) if self.pad else self.x
+        self._padded_shape = padded.shape
+        out, self._indices = functional.max_pool2d(
+            padded, (self.pool_h, self.pool_w), self.stride, return_indices=True
+        )
+        return out
+
+    def backward(self, dout: ArrayLike) -> FloatArray:
+        dx = functional.max_pool2d_backward(dout, self._indices, self._padded_shape)
+        height, width = self.x.shape[2:]
+        return dx[:, :, self.pad : self.pad + height, self.pad : self.pad + width]

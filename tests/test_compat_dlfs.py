@@ -1,0 +1,150 @@
+"""`fastconv.compat.dlfs` against plain NumPy layers with the contracts of the book's."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+
+from fastconv.compat import dlfs
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SHAPES = [
+    ((3, 2, 7, 8), 3, 3, 1, 0),
+    ((2, 3, 8, 6), 3, 2, 2, 1),
+    ((1, 1, 4, 5), 4, 5, 1, 0),
+    ((2, 2, 7, 7), 2, 2, 3, 2),
+]
+shapes = pytest.mark.parametrize(("x_shape", "height", "width", "stride", "pad"), SHAPES, ids=str)
+
+
+def load(name):
+    """A module of the examples."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+plain = load("plain_layers")
+
+
+@shapes
+def test_columns(x_shape, height, width, stride, pad, rng):
+    x = rng.integers(-9, 10, x_shape)
+    for array in (x, x.astype(np.float32)):
+        rows = dlfs.im2col(array, height, width, stride, pad)
+        assert rows.dtype == np.float64
+        np.testing.assert_array_equal(rows, plain.im2col(x, height, width, stride, pad))
+    images = dlfs.col2im(rows.astype(np.float32), x_shape, height, width, stride, pad)
+    assert images.dtype == np.float64
+    np.testing.assert_array_equal(images, plain.col2im(rows, x_shape, height, width, stride, pad))
+
+
+@shapes
+def test_convolution(x_shape, height, width, stride, pad, rng):
+    x, W, b = rng.integers(-5, 6, x_shape), rng.integers(-5, 6, (4, x_shape[1], height, width)), np.arange(4)  # noqa: N806
+    ours, theirs = dlfs.Convolution(W * 1.0, b, stride, pad), plain.Convolution(W, b, stride, pad)
+    assert (ours.x, ours.col, ours.col_W, ours.dW, ours.db) == (None,) * 5
+    out = ours.forward(x)
+    np.testing.assert_array_equal(out, theirs.forward(x))
+    np.testing.assert_array_equal(out, reference.conv2d(x, W, b, stride, pad))
+    np.testing.assert_array_equal(ours.col, theirs.col)
+    np.testing.assert_array_equal(ours.col_W, W.reshape(4, -1).T)
+    dout = rng.integers(-5, 6, out.shape)
+    np.testing.assert_array_equal(ours.backward(dout), theirs.backward(dout))
+    np.testing.assert_array_equal(ours.dW, theirs.dW)
+    np.testing.assert_array_equal(ours.db, theirs.db)
+
+
+@shapes
+def test_pooling(x_shape, height, width, stride, pad, rng):
+    """Half of the pixels are negative, so that the zeros of the padding win some windows; with ties."""
+    x = rng.integers(-9, 4, x_shape)
+    ours, theirs = (module.Pooling(height, width, stride, pad) for module in (dlfs, plain))
+    out = ours.forward(x)
+    np.testing.assert_array_equal(out, theirs.forward(x))
+    dout = rng.integers(-5, 6, out.shape)
+    np.testing.assert_array_equal(ours.backward(dout), theirs.backward(dout))
+    assert dlfs.Pooling(2, 2).stride == 2
+
+
+def test_relu_and_sigmoid(rng):
+    x, dout = rng.standard_normal((5, 7)), rng.standard_normal((5, 7))
+    x[0, 0] = 0
+    kept = dout.copy()
+    relu = dlfs.Relu()
+    np.testing.assert_array_equal(relu.forward(x), np.where(x <= 0, 0, x))
+    np.testing.assert_array_equal(relu.backward(dout), np.where(x <= 0, 0, dout))
+    np.testing.assert_array_equal(relu.mask, x <= 0)
+    np.testing.assert_array_equal(dout, kept)
+    sigmoid = dlfs.Sigmoid()
+    y = 1 / (1 + np.exp(-x))
+    np.testing.assert_allclose(sigmoid.forward(x), y, rtol=1e-14)
+    np.testing.assert_allclose(sigmoid.backward(dout), dout * y * (1 - y), rtol=1e-13)
+
+
+def test_affine_restores_the_shape_of_images(rng):
+    x, W, b = rng.standard_normal((4, 2, 3, 5)), rng.standard_normal((30, 6)), rng.standard_normal(6)  # noqa: N806
+    layer = dlfs.Affine(W, b)
+    dout = rng.standard_normal((4, 6))
+    np.testing.assert_allclose(layer.forward(x), x.reshape(4, 30) @ W + b, rtol=1e-12)
+    np.testing.assert_allclose(layer.backward(dout), (dout @ W.T).reshape(x.shape), rtol=1e-12)
+    np.testing.assert_allclose(layer.dW, x.reshape(4, 30).T @ dout, rtol=1e-12)
+    np.testing.assert_allclose(layer.db, dout.sum(0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_softmax_with_loss(one_hot, rng):
+    x, labels = rng.standard_normal((5, 4)), rng.integers(0, 4, 5)
+    t = np.eye(4)[labels] if one_hot else labels
+    layer = dlfs.SoftmaxWithLoss()
+    y = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    expected = -np.mean(np.log(y[np.arange(5), labels] + 1e-7))
+    assert layer.forward(x, t) == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(layer.y, y, rtol=1e-13)
+    np.testing.assert_allclose(layer.backward(), (y - np.eye(4)[labels]) / 5, rtol=1e-12, atol=1e-15)
+
+
+def test_dropout_is_not_inverted(rng):
+    x = rng.random((40, 50)) + 1
+    layer = dlfs.Dropout(0.3)
+    np.random.seed(5)  # noqa: NPY002 - the book's generator
+    output = layer.forward(x)
+    np.random.seed(5)  # noqa: NPY002
+    mask = np.random.rand(40, 50) > 0.3  # noqa: NPY002
+    np.testing.assert_array_equal(output, x * mask)
+    np.testing.assert_array_equal(layer.backward(x), x * mask)
+    np.testing.assert_array_equal(layer.forward(x, train_flg=False), x * 0.7)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 2, 3, 4)], ids=str)
+def test_batch_normalization(shape, rng):
+    features = int(np.prod(shape[1:]))
+    gamma, beta = rng.random(features) + 1, rng.random(features)
+    layer = dlfs.BatchNormalization(gamma, beta)
+    mean_, variance_ = np.zeros(features), np.zeros(features)
+    for _ in range(2):
+        x, dout = rng.standard_normal(shape), rng.standard_normal(shape)
+        rows = x.reshape(6, -1)
+        mean, variance = rows.mean(0), rows.var(0)
+        mean_, variance_ = 0.9 * mean_ + 0.1 * mean, 0.9 * variance_ + 0.1 * variance
+        normalized = (rows - mean) / np.sqrt(variance + 1e-6)
+        np.testing.assert_allclose(layer.forward(x), (gamma * normalized + beta).reshape(shape), rtol=1e-10)
+
+    def loss(array):
+        return layer.forward(array)
+
+    layer.forward(x)
+    dx = layer.backward(dout)
+    np.testing.assert_allclose(layer.dgamma, (normalized * dout.reshape(6, -1)).sum(0), rtol=1e-10)
+    np.testing.assert_allclose(layer.dbeta, dout.reshape(6, -1).sum(0), rtol=1e-10)
+    layer_mean, layer_variance = layer.running_mean.copy(), layer.running_var.copy()
+    np.testing.assert_allclose(dx, reference.numerical_gradient(loss, x, dout), rtol=1e-5, atol=1e-6)
+    expected = 0.9 * mean_ + 0.1 * mean
+    np.testing.assert_allclose(layer_mean, expected, rtol=1e-10)
+    np.testing.assert_allclose(layer_variance, 0.9 * variance_ + 0.1 * variance, rtol=1e-10)
+    layer.running_mean, layer.running_var = layer_mean, layer_variance
+    used = gamma * (rows - layer_mean) / np.sqrt(layer_variance + 1e-6) + beta
+    np.testing.assert_allclose(layer.forward(x, train_flg=False), used.reshape(shape), rtol=1e-10)
