@@ -4,6 +4,8 @@ from fastconv.nn import init
 from fastconv.nn.activation import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from fastconv.nn.container import Residual, Sequential
 from fastconv.nn.conv import Conv2d
+from fastconv.nn.conv1d import Conv1d
+from fastconv.nn.conv_transpose import ConvTranspose2d
 from fastconv.nn.dropout import Dropout
 from fastconv.nn.linear import Flatten, Linear
 from fastconv.nn.loss import CrossEntropyLoss, MSELoss
@@ -17,7 +19,9 @@ __all__ = [
     "AdaptiveMaxPool2d",
     "AvgPool2d",
     "BatchNorm2d",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
