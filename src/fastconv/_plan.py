@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fastconv._kernels import conv_winograd
+from fastconv._kernels.correlation import merges_phases
 from fastconv._kernels.geometry import ConvGeometry
 
 ALGORITHMS = ("auto", "direct", "im2col", "winograd")
@@ -57,6 +58,11 @@ def work(task: str, g: ConvGeometry, tile: Tile) -> Work:
     if task == "grad_input":
         in_channels, out_channels = out_channels, in_channels
         height, width, stride, phases_h, phases_w = g.height, g.width, 1, g.stride_h, g.stride_w
+        if merges_phases(g):
+            height, width = ceil_div(height, phases_h), ceil_div(width, phases_w)
+            out_channels *= phases_h * phases_w
+            taps = float(ceil_div(g.kernel_h, phases_h) * ceil_div(g.kernel_w, phases_w))
+            phases_h = phases_w = 1
     pixels = g.batch * height * width
     flat = taps == stride == g.stride_h == 1 and g.height * g.width == height * width
     return Work(

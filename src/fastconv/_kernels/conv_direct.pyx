@@ -17,8 +17,9 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, chunk_at, cut, fill_table, forward_correlation,
-    has_empty_phase, input_correlation, load_band, pack_weight_panel, sum_length,
+    Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, channel_start, chunk_at,
+    compute_forward, compute_grad_input, cut, merges_phases, fill_table, forward_correlation, load_band,
+    pack_weight_panel, row_pixels, sum_length,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for
@@ -40,31 +41,13 @@ cdef enum:
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
             cnp.ndarray out not None, bint relu, int num_threads):
     """out = x convolved with weight, plus bias (or None), clipped at zero if relu."""
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
-    cdef Correlation c = forward_correlation(kernels, g, x, weight, bias, out, relu)
-    cdef bint done
-    with nogil:
-        done = correlate(&c, num_threads)
-    if not done:
-        raise MemoryError("no memory for the workspace of a convolution")
+    compute_forward(correlate, g, x, weight, bias, out, relu, num_threads)
 
 
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
                cnp.ndarray grad_x not None, int num_threads):
-    """grad_x = gradient of the input, one dense correlation for each phase of the stride."""
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
-    cdef Correlation c
-    cdef Py_ssize_t phase_h, phase_w
-    cdef bint done = True
-    if has_empty_phase(kernels, g, grad_output, weight, grad_x):
-        memset(cnp.PyArray_DATA(grad_x), 0, cnp.PyArray_NBYTES(grad_x))
-    for phase_h in range(min(g.stride_h, g.height)):
-        for phase_w in range(min(g.stride_w, g.width)):
-            if input_correlation(kernels, g, grad_output, weight, grad_x, phase_h, phase_w, &c):
-                with nogil:
-                    done = correlate(&c, num_threads)
-                if not done:
-                    raise MemoryError("no memory for the workspace of a convolution")
+    """grad_x = gradient of the input."""
+    compute_grad_input(correlate, g, grad_output, weight, grad_x, merges_phases(g), num_threads)
 
 
 ctypedef struct PanelJob:
@@ -150,7 +133,7 @@ cdef void compute_chunk(
         job.channels = min(<Py_ssize_t>c.kernels.nr, c.out_channels - job.channel)
         job.channel += group * c.out_channels
         # Where a tile's vectors lie in the result as they do in registers, they go there at once.
-        job.in_place = c.out_channel == 1 and job.channels == c.kernels.nr
+        job.in_place = c.out_channel == 1 and job.channels == c.kernels.nr and c.phases_h * c.phases_w == 1
         compute_panel(c, &job, tiles)
         if not job.in_place:
             store_panel(c, &job, tiles, turned)
@@ -159,7 +142,7 @@ cdef void compute_chunk(
 cdef inline char *out_pixel(const Correlation *c, const PanelJob *job, Py_ssize_t image, Py_ssize_t row) noexcept nogil:
     """The first pixel, of the panel's first channel, in a row of outputs."""
     return c.out + c.kernels.itemsize * ((job.chunk.image + image) * c.out_image + (job.chunk.row + row) * c.out_row
-                                         + job.channel * c.out_channel)
+                                         + channel_start(c, job.channel))
 
 
 cdef void compute_panel(const Correlation *c, const PanelJob *job, char *tiles) noexcept nogil:
@@ -210,9 +193,10 @@ cdef void store_panel(const Correlation *c, const PanelJob *job, const char *til
     """Moves a panel of outputs from `tiles` [pixel][channel] into place."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
-    cdef Py_ssize_t image, row, index
+    cdef Py_ssize_t image, row, index, count
     cdef char *out
-    if c.out_pixel == 1 and c.out_row == c.out_w:   # rows follow each other
+    cdef bint phases = c.phases_h * c.phases_w > 1
+    if c.out_pixel == 1 and c.out_row == c.out_w and not phases:   # rows follow each other
         for image in range(job.chunk.images):
             kernels.transpose(out_pixel(c, job, image, 0), c.out_channel, tiles, nr, job.chunk.rows * c.out_w, job.channels)
             tiles += job.chunk.rows * c.out_w * nr * size
@@ -220,13 +204,16 @@ cdef void store_panel(const Correlation *c, const PanelJob *job, const char *til
     for image in range(job.chunk.images):
         for row in range(job.chunk.rows):
             out = out_pixel(c, job, image, row)
-            if c.out_channel == 1:
+            if c.out_channel == 1 and not phases:
                 for index in range(c.out_w):
                     kernels.gather(out + index * c.out_pixel * size, tiles + index * nr * size, 1, job.channels)
             else:
                 kernels.transpose(turned, c.out_w, tiles, nr, c.out_w, job.channels)
+                out -= size * channel_start(c, job.channel)
                 for index in range(job.channels):
-                    kernels.scatter(out + index * c.out_channel * size, c.out_pixel, turned + index * c.out_w * size, c.out_w)
+                    count = row_pixels(c, job.channel + index, job.chunk.row + row)
+                    kernels.scatter(out + size * channel_start(c, job.channel + index), c.out_pixel,
+                                    turned + index * c.out_w * size, count)
             tiles += c.out_w * nr * size
 
 

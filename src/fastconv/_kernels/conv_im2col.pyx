@@ -13,8 +13,9 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, channels_last, chunk_at, cut, fill_table, forward_correlation,
-    has_empty_phase, input_correlation, load_band, pack_weight_panel, sum_length,
+    Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, channels_last, chunk_at,
+    compute_forward, compute_grad_input, cut, fill_table, forward_correlation, load_band,
+    pack_weight_panel, sum_length,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, fc_kernels, fc_tile, kernels_for
@@ -36,31 +37,13 @@ cdef enum:
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
             cnp.ndarray out not None, bint relu, int num_threads):
     """out = x convolved with weight, plus bias (or None), clipped at zero if relu."""
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
-    cdef Correlation c = forward_correlation(kernels, g, x, weight, bias, out, relu)
-    cdef bint done
-    with nogil:
-        done = correlate(&c, num_threads)
-    if not done:
-        raise MemoryError("no memory for the workspace of a convolution")
+    compute_forward(correlate, g, x, weight, bias, out, relu, num_threads)
 
 
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
                cnp.ndarray grad_x not None, int num_threads):
-    """grad_x = gradient of the input, one dense correlation for each phase of the stride."""
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
-    cdef Correlation c
-    cdef Py_ssize_t phase_h, phase_w
-    cdef bint done = True
-    if has_empty_phase(kernels, g, grad_output, weight, grad_x):
-        memset(cnp.PyArray_DATA(grad_x), 0, cnp.PyArray_NBYTES(grad_x))
-    for phase_h in range(min(g.stride_h, g.height)):
-        for phase_w in range(min(g.stride_w, g.width)):
-            if input_correlation(kernels, g, grad_output, weight, grad_x, phase_h, phase_w, &c):
-                with nogil:
-                    done = correlate(&c, num_threads)
-                if not done:
-                    raise MemoryError("no memory for the workspace of a convolution")
+    """grad_x = gradient of the input."""
+    compute_grad_input(correlate, g, grad_output, weight, grad_x, False, num_threads)
 
 
 # Where the pixels of a panel lie: runs of neighbours in one row of outputs.

@@ -13,8 +13,9 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, chunk_at, cut, fill_table,
-    forward_correlation, has_empty_phase, input_correlation, load_band, pack_weight_panel, sum_length,
+    Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, channel_start, chunk_at,
+    compute_forward, compute_grad_input, cut, merges_phases, fill_table, load_band, pack_weight_panel,
+    row_pixels, sum_length,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, fc_kernels, fc_tile, kernels_for
@@ -33,31 +34,13 @@ cdef enum:
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
             cnp.ndarray out not None, bint relu, int num_threads):
     """out = x convolved with weight, plus bias (or None), clipped at zero if relu."""
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
-    cdef Correlation c = forward_correlation(kernels, g, x, weight, bias, out, relu)
-    cdef bint done
-    with nogil:
-        done = correlate(&c, num_threads)
-    if not done:
-        raise MemoryError("no memory for the workspace of a convolution")
+    compute_forward(correlate, g, x, weight, bias, out, relu, num_threads)
 
 
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
                cnp.ndarray grad_x not None, int num_threads):
-    """grad_x = gradient of the input, one dense correlation for each phase of the stride."""
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
-    cdef Correlation c
-    cdef Py_ssize_t phase_h, phase_w
-    cdef bint done = True
-    if has_empty_phase(kernels, g, grad_output, weight, grad_x):
-        memset(cnp.PyArray_DATA(grad_x), 0, cnp.PyArray_NBYTES(grad_x))
-    for phase_h in range(min(g.stride_h, g.height)):
-        for phase_w in range(min(g.stride_w, g.width)):
-            if input_correlation(kernels, g, grad_output, weight, grad_x, phase_h, phase_w, &c):
-                with nogil:
-                    done = correlate(&c, num_threads)
-                if not done:
-                    raise MemoryError("no memory for the workspace of a convolution")
+    """grad_x = gradient of the input."""
+    compute_grad_input(correlate, g, grad_output, weight, grad_x, merges_phases(g), num_threads)
 
 
 # How output channels and pixels are cut into tiles, and where packed weights are.
@@ -143,17 +126,17 @@ cdef void compute_chunk(
                         c, tiling, table, max(begin, group * tiling.strips), min(end, (group + 1) * tiling.strips),
                         band.data + size * (image * band.image + row * c.stride_h * band.row),
                         c.out + size * ((chunk.image + image) * c.out_image + (chunk.row + row) * c.out_row),
-                        pixel, min(pixel + block, c.out_w))
+                        chunk.row + row, pixel, min(pixel + block, c.out_w))
                     pixel += block
 
 
 cdef void compute_block(
         const Correlation *c, const Tiling *tiling, const Py_ssize_t *table, Py_ssize_t begin, Py_ssize_t end,
-        const char *x, char *out, Py_ssize_t from_pixel, Py_ssize_t to_pixel) noexcept nogil:
-    """Pixels [from_pixel, to_pixel) of one row, channels of strips [begin, end); x and out are at the row's start."""
+        const char *x, char *out, Py_ssize_t out_row, Py_ssize_t from_pixel, Py_ssize_t to_pixel) noexcept nogil:
+    """Pixels [from_pixel, to_pixel) of row `out_row`, channels of strips [begin, end); x, out are at the row's start."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize
-    cdef Py_ssize_t strip, channel, pixel, width, k
+    cdef Py_ssize_t strip, channel, pixel, width, k, count
     cdef char scratch[FC_MAX_MR * FC_MAX_NR * 8]   # as many elements as mr x nr: wide tiles have half the rows
     cdef char *to
     cdef fc_tile tile
@@ -178,7 +161,7 @@ cdef void compute_block(
         pixel = from_pixel
         while pixel < to_pixel:
             tile.b = x + pixel * size
-            to = out + size * (channel * c.out_channel + pixel * c.out_pixel)
+            to = out + size * (channel_start(c, channel) + pixel * c.out_pixel)
             if c.out_pixel == 1 and pixel + width <= to_pixel:
                 tile.c = to
                 tile.c_row = c.out_channel
@@ -188,6 +171,8 @@ cdef void compute_block(
                 tile.c_row = width
                 kernels.gemm_window(&tile)
                 for k in range(tile.rows):
-                    kernels.scatter(to + k * c.out_channel * size, c.out_pixel, scratch + k * width * size,
-                                    min(width, to_pixel - pixel))
+                    count = min(width, to_pixel - pixel, row_pixels(c, channel + k, out_row) - pixel)
+                    if count > 0:
+                        kernels.scatter(out + size * (channel_start(c, channel + k) + pixel * c.out_pixel), c.out_pixel,
+                                        scratch + k * width * size, count)
             pixel += width

@@ -25,6 +25,8 @@ ctypedef struct Correlation:
     char *out
     Py_ssize_t out_h, out_w
     Py_ssize_t out_image, out_channel, out_row, out_pixel
+    # Where channels k are phases of a plane (see merged_correlation): their number, and the plane's true size.
+    Py_ssize_t phases_h, phases_w, full_h, full_w
     const char *weight
     Py_ssize_t weight_group, weight_out, weight_in, weight_h, weight_w
     const char *bias          # out_channels * groups elements, or NULL
@@ -50,14 +52,33 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 cdef inline Py_ssize_t align(Py_ssize_t bytes) noexcept nogil:
     return (bytes + 63) & ~<Py_ssize_t>63
 
+cpdef bint merges_phases(ConvGeometry g) noexcept
 cdef bint channels_last(const Correlation *c) noexcept nogil
-cdef bint has_empty_phase(
-    const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x) noexcept
+cdef inline Py_ssize_t channel_start(const Correlation *c, Py_ssize_t channel) noexcept nogil:
+    """Where a channel (counted over all groups) begins in an image of the result."""
+    if c.phases_h * c.phases_w == 1:
+        return channel * c.out_channel
+    return (channel // (c.phases_h * c.phases_w) * c.out_channel
+            + channel // c.phases_w % c.phases_h * (c.out_row // c.phases_h)
+            + channel % c.phases_w * (c.out_pixel // c.phases_w))
+
+cdef inline Py_ssize_t row_pixels(const Correlation *c, Py_ssize_t channel, Py_ssize_t row) noexcept nogil:
+    """How many results of a row there are in a channel: phases may end before the others."""
+    if row * c.phases_h + channel // c.phases_w % c.phases_h >= c.full_h:
+        return 0
+    return (c.full_w - channel % c.phases_w + c.phases_w - 1) // c.phases_w
+
+# Computes all of c.out; False where there was no memory, and nothing is written then.
+ctypedef bint (*Correlate)(const Correlation *c, int num_threads) noexcept nogil
+
+cdef int compute_forward(
+    Correlate correlate, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu,
+    int num_threads) except -1
+cdef int compute_grad_input(
+    Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x, bint merge,
+    int num_threads) except -1
 cdef Correlation forward_correlation(
     const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu)
-cdef bint input_correlation(
-    const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
-    Py_ssize_t phase_h, Py_ssize_t phase_w, Correlation *result) noexcept
 cdef void sum_axes(const Correlation *c, Axis *axes) noexcept nogil
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil
 cdef Chunks cut(const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil

@@ -1,0 +1,3 @@
+from fastconv._kernels.geometry import ConvGeometry
+
+def merges_phases(g: ConvGeometry) -> bool: ...

@@ -1,12 +1,58 @@
 """What all ways to compute a convolution share: its description, chunks, padded bands, packed weights."""
 
 cimport numpy as cnp
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
+
+from fastconv._kernels.isa cimport kernels_for
+from fastconv._kernels.memory cimport give_back, take
 
 cnp.import_array()
 
 cdef enum:
+    MERGED_CHANNELS = 64
     BAD_STRIDE = 512   # bytes; channels this many bytes apart, times 2^n, fight for the same cache sets
+
+
+cdef int compute_forward(
+        Correlate correlate, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu,
+        int num_threads) except -1:
+    """out = x convolved with weight, plus bias (or None), clipped at zero if relu."""
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
+    cdef Correlation c = forward_correlation(kernels, g, x, weight, bias, out, relu)
+    return run(correlate, &c, num_threads)
+
+
+cdef int compute_grad_input(
+        Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x, bint merge,
+        int num_threads) except -1:
+    """grad_x = gradient of the input: all phases of the stride at once if `merge`, else one after the other."""
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
+    cdef Correlation c
+    cdef Py_ssize_t phase_h, phase_w
+    if merge:
+        c = merged_correlation(kernels, g, grad_output, weight, grad_x)
+        if c.weight == NULL:
+            raise MemoryError("no memory for the workspace of a convolution")
+        try:
+            return run(correlate, &c, num_threads)
+        finally:
+            give_back(<void *>c.weight)
+    if has_empty_phase(kernels, g, grad_output, weight, grad_x):
+        memset(cnp.PyArray_DATA(grad_x), 0, cnp.PyArray_NBYTES(grad_x))
+    for phase_h in range(min(g.stride_h, g.height)):
+        for phase_w in range(min(g.stride_w, g.width)):
+            if input_correlation(kernels, g, grad_output, weight, grad_x, phase_h, phase_w, &c):
+                run(correlate, &c, num_threads)
+    return 0
+
+
+cdef int run(Correlate correlate, const Correlation *c, int num_threads) except -1:
+    cdef bint done
+    with nogil:
+        done = correlate(c, num_threads)
+    if not done:
+        raise MemoryError("no memory for the workspace of a convolution")
+    return 0
 
 
 cdef Correlation forward_correlation(
@@ -37,7 +83,9 @@ cdef Correlation forward_correlation(
     c.weight_group = c.out_channels * c.weight_out
     c.bias = NULL if bias is None else <const char *>cnp.PyArray_DATA(<cnp.ndarray>bias)
     c.relu = relu
+    c.phases_h = c.phases_w = 1
     flatten(&c)
+    c.full_h, c.full_w = c.out_h, c.out_w
     return c
 
 
@@ -102,7 +150,9 @@ cdef bint input_correlation(
         (first_h + (c.taps_h - 1) * step_h) * g.kernel_w + first_w + (c.taps_w - 1) * step_w)
     c.bias = NULL
     c.relu = False
+    c.phases_h = c.phases_w = 1
     flatten(&c)
+    c.full_h, c.full_w = c.out_h, c.out_w
     result[0] = c
     return True
 
@@ -118,6 +168,89 @@ cdef bint has_empty_phase(
             if not input_correlation(kernels, g, grad_output, weight, grad_x, phase_h, phase_w, &c):
                 return True
     return False
+
+
+cpdef bint merges_phases(ConvGeometry g) noexcept:
+    """Whether the gradient of the input is computed as a merged_correlation rather than phase by phase."""
+    return g.stride_h > 1 and g.stride_w > 1 and g.in_channels // g.groups * g.stride_h * g.stride_w <= MERGED_CHANNELS
+
+
+cdef Correlation merged_correlation(
+        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x):
+    """The whole gradient of the input as one dense correlation: each phase of a channel is a channel of its own.
+
+    Phases meet different taps, so the weight is spread out, with zeros, over all rows and columns of grad_output
+    that any phase meets. Where channels are few, that costs less than loading the input once a phase and
+    leaving most lanes of a tile empty. The weight belongs to the caller (memory.take); NULL where there was no memory.
+    """
+    cdef Correlation c
+    cdef Py_ssize_t lowest_h, lowest_w, phases = g.stride_h * g.stride_w
+    cdef Py_ssize_t k, channel, phase_h, phase_w, i, j, row, column, size = kernels.itemsize
+    cdef const char *tap
+    cdef char *spread
+    c.kernels = kernels
+    c.batch, c.groups = g.batch, g.groups
+    c.in_channels = g.out_channels // g.groups
+    c.out_channels = g.in_channels // g.groups * phases
+    c.stride_h = c.stride_w = c.dilation_h = c.dilation_w = 1
+    c.taps_h = window(g.stride_h, g.dilation_h, g.kernel_h, g.top, &lowest_h)
+    c.taps_w = window(g.stride_w, g.dilation_w, g.kernel_w, g.left, &lowest_w)
+    c.top, c.left = -lowest_h, -lowest_w
+    c.x = <const char *>cnp.PyArray_DATA(grad_output)
+    c.height, c.width = g.out_h, g.out_w
+    image_steps(g.channels_last, g.out_channels, g.out_h, g.out_w, &c.x_image, &c.x_channel, &c.x_row, &c.x_pixel)
+    c.out = <char *>cnp.PyArray_DATA(grad_x)
+    c.out_h, c.out_w = ceil_div(g.height, g.stride_h), ceil_div(g.width, g.stride_w)
+    c.full_h, c.full_w = g.height, g.width
+    c.phases_h, c.phases_w = g.stride_h, g.stride_w
+    image_steps(g.channels_last, g.in_channels, g.height, g.width,
+                &c.out_image, &c.out_channel, &c.out_row, &c.out_pixel)
+    c.out_row *= g.stride_h
+    c.out_pixel *= g.stride_w
+    c.bias = NULL
+    c.relu = False
+    c.weight_w = 1
+    c.weight_h = c.taps_w
+    c.weight_in = c.taps_h * c.taps_w
+    c.weight_out = c.in_channels * c.weight_in
+    c.weight_group = c.out_channels * c.weight_out
+    spread = <char *>take(size * c.groups * c.weight_group)
+    c.weight = spread
+    if spread == NULL:
+        return c
+    memset(spread, 0, size * c.groups * c.weight_group)
+    tap = <const char *>cnp.PyArray_DATA(weight)
+    for k in range(g.out_channels):
+        for channel in range(g.in_channels // g.groups):
+            for i in range(g.kernel_h):
+                for j in range(g.kernel_w):
+                    # The one phase, row and column of grad_output with which this tap meets.
+                    phase_h = remainder(i * g.dilation_h - g.top, g.stride_h)
+                    phase_w = remainder(j * g.dilation_w - g.left, g.stride_w)
+                    row = (phase_h + g.top - i * g.dilation_h) // g.stride_h - lowest_h
+                    column = (phase_w + g.left - j * g.dilation_w) // g.stride_w - lowest_w
+                    memcpy(spread + size * (
+                        k // c.in_channels * c.weight_group
+                        + ((channel * g.stride_h + phase_h) * g.stride_w + phase_w) * c.weight_out
+                        + k % c.in_channels * c.weight_in + row * c.taps_w + column), tap, size)
+                    tap += size
+    return c
+
+
+cdef Py_ssize_t window(
+        Py_ssize_t stride, Py_ssize_t dilation, Py_ssize_t taps, Py_ssize_t before, Py_ssize_t *lowest) noexcept:
+    """How many neighbouring results the pixels 0 .. stride-1 meet, and the first of these."""
+    cdef Py_ssize_t i, position, highest = 0
+    for i in range(taps):
+        position = (remainder(i * dilation - before, stride) + before - i * dilation) // stride
+        lowest[0] = position if i == 0 else min(lowest[0], position)
+        highest = position if i == 0 else max(highest, position)
+    return highest - lowest[0] + 1
+
+
+cdef inline Py_ssize_t remainder(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    """a modulo b > 0, in [0, b) for negative a as well."""
+    return (a % b + b) % b
 
 
 cdef Py_ssize_t phase_taps(
