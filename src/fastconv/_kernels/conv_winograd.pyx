@@ -371,8 +371,8 @@ def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.
 
 
 cdef void accumulate(const fc_kernels *table, Tiles s, Tiles w, Tiles v, Py_ssize_t tiles,
-                     Py_ssize_t out_channels, Py_ssize_t in_channels) noexcept nogil:
-    """S[k][c] += sum over tiles of W[tile][k] V[tile][c], at each position."""
+                     Py_ssize_t out_channels, Py_ssize_t in_channels, bint first) noexcept nogil:
+    """S[k][c] += sum over tiles of W[tile][k] V[tile][c], at each position; S = it for the first tiles."""
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
     cdef Py_ssize_t heights = ceil_div(out_channels, table.mr)
     cdef Py_ssize_t position, panel, i, row
@@ -383,7 +383,7 @@ cdef void accumulate(const fc_kernels *table, Tiles s, Tiles w, Tiles v, Py_ssiz
     tile.a_step = w.tile
     tile.b_step = v.tile
     tile.c_row = s.tile
-    tile.accumulate = True
+    tile.accumulate = not first
     for position in range(POSITIONS):
         for panel in range(ceil_div(in_channels, nr)):
             tile.b = v.data + size * (position * v.position + panel * nr)
@@ -424,7 +424,6 @@ cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept 
     cdef char *sums
     cdef Tiles v, w, s
     reduction_bytes(p, work, &v, &w, &s, &scratch)
-    memset(s.data, 0, size * POSITIONS * s.position)
     memset(v.data, 0, size * POSITIONS * v.position)  # products read whole panels, loads write whole vectors
     for block in range(blocks):
         first = begin + part(block, blocks, end - begin)
@@ -432,7 +431,7 @@ cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept 
         load_inputs(table, v, &p.x, &p.canvas, first, tiles, group * p.in_channels + c0, in_channels, scratch)
         load_grad_outputs(table, w, &p.y, &p.canvas, first, tiles, group * p.out_channels + k0, out_channels,
                           scratch)
-        accumulate(table, s, w, v, tiles, out_channels, in_channels)
+        accumulate(table, s, w, v, tiles, out_channels, in_channels, block == 0)
     for k in range(out_channels):
         sums = p.grad_weight if chunk == 0 else p.partial + (chunk - 1) * p.bytes
         sums += size * TAPS * ((group * p.out_channels + k0 + k) * p.in_channels + c0)
