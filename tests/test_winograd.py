@@ -63,6 +63,9 @@ LARGE = [
     ConvCase("c64", (2, 64, 14, 13), (48, 64, 3, 3), padding=1),
     ConvCase("c512", (1, 512, 8, 7), (16, 512, 3, 3), padding=1),
     ConvCase("k512", (1, 16, 7, 8), (512, 16, 3, 3), padding=1),
+    # Beyond the tiles and the channels for which each block transforms the weights that it needs.
+    case("many-tiles", 3, 5, (40, 41), 18),
+    case("many-tiles-deep", 1, 470, (48, 47), 3),
 ]
 
 
@@ -136,7 +139,7 @@ def test_error_where_nothing_cancels(case):
 
 
 WIDE = case("wide", 5, 9, (9, 50), 70)
-THREADED = [CASES[12], *LARGE[:2], WIDE, case("grouped", 3, 34, (13, 13), 66, groups=2)]
+THREADED = [CASES[12], *LARGE, WIDE, case("grouped", 3, 34, (13, 13), 66, groups=2)]
 
 
 @pytest.mark.parametrize("case", THREADED, ids=str)

@@ -31,14 +31,14 @@ cnp.import_array()
 
 cdef enum:
     TAPS = 9
-    BLOCK_TILES = 48       # about
-    BLOCK_CHANNELS = 64    # output channels that are transformed back at a time, about
-    FEW_TILES = 256        # up to so many, transformed weights are not worth keeping
-    MOST_V = 1 << 16       # elements of a position of V, where the weights are not kept
-    LARGE_WEIGHT = 1 << 15 # elements; of more, a position of U is no guest of the L2 cache for long
-    DEPTH = 256            # input channels whose panel of U stays in the L1 cache
-    GRAD_CHANNELS = 64     # of each kind in a block of the weight's gradient, about
-    GRAD_PARTS = 8         # independent parts that the weight's gradient has at least, where there are tiles
+    BLOCK_TILES = 48         # about
+    BLOCK_CHANNELS = 64      # output channels that are transformed back at a time, about
+    FEW_TILES = 256          # up to so many, transformed weights are not worth keeping
+    MOST_V = 1 << 16         # elements of a position of V, where the weights are not kept
+    LARGE_WEIGHT = 1 << 15   # channels in times out; beyond, the L2 cache does not keep a position of U
+    DEPTH = 256              # input channels whose panel of U stays in the L1 cache
+    GRAD_CHANNELS = 64       # of each kind in a block of the weight's gradient, about
+    GRAD_PARTS = 8           # independent parts that the weight's gradient has at least, where there are tiles
 
 # The weights as they come. Steps count elements.
 cdef struct Weights:
