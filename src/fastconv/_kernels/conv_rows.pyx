@@ -10,7 +10,6 @@ table of the sum.
 
 cimport numpy as cnp
 from cython.parallel cimport prange
-from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
     Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, channel_start, chunk_at,
@@ -18,7 +17,7 @@ from fastconv._kernels.correlation cimport (
     row_pixels, sum_length,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, fc_kernels, fc_tile, kernels_for
+from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, fc_kernels, fc_tile
 from fastconv._kernels.memory cimport give_back, take
 from fastconv._kernels.threads cimport thread_index
 
