@@ -44,13 +44,14 @@ class Work:
     rows: int  # of a register tile
     columns: int
     lanes: int
+    packed: bool  # whether the weight is packed beforehand
 
     @property
     def fused_a_cycle(self) -> int:
         return 2 * self.lanes
 
 
-def work(task: str, g: ConvGeometry, tile: Tile) -> Work:
+def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
     """The product behind one task of TASKS."""
     in_channels, out_channels = g.in_channels // g.groups, g.out_channels // g.groups
     height, width, stride, phases_h, phases_w = g.out_h, g.out_w, g.stride_w, 1, 1
@@ -75,6 +76,7 @@ def work(task: str, g: ConvGeometry, tile: Tile) -> Work:
         stride,
         g.batch * ceil_div(height, 4) * ceil_div(width, 4),
         *tile,
+        packed,
     )
 
 
@@ -103,7 +105,7 @@ def cost_winograd(w: Work) -> float:
     """36 products in place of 144 for a 4x4 block; transforms of the input, the weight and the results."""
     product = 1.3 * 36 * w.tiles * w.in_channels * w.out_channels / w.fused_a_cycle
     blocks = 13 * 36 * w.tiles * (w.in_channels + w.out_channels) / w.lanes
-    weights = 6 * 36 * w.in_channels * w.out_channels / w.lanes
+    weights = 0 if w.packed else 6 * 36 * w.in_channels * w.out_channels / w.lanes
     return w.groups * (product + blocks + weights)
 
 
@@ -142,8 +144,11 @@ def needs(algorithm: str) -> str:
     return {"winograd": "a 3x3 kernel with stride 1 and dilation 1"}.get(algorithm, "any")
 
 
-def kernels(task: str, algorithm: str, g: ConvGeometry, tile: Tile) -> str:
-    """The cheapest kernels for a task by an algorithm, "auto" included, with this register tile."""
+def kernels(task: str, algorithm: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> str:
+    """The cheapest kernels for a task by an algorithm, "auto" included, with this register tile.
+
+    `packed` tells that the weight is packed beforehand, by the kernels' ``pack_weight``.
+    """
     candidates = [
         name
         for family, names in KERNELS.items()
@@ -154,7 +159,7 @@ def kernels(task: str, algorithm: str, g: ConvGeometry, tile: Tile) -> str:
     # im2col transposes panels for the gradient of the weight and gathers NHWC pixels one by one.
     if algorithm == "auto" and (task == "grad_weight" or g.channels_last):
         candidates.remove("im2col")
-    w = work(task, g, tile)
+    w = work(task, g, tile, packed)
     return min(candidates, key=lambda name: COSTS[name](w))
 
 

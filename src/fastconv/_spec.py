@@ -98,7 +98,7 @@ class ConvSpec:
     flops : int
         Multiply-adds of the forward pass.
     algorithms : dict
-        Modules of kernels already chosen, by (task, algorithm asked for, dtype).
+        Modules of kernels already chosen, by (task, algorithm asked for, dtype, packed).
     """
 
     __slots__ = (
@@ -119,7 +119,7 @@ class ConvSpec:
     ) -> None:
         self.x_shape, self.weight_shape = x_shape, weight_shape
         self.padding_mode, self.layout = padding_mode, layout
-        self.algorithms: dict[tuple[str, str, str], Any] = {}
+        self.algorithms: dict[tuple[str, str, str, bool], Any] = {}
         last = layout == "NHWC"
         axes = "H, W, C" if last else "C, H, W"
         if len(x_shape) not in (3, 4):

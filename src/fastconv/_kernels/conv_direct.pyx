@@ -19,11 +19,11 @@ from libc.string cimport memcpy, memset
 from fastconv._kernels.correlation cimport (
     Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, channel_start, chunk_at,
     compute_forward, compute_grad_input, cut, merges_phases, fill_table, forward_correlation, load_band,
-    pack_weight_panel, row_pixels, sum_length,
+    pack_weight_panel, row_pixels, sum_length, weight_correlation,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for
-from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
@@ -41,7 +41,26 @@ cdef enum:
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
             cnp.ndarray out not None, bint relu, int num_threads):
     """out = x convolved with weight, plus bias (or None), clipped at zero if relu."""
-    compute_forward(correlate, g, x, weight, bias, out, relu, num_threads)
+    compute_forward(correlate, g, x, weight, bias, out, relu, False, num_threads)
+
+
+def forward_packed(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray packed not None, bias,
+                   cnp.ndarray out not None, bint relu, int num_threads):
+    """`forward` with a weight from `pack_weight`."""
+    compute_forward(correlate, g, x, packed, bias, out, relu, True, num_threads)
+
+
+def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_threads):
+    """All panels of the weight, for `forward_packed` with images of any size."""
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(weight))
+    cdef Correlation c = weight_correlation(kernels, g, weight)
+    cdef Py_ssize_t panels = c.groups * ceil_div(c.out_channels, kernels.nr), index
+    cdef Py_ssize_t panel_bytes = align(sum_length(&c) * kernels.nr * kernels.itemsize)
+    cdef cnp.ndarray packed = aligned(panels * panel_bytes, cnp.PyArray_TYPE(weight))
+    cdef char *panel = <char *>cnp.PyArray_DATA(packed)
+    for index in prange(panels, num_threads=num_threads, nogil=True, schedule="static"):
+        pack_panel(&c, index, panel + index * panel_bytes)
+    return packed
 
 
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
@@ -73,12 +92,13 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     cdef Py_ssize_t tiles_bytes = align(chunks.images * chunks.rows * c.out_w * nr * size)
     cdef Py_ssize_t turned_bytes = align(c.out_w * nr * size)
     cdef Py_ssize_t each = band_bytes + table_bytes + tiles_bytes + turned_bytes
-    cdef char *packed = <char *>take(panels_a_pass * panel_bytes)
+    cdef char *packing = NULL if c.packed else <char *>take(panels_a_pass * panel_bytes)
     cdef char *private = <char *>take(each * num_threads)
+    cdef const char *packed
     cdef Py_ssize_t first, passed, index, items
     cdef int splits
-    if packed == NULL or private == NULL:
-        give_back(packed)
+    if (packing == NULL and not c.packed) or private == NULL:
+        give_back(packing)
         give_back(private)
         return False
     first = 0
@@ -87,15 +107,19 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
         passed = min(panels_a_pass, panels * c.groups - first)
         # Where chunks are too few for the threads, the panels of a pass are shared out as well.
         splits = <int>max(1, min(passed, ceil_div(2 * num_threads, chunks.count))) if num_threads > 1 else 1
-        for index in prange(passed, num_threads=num_threads, schedule="static"):
-            pack_panel(c, first + index, packed + index * panel_bytes)
+        if c.packed:
+            packed = c.weight + first * panel_bytes
+        else:
+            packed = packing
+            for index in prange(passed, num_threads=num_threads, schedule="static"):
+                pack_panel(c, first + index, packing + index * panel_bytes)
         items = chunks.count * splits
         for index in prange(items, num_threads=num_threads, schedule="dynamic"):
             compute_chunk(c, &chunks, index // splits, first, first + passed * (index % splits) // splits,
                           first + passed * (index % splits + 1) // splits, packed, panel_bytes,
                           private + each * thread_index(), table_bytes, tiles_bytes, turned_bytes)
         first += passed
-    give_back(packed)
+    give_back(packing)
     give_back(private)
     return True
 

@@ -15,11 +15,11 @@ from libc.string cimport memset
 from fastconv._kernels.correlation cimport (
     Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, channels_last, chunk_at,
     compute_forward, compute_grad_input, cut, fill_table, forward_correlation, load_band,
-    pack_weight_panel, sum_length,
+    pack_weight_panel, sum_length, weight_correlation,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, fc_kernels, fc_tile, kernels_for
-from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
@@ -37,7 +37,27 @@ cdef enum:
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
             cnp.ndarray out not None, bint relu, int num_threads):
     """out = x convolved with weight, plus bias (or None), clipped at zero if relu."""
-    compute_forward(correlate, g, x, weight, bias, out, relu, num_threads)
+    compute_forward(correlate, g, x, weight, bias, out, relu, False, num_threads)
+
+
+def forward_packed(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray packed not None, bias,
+                   cnp.ndarray out not None, bint relu, int num_threads):
+    """`forward` with a weight from `pack_weight`."""
+    compute_forward(correlate, g, x, packed, bias, out, relu, True, num_threads)
+
+
+def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_threads):
+    """All strips of the weight, for `forward_packed` with images of any size."""
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(weight))
+    cdef Correlation c = weight_correlation(kernels, g, weight)
+    cdef Py_ssize_t height = strip_height(&c), index
+    cdef Py_ssize_t strips = c.groups * ceil_div(c.out_channels, height)
+    cdef Py_ssize_t strip_bytes = align(sum_length(&c) * height * kernels.itemsize)
+    cdef cnp.ndarray packed = aligned(strips * strip_bytes, cnp.PyArray_TYPE(weight))
+    cdef char *strip = <char *>cnp.PyArray_DATA(packed)
+    for index in prange(strips, num_threads=num_threads, nogil=True, schedule="static"):
+        pack_strip(&c, index, height, strip + index * strip_bytes)
+    return packed
 
 
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
@@ -56,10 +76,7 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
     cdef Py_ssize_t length = sum_length(c)
-    # Out channels in strips of one height: 13 and 12 rather than 14 and 11.
-    cdef Py_ssize_t strips = ceil_div(c.out_channels, kernels.mr)
-    cdef Py_ssize_t height = ceil_div(c.out_channels, strips)
-    strips = ceil_div(c.out_channels, height)
+    cdef Py_ssize_t height = strip_height(c), strips = ceil_div(c.out_channels, height)
     cdef Py_ssize_t strip_bytes = align(length * height * size)
     cdef Py_ssize_t strips_a_pass = max(1, min(strips * c.groups, PACKED_BYTES // max(strip_bytes, 1)))
     cdef Py_ssize_t panel_bytes = align(length * nr * size)
@@ -69,29 +86,39 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size)
     cdef Py_ssize_t table_bytes = align(length * sizeof(Py_ssize_t))
     cdef Py_ssize_t each = band_bytes + table_bytes + panels * panel_bytes
-    cdef char *packed = <char *>take(strips_a_pass * strip_bytes)
+    cdef char *packing = NULL if c.packed else <char *>take(strips_a_pass * strip_bytes)
     cdef char *private = <char *>take(each * num_threads)
+    cdef const char *packed
     cdef Py_ssize_t first, passed, index, items
     cdef int splits
-    if packed == NULL or private == NULL:
-        give_back(packed)
+    if (packing == NULL and not c.packed) or private == NULL:
+        give_back(packing)
         give_back(private)
         return False
     first = 0
     while first < strips * c.groups:
         passed = min(strips_a_pass, strips * c.groups - first)
         splits = <int>max(1, min(passed, ceil_div(2 * num_threads, chunks.count))) if num_threads > 1 else 1
-        for index in prange(passed, num_threads=num_threads, schedule="static"):
-            pack_strip(c, first + index, height, packed + index * strip_bytes)
+        if c.packed:
+            packed = c.weight + first * strip_bytes
+        else:
+            packed = packing
+            for index in prange(passed, num_threads=num_threads, schedule="static"):
+                pack_strip(c, first + index, height, packing + index * strip_bytes)
         items = chunks.count * splits
         for index in prange(items, num_threads=num_threads, schedule="dynamic"):
             compute_chunk(c, &chunks, index // splits, first, first + passed * (index % splits) // splits,
                           first + passed * (index % splits + 1) // splits, height, packed, strip_bytes,
                           private + each * thread_index(), table_bytes, panels, panel_bytes)
         first += passed
-    give_back(packed)
+    give_back(packing)
     give_back(private)
     return True
+
+
+cdef Py_ssize_t strip_height(const Correlation *c) noexcept nogil:
+    """Out channels in strips of one height: 13 and 12 rather than 14 and 11."""
+    return max(1, ceil_div(c.out_channels, max(1, ceil_div(c.out_channels, c.kernels.mr))))
 
 
 cdef void pack_strip(const Correlation *c, Py_ssize_t strip, Py_ssize_t height, char *packed) noexcept nogil:

@@ -1,10 +1,20 @@
 from fastconv._checks import FloatArray
 from fastconv._kernels.geometry import ConvGeometry
 
+def pack_weight(g: ConvGeometry, weight: FloatArray, num_threads: int) -> FloatArray: ...
 def forward(
     g: ConvGeometry,
     x: FloatArray,
     weight: FloatArray,
+    bias: FloatArray | None,
+    out: FloatArray,
+    relu: bool,
+    num_threads: int,
+) -> None: ...
+def forward_packed(
+    g: ConvGeometry,
+    x: FloatArray,
+    packed: FloatArray,
     bias: FloatArray | None,
     out: FloatArray,
     relu: bool,

@@ -14,11 +14,11 @@ from cython.parallel cimport prange
 from fastconv._kernels.correlation cimport (
     Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, channel_start, chunk_at,
     compute_forward, compute_grad_input, cut, merges_phases, fill_table, load_band, pack_weight_panel,
-    row_pixels, sum_length,
+    row_pixels, sum_length, weight_correlation,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, fc_kernels, fc_tile
-from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, fc_kernels, fc_tile, kernels_for
+from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
@@ -33,7 +33,26 @@ cdef enum:
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
             cnp.ndarray out not None, bint relu, int num_threads):
     """out = x convolved with weight, plus bias (or None), clipped at zero if relu."""
-    compute_forward(correlate, g, x, weight, bias, out, relu, num_threads)
+    compute_forward(correlate, g, x, weight, bias, out, relu, False, num_threads)
+
+
+def forward_packed(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray packed not None, bias,
+                   cnp.ndarray out not None, bint relu, int num_threads):
+    """`forward` with a weight from `pack_weight`."""
+    compute_forward(correlate, g, x, packed, bias, out, relu, True, num_threads)
+
+
+def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_threads):
+    """All strips of the weight, for `forward_packed` with images of any size."""
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(weight))
+    cdef Correlation c = weight_correlation(kernels, g, weight)
+    cdef Tiling tiling = tiling_of(&c)
+    cdef Py_ssize_t strips = c.groups * tiling.strips, index
+    cdef cnp.ndarray packed = aligned(strips * tiling.strip_bytes, cnp.PyArray_TYPE(weight))
+    cdef char *strip = <char *>cnp.PyArray_DATA(packed)
+    for index in prange(strips, num_threads=num_threads, nogil=True, schedule="static"):
+        pack_strip(&c, &tiling, index, strip + index * tiling.strip_bytes)
+    return packed
 
 
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
@@ -48,47 +67,58 @@ ctypedef struct Tiling:
     Py_ssize_t width                # pixels of the widest tile: a last strip of few channels has wide ones
     bint copy                       # windows may reach past the end of a row, so the band must be a copy
     Py_ssize_t first                # strip that `packed` begins with
-    char *packed
+    const char *packed
     Py_ssize_t strip_bytes, table_bytes
+
+
+cdef Tiling tiling_of(const Correlation *c) noexcept nogil:
+    """All but where the packed weights are."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t length = sum_length(c)
+    cdef Tiling tiling
+    # Out channels in strips of one height: 13 and 12 rather than 14 and 11.
+    tiling.height = max(1, ceil_div(c.out_channels, max(1, ceil_div(c.out_channels, kernels.mr))))
+    tiling.strips = ceil_div(c.out_channels, tiling.height)
+    tiling.width = tile_width(kernels, c.out_channels - (tiling.strips - 1) * tiling.height)
+    tiling.copy = c.out_w % tiling.width != 0
+    tiling.strip_bytes = align(length * tiling.height * kernels.itemsize)
+    tiling.table_bytes = align(length * sizeof(Py_ssize_t))
+    tiling.first = 0
+    tiling.packed = NULL
+    return tiling
 
 
 cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
-    cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize, length = sum_length(c)
-    cdef Tiling tiling
-    # Out channels in strips of one height: 13 and 12 rather than 14 and 11.
-    tiling.height = ceil_div(c.out_channels, ceil_div(c.out_channels, kernels.mr))
-    tiling.strips = ceil_div(c.out_channels, tiling.height)
-    tiling.width = tile_width(kernels, c.out_channels - (tiling.strips - 1) * tiling.height)
-    tiling.copy = c.out_w % tiling.width != 0
-    tiling.strip_bytes = align(length * tiling.height * size)
-    tiling.table_bytes = align(length * sizeof(Py_ssize_t))
+    cdef Tiling tiling = tiling_of(c)
     cdef Py_ssize_t strips_a_pass = max(1, min(tiling.strips * c.groups, PACKED_BYTES // max(tiling.strip_bytes, 1)))
     cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
     # A last window reads up to a tile past the last row's end.
     cdef Py_ssize_t each = tiling.table_bytes + align(
-        (band_elements(c, chunks.images, chunks.rows) + tiling.width) * size)
-    tiling.packed = <char *>take(strips_a_pass * tiling.strip_bytes)
+        (band_elements(c, chunks.images, chunks.rows) + tiling.width) * c.kernels.itemsize)
+    cdef char *packing = NULL if c.packed else <char *>take(strips_a_pass * tiling.strip_bytes)
     cdef char *private = <char *>take(each * num_threads)
     cdef Py_ssize_t passed, index, items
     cdef int splits
-    if tiling.packed == NULL or private == NULL:
-        give_back(tiling.packed)
+    if (packing == NULL and not c.packed) or private == NULL:
+        give_back(packing)
         give_back(private)
         return False
-    tiling.first = 0
     while tiling.first < tiling.strips * c.groups:
         passed = min(strips_a_pass, tiling.strips * c.groups - tiling.first)
         splits = <int>max(1, min(passed, ceil_div(2 * num_threads, chunks.count))) if num_threads > 1 else 1
-        for index in prange(passed, num_threads=num_threads, schedule="static"):
-            pack_strip(c, &tiling, tiling.first + index)
+        if c.packed:
+            tiling.packed = c.weight + tiling.first * tiling.strip_bytes
+        else:
+            tiling.packed = packing
+            for index in prange(passed, num_threads=num_threads, schedule="static"):
+                pack_strip(c, &tiling, tiling.first + index, packing + index * tiling.strip_bytes)
         items = chunks.count * splits
         for index in prange(items, num_threads=num_threads, schedule="dynamic"):
             compute_chunk(c, &tiling, &chunks, index // splits, tiling.first + passed * (index % splits) // splits,
                           tiling.first + passed * (index % splits + 1) // splits, private + each * thread_index())
         tiling.first += passed
-    give_back(tiling.packed)
+    give_back(packing)
     give_back(private)
     return True
 
@@ -97,11 +127,10 @@ cdef inline Py_ssize_t tile_width(const fc_kernels *kernels, Py_ssize_t rows) no
     return 2 * kernels.nr if rows <= kernels.mr // 2 else kernels.nr
 
 
-cdef void pack_strip(const Correlation *c, const Tiling *tiling, Py_ssize_t strip) noexcept nogil:
+cdef void pack_strip(const Correlation *c, const Tiling *tiling, Py_ssize_t strip, char *packed) noexcept nogil:
     cdef Py_ssize_t channel = strip % tiling.strips * tiling.height
     cdef Py_ssize_t channels = min(tiling.height, c.out_channels - channel)
-    pack_weight_panel(c, strip // tiling.strips, channel, channels, tiling.height,
-                      tiling.packed + (strip - tiling.first) * tiling.strip_bytes)
+    pack_weight_panel(c, strip // tiling.strips, channel, channels, tiling.height, packed)
 
 
 cdef void compute_chunk(

@@ -28,6 +28,7 @@ ctypedef struct Correlation:
     # Where channels k are phases of a plane (see merged_correlation): their number, and the plane's true size.
     Py_ssize_t phases_h, phases_w, full_h, full_w
     const char *weight
+    bint packed               # weight is what the kernels' pack_weight made; the steps below don't describe it
     Py_ssize_t weight_group, weight_out, weight_in, weight_h, weight_w
     const char *bias          # out_channels * groups elements, or NULL
     bint relu
@@ -73,12 +74,13 @@ ctypedef bint (*Correlate)(const Correlation *c, int num_threads) noexcept nogil
 
 cdef int compute_forward(
     Correlate correlate, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu,
-    int num_threads) except -1
+    bint packed, int num_threads) except -1
 cdef int compute_grad_input(
     Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x, bint merge,
     int num_threads) except -1
 cdef Correlation forward_correlation(
     const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu)
+cdef Correlation weight_correlation(const fc_kernels *kernels, ConvGeometry g, cnp.ndarray weight)
 cdef void sum_axes(const Correlation *c, Axis *axes) noexcept nogil
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil
 cdef Chunks cut(const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil

@@ -15,10 +15,11 @@ cdef enum:
 
 cdef int compute_forward(
         Correlate correlate, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu,
-        int num_threads) except -1:
-    """out = x convolved with weight, plus bias (or None), clipped at zero if relu."""
+        bint packed, int num_threads) except -1:
+    """out = x convolved with weight (`packed` or not), plus bias (or None), clipped at zero if relu."""
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
     cdef Correlation c = forward_correlation(kernels, g, x, weight, bias, out, relu)
+    c.packed = packed
     return run(correlate, &c, num_threads)
 
 
@@ -81,11 +82,19 @@ cdef Correlation forward_correlation(
     c.weight_in = g.kernel_h * g.kernel_w
     c.weight_out = c.in_channels * c.weight_in
     c.weight_group = c.out_channels * c.weight_out
+    c.packed = False
     c.bias = NULL if bias is None else <const char *>cnp.PyArray_DATA(<cnp.ndarray>bias)
     c.relu = relu
     c.phases_h = c.phases_w = 1
     flatten(&c)
     c.full_h, c.full_w = c.out_h, c.out_w
+    return c
+
+
+cdef Correlation weight_correlation(const fc_kernels *kernels, ConvGeometry g, cnp.ndarray weight):
+    """The forward convolution as packing its weight needs it: without images."""
+    cdef Correlation c = forward_correlation(kernels, g, weight, weight, None, weight, False)
+    c.x = c.out = NULL
     return c
 
 
@@ -148,6 +157,7 @@ cdef bint input_correlation(
     c.weight_w = -step_w
     c.weight = <const char *>cnp.PyArray_DATA(weight) + kernels.itemsize * (
         (first_h + (c.taps_h - 1) * step_h) * g.kernel_w + first_w + (c.taps_w - 1) * step_w)
+    c.packed = False
     c.bias = NULL
     c.relu = False
     c.phases_h = c.phases_w = 1
@@ -207,6 +217,7 @@ cdef Correlation merged_correlation(
                 &c.out_image, &c.out_channel, &c.out_row, &c.out_pixel)
     c.out_row *= g.stride_h
     c.out_pixel *= g.stride_w
+    c.packed = False
     c.bias = NULL
     c.relu = False
     c.weight_w = 1

@@ -157,14 +157,23 @@ cdef cnp.ndarray empty(int ndim, cnp.npy_intp *shape, int typenum):
     """A new C-contiguous array, contents undefined; MemoryError where it does not fit."""
     cdef size_t bytes = 4 if typenum == cnp.NPY_FLOAT32 else 8
     cdef int i
-    cdef Memory memory
     for i in range(ndim):
         if shape[i] and bytes > (<size_t>1 << 56) // <size_t>shape[i]:
             raise MemoryError(f"a result of {ndim} axes, {shape[i]} long along axis {i}, does not fit into memory")
         bytes *= shape[i]
     if bytes <= SMALL:
         return cnp.PyArray_EMPTY(ndim, shape, typenum, 0)
-    memory = Memory.__new__(Memory)
+    return in_block(ndim, shape, typenum, bytes)
+
+
+cdef cnp.ndarray aligned(size_t bytes, int typenum):
+    """A new array of one axis, of `bytes` bytes, that begins on a cache line however small it is."""
+    cdef cnp.npy_intp elements = bytes // (4 if typenum == cnp.NPY_FLOAT32 else 8)
+    return in_block(1, &elements, typenum, bytes)
+
+
+cdef cnp.ndarray in_block(int ndim, cnp.npy_intp *shape, int typenum, size_t bytes):
+    cdef Memory memory = Memory.__new__(Memory)
     memory.pointer = take(bytes)
     if memory.pointer == NULL:
         raise MemoryError(f"no memory for a result of {bytes} bytes")

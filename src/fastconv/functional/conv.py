@@ -123,7 +123,7 @@ def conv2d(
         y = new_array(spec.out_shape, x.dtype.num)  # type: ignore[union-attr]
     if y.size:
         if spec.border is not None:
-            x = _padded(x, spec)  # type: ignore[arg-type]
+            x = padded(x, spec)  # type: ignore[arg-type]
         kernels.forward(spec.geometry, x, weight, bias, y, activation is not None, threads_for(spec.flops))
     return deliver(y, dtype, out)
 
@@ -211,8 +211,8 @@ def conv2d_backward(
         if empty or not grad_weight.size:
             grad_weight.fill(0)
         else:
-            padded = x if spec.border is None else _padded(x, spec)  # type: ignore[arg-type]
-            by_weight.grad_weight(g, grad_output, padded, grad_weight, threads)
+            images = x if spec.border is None else padded(x, spec)  # type: ignore[arg-type]
+            by_weight.grad_weight(g, grad_output, images, grad_weight, threads)
     if "bias" in needed:
         grad_bias = new_array(spec.weight_shape[:1], num)
         channel_sum.grad_bias(g, grad_output, grad_bias, threads_for(grad_output.size))  # type: ignore[arg-type, union-attr]
@@ -324,15 +324,20 @@ def conv_output_size(
     return result
 
 
-def kernels_for(task: str, spec: ConvSpec | TransposeSpec, algorithm: str, dtype_char: str) -> ModuleType:
-    """The module of kernels for a task of `_plan.TASKS`, by the algorithm's name."""
-    key = (task, algorithm, dtype_char)
+def kernels_for(
+    task: str, spec: ConvSpec | TransposeSpec, algorithm: str, dtype_char: str, packed: bool = False
+) -> ModuleType:
+    """The module of kernels for a task of `_plan.TASKS`, by the algorithm's name.
+
+    `packed` tells that the weight is packed beforehand, which makes another module cheapest at times.
+    """
+    key = (task, algorithm, dtype_char, packed)
     kernels = spec.algorithms.get(key) if isinstance(algorithm, str) else None
     if kernels is None:
         choice("algorithm", algorithm, _plan.ALGORITHMS)
         if not _plan.can(algorithm, spec.geometry):
             raise argument_error("algorithm", repr(algorithm), _plan.needs(algorithm))
-        kernels = _KERNELS[_plan.kernels(task, algorithm, spec.geometry, tile_shape(dtype_char))]
+        kernels = _KERNELS[_plan.kernels(task, algorithm, spec.geometry, tile_shape(dtype_char), packed)]
         spec.algorithms[key] = kernels
     return kernels
 
@@ -347,7 +352,8 @@ def _geometry_shape(spec: ConvSpec) -> tuple[int, ...]:
     )
 
 
-def _padded(x: FloatArray, spec: ConvSpec) -> FloatArray:
+def padded(x: FloatArray, spec: ConvSpec) -> FloatArray:
+    """The image with the border that the kernels don't make."""
     assert spec.border is not None
     batched = x if spec.batched else x[np.newaxis]
     return _border.pad(batched, spec.border, spec.padding_mode, spec.geometry.channels_last)

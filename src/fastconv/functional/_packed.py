@@ -1,0 +1,96 @@
+"""A convolution whose weight stays the same, so that it is packed once and not at every call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastconv._checks import FloatArray, as_array, compute_dtype, float_array, result_dtype
+from fastconv._kernels import arrays
+from fastconv._kernels.memory import new_array
+from fastconv._spec import ConvSpec, conv_spec
+from fastconv._threads import threads_for
+from fastconv.functional._output import deliver
+from fastconv.functional.conv import kernels_for, padded
+
+__all__ = ["PackedConv2d"]
+
+# So many sets of shapes and dtypes of images have their kernels and geometry at hand.
+MOST_WAYS = 64
+
+
+class _Way(NamedTuple):
+    """How to compute images of one shape and dtype."""
+
+    spec: ConvSpec
+    forward: Callable[..., None]
+    weight: FloatArray  # as `forward` takes it
+    bias: FloatArray | None
+    number: int  # NumPy's, of the dtype
+
+
+class PackedConv2d:
+    """`conv2d` with a fixed weight, as a function of the image alone.
+
+    Each kind of kernels packs the weight (some have no need to) when images first call for it; what is packed
+    fits images of all sizes. Threads may call at once: if two of them pack the same, one result is forgotten.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (K, C // groups, R, S)
+    bias : ndarray, shape (K,), or None
+        Both of one dtype, float32 or float64, C-contiguous, and never written to again.
+    dtype : dtype
+        What takes part in the dtype of the result for the two of them: that of `weight`, or float16.
+    relu : bool
+        Whether max(y, 0) is the result.
+    **geometry
+        stride, padding, dilation, groups, padding_mode, layout, as `conv2d` has them, all of them.
+    """
+
+    def __init__(
+        self, weight: FloatArray, bias: FloatArray | None, dtype: np.dtype[Any], relu: bool, **geometry: Any
+    ) -> None:
+        self.weight, self.bias, self.dtype, self.relu = weight, bias, dtype, relu
+        self.geometry = geometry
+        self._ways: dict[tuple[tuple[int, ...], str], _Way] = {}
+        self._packed: dict[tuple[str, str], FloatArray] = {}
+
+    def __call__(self, x: ArrayLike) -> FloatArray:
+        if arrays.native(x, self.weight):
+            image: FloatArray = x  # type: ignore[assignment]
+            dtype = image.dtype
+        else:
+            given = as_array("x", x)
+            dtype = result_dtype(given, self.dtype)
+            image = float_array("x", given, compute_dtype(given, self.dtype))
+        way = self._ways.get((image.shape, image.dtype.char)) or self._find_way(image)
+        spec = way.spec
+        y = new_array(spec.out_shape, way.number)
+        if y.size:
+            if spec.border is not None:
+                image = padded(image, spec)
+            way.forward(spec.geometry, image, way.weight, way.bias, y, self.relu, threads_for(spec.flops))
+        return deliver(y, dtype, None)
+
+    def _find_way(self, image: FloatArray) -> _Way:
+        spec = conv_spec(image.shape, self.weight.shape, **self.geometry)
+        char = image.dtype.char
+        kernels = kernels_for("forward", spec, "auto", char, packed=True)
+        packs = hasattr(kernels, "pack_weight")
+        bias = None if self.bias is None else self.bias.astype(char, copy=False)
+        key = (kernels.__name__, char)
+        weight = self._packed.get(key)
+        if weight is None:
+            weight = self.weight.astype(char, copy=False)
+            if packs:
+                weight = kernels.pack_weight(spec.geometry, weight, threads_for(weight.size))
+            weight = self._packed.setdefault(key, weight)
+        way = _Way(spec, kernels.forward_packed if packs else kernels.forward, weight, bias, image.dtype.num)
+        if len(self._ways) >= MOST_WAYS:
+            self._ways.clear()
+        self._ways[image.shape, char] = way
+        return way
