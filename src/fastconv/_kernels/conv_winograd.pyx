@@ -287,8 +287,7 @@ def pack_weight(ConvGeometry g, cnp.ndarray weight, int num_threads) -> cnp.ndar
     """The transformed weights that `forward_packed` takes."""
     cdef int typenum = cnp.PyArray_TYPE(weight)
     cdef Product p = forward_product(g, kernels_for(typenum))
-    cdef cnp.npy_intp elements = packed_elements(&p)
-    cdef cnp.ndarray packed = memory.empty(1, &elements, typenum)
+    cdef cnp.ndarray packed = memory.aligned(packed_elements(&p) * p.table.itemsize, typenum)
     p.weights = weights_of(g, cnp.PyArray_BYTES(weight), False)
     transform_weights(&p, cnp.PyArray_BYTES(packed), num_threads)
     return packed

@@ -7,6 +7,7 @@ from fastconv.nn.conv import Conv2d
 from fastconv.nn.conv1d import Conv1d
 from fastconv.nn.conv_transpose import ConvTranspose2d
 from fastconv.nn.dropout import Dropout
+from fastconv.nn.freeze import freeze
 from fastconv.nn.linear import Flatten, Linear
 from fastconv.nn.loss import CrossEntropyLoss, MSELoss
 from fastconv.nn.module import Module
@@ -38,5 +39,6 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "freeze",
     "init",
 ]

@@ -90,6 +90,14 @@ class Module:
         """How many multiplications with an addition an output of this shape costs; 0 by default."""
         return 0
 
+    def _steps(self) -> list[Module] | None:
+        """Modules that, one after the other, give what `forward` gives; None where it is no such chain.
+
+        `fastconv.nn.freeze` puts them in the module's place, so as to fuse neighbours. They may be made for
+        the occasion, such as a `Residual` of the module's children.
+        """
+        return None
+
     # ---- what a module consists of ----
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -253,6 +261,10 @@ class Module:
 
     # ---- descriptions ----
 
+    def _get_name(self) -> str:
+        """What descriptions call it."""
+        return type(self).__name__
+
     def summary(self, input_shape: tuple[int, ...]) -> None:
         """Print a table of the layers: output shape, parameters and multiply-adds of each.
 
@@ -278,8 +290,8 @@ class Module:
     def __repr__(self) -> str:
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
         if not lines:
-            return f"{type(self).__name__}({self.extra_repr()})"
-        return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+            return f"{self._get_name()}({self.extra_repr()})"
+        return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
 
 
 class Layer(Module):
@@ -296,6 +308,10 @@ class Layer(Module):
 
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
         raise NotImplementedError(f"{type(self).__name__}._backward")
+
+    def _infer(self, x: ArrayLike) -> FloatArray:
+        """The output alone, of a layer in `eval` mode; nothing is kept, so threads may share the layer."""
+        return self._forward(x)[0]
 
     def forward(self, x: ArrayLike) -> FloatArray:
         """The output for the input `x`; neither may be changed in place before `backward`."""

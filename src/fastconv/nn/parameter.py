@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
 
-__all__ = ["Parameter", "value_of"]
+__all__ = ["Parameter", "read_only", "value_of"]
 
 
 class Parameter:
@@ -74,6 +74,11 @@ class Parameter:
         _checks.shape(name, given, to.shape, "that of the parameter")
         np.copyto(to, given, casting="unsafe")
 
+    def make_read_only(self) -> None:
+        """Let `data`, from now on another array object, never be written to again. It must have no views."""
+        self._data = read_only(self._data)
+        self._grad = None
+
     def accumulate(self, gradient: FloatArray) -> None:
         """Add `gradient` to `grad`. The first one may become `grad` itself: don't use it further."""
         _checks.shape("gradient", gradient, self._data.shape, "that of the parameter")
@@ -110,6 +115,12 @@ class Parameter:
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, dtype={self.dtype})"
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A view of `array`, both of which can't be written to; of the view the flag cannot be set back."""
+    array.setflags(write=False)
+    return array.view()
 
 
 def value_of(parameter: Parameter | None) -> FloatArray | None:

@@ -90,6 +90,17 @@ class MaxPool2d(_Pool):
         )
         return output, (indices, images.shape)
 
+    def _infer(self, x: ArrayLike) -> FloatArray:
+        return functional.max_pool2d(
+            x,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.ceil_mode,
+            layout=self.layout,
+        )
+
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
         return functional.max_pool2d_backward(grad_output, *saved, layout=self.layout)
 
@@ -206,6 +217,9 @@ class AdaptiveMaxPool2d(_AdaptivePool):
             images, self.output_size, return_indices=True, layout=self.layout
         )
         return output, (indices, images.shape)
+
+    def _infer(self, x: ArrayLike) -> FloatArray:
+        return functional.adaptive_max_pool2d(x, self.output_size, layout=self.layout)
 
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
         return functional.adaptive_max_pool2d_backward(grad_output, *saved, layout=self.layout)

@@ -63,7 +63,7 @@ def _run(module: Module, input_shape: tuple[int, ...]) -> list[_Row]:
 
 def _recording(layer: Module, name: str, parameters: int, rows: list[_Row]) -> Callable[[Any], FloatArray]:
     forward = layer.forward
-    label = f"{name} {type(layer).__name__}".strip()
+    label = f"{name} {layer._get_name()}".strip()
 
     def recorded(x: Any) -> FloatArray:
         output = forward(x)

@@ -1,0 +1,257 @@
+"""Layers of a frozen network: they compute, and nothing about them can be changed."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from fastconv import _checks, functional
+from fastconv._checks import FloatArray
+from fastconv.functional._packed import PackedConv2d
+from fastconv.nn.conv import Conv2d
+from fastconv.nn.linear import Linear
+from fastconv.nn.module import IncompatibleKeys, Layer, Module
+from fastconv.nn.parameter import Parameter, read_only, value_of
+
+__all__ = ["Frozen", "FrozenConv2d", "FrozenLayer", "FrozenLinear", "FrozenResidual", "FrozenSequential"]
+
+
+class Frozen(Module):
+    """A module for inference alone. Constructors set attributes, then `_seal`; from there on none can be set.
+
+    Attributes
+    ----------
+    owns_output : bool
+        Whether the output of each forward is an array that nothing else refers to.
+    """
+
+    training = False
+    owns_output = False
+    _sealed = False
+
+    def _seal(self) -> None:
+        for value in vars(self).values():
+            if isinstance(value, Parameter):
+                value.make_read_only()
+        vars(self)["_sealed"] = True
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise RuntimeError(
+            f"{what}: got a frozen network, needs the network that it was made from; freeze that again"
+        )
+
+    def backward(self, grad_output: ArrayLike) -> FloatArray:
+        """Raises RuntimeError: a frozen network has no gradients."""
+        self._refuse("backward")
+
+    def train(self, mode: bool = True) -> Self:
+        """Raises RuntimeError with ``mode=True``: a frozen network is always as after `eval`."""
+        if _checks.boolean("mode", mode):
+            self._refuse("train")
+        return self
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Raises RuntimeError: a frozen network stays as it is."""
+        self._refuse("load_state_dict")
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Raises RuntimeError: a frozen network stays as it is."""
+        self._refuse("astype")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._sealed and not (name == "training" and value is False):
+            self._refuse(f"setting {name}")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if self._sealed:
+            self._refuse(f"deleting {name}")
+        super().__delattr__(name)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """For copies and pickles, whose arrays are writeable at first."""
+        vars(self).update(state)
+        self._seal()
+
+
+class FrozenConv2d(Frozen):
+    """A convolution with what followed it: batch normalization, folded into its weight, and ReLU.
+
+    Parameters
+    ----------
+    layer : Conv2d
+    weight, bias : ndarray, or None for the bias
+        What `layer` convolves with, batch normalization included; float32 or float64.
+    dtype : dtype
+        What takes part in the result's dtype for weight and bias: theirs, or float16.
+    relu : bool
+    name : str
+        The names of all layers that this one stands for.
+    """
+
+    owns_output = True
+    weight: Parameter
+    _convolve: PackedConv2d
+
+    def __init__(
+        self,
+        layer: Conv2d,
+        weight: FloatArray,
+        bias: FloatArray | None,
+        dtype: np.dtype[Any],
+        relu: bool,
+        name: str,
+    ) -> None:
+        self.weight = Parameter(weight)
+        self.bias = None if bias is None else Parameter(bias)
+        self._arguments = layer._arguments()
+        self._description = layer.extra_repr()
+        self._dtype, self._relu, self._name = dtype, relu, name
+        self._seal()
+
+    def _seal(self) -> None:
+        super()._seal()
+        vars(self)["_convolve"] = PackedConv2d(
+            self.weight.data, value_of(self.bias), self._dtype, self._relu, **self._arguments
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_convolve"}
+
+    def forward(self, x: ArrayLike) -> FloatArray:
+        return self._convolve(x)
+
+    def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
+        return math.prod(output_shape) * math.prod(self.weight.shape[1:])
+
+    def _get_name(self) -> str:
+        return self._name
+
+    def extra_repr(self) -> str:
+        return self._description
+
+
+class FrozenLinear(Frozen):
+    """A fully connected layer, with the ReLU that followed it."""
+
+    owns_output = True
+    weight: Parameter
+
+    def __init__(self, layer: Linear, relu: bool) -> None:
+        self.weight = Parameter(layer.weight.data)
+        self.bias = None if layer.bias is None else Parameter(layer.bias.data)
+        self._relu = relu
+        self._description = layer.extra_repr()
+        self._seal()
+
+    def forward(self, x: ArrayLike) -> FloatArray:
+        output = functional.linear(x, self.weight.data, value_of(self.bias))
+        return np.maximum(output, 0, out=output) if self._relu else output
+
+    def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
+        return math.prod(output_shape) * self.weight.shape[1]
+
+    def _get_name(self) -> str:
+        return "Linear+ReLU" if self._relu else "Linear"
+
+    def extra_repr(self) -> str:
+        return self._description
+
+
+class FrozenLayer(Frozen):
+    """A copy of any other module, in `eval` mode. Its parameters, buffers and children keep their names."""
+
+    _inner: Module
+    _compute: Callable[[ArrayLike], FloatArray]
+
+    def __init__(self, module: Module) -> None:
+        self._copy_of(copy.deepcopy(module).eval())
+
+    def _copy_of(self, inner: Module) -> None:
+        for module in inner.modules():
+            for name, value in list(vars(module).items()):
+                if isinstance(value, Parameter):
+                    value.make_read_only()
+                elif name in module._buffers and value is not None:
+                    vars(module)[name] = read_only(value)
+        own = {name: value for name, value in vars(inner).items() if isinstance(value, Parameter)}
+        buffers = {name: getattr(inner, name) for name in inner._buffers}
+        vars(self).update(own | buffers, _inner=inner, _buffers=inner._buffers, _sealed=True)
+        keeps_nothing = isinstance(inner, Layer) and type(inner).forward is Layer.forward
+        vars(self)["_compute"] = inner._infer if keeps_nothing else inner.forward  # type: ignore[attr-defined]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_inner": self._inner}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._copy_of(state["_inner"])
+
+    def forward(self, x: ArrayLike) -> FloatArray:
+        return self._compute(x)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return self._inner.named_children()
+
+    def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
+        return self._inner.multiply_adds(output_shape)
+
+    def _get_name(self) -> str:
+        return self._inner._get_name()
+
+    def extra_repr(self) -> str:
+        return self._inner.extra_repr()
+
+
+class FrozenSequential(Frozen):
+    """Frozen layers one after the other."""
+
+    def __init__(self, layers: Mapping[str, Frozen]) -> None:
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+        self._layers = tuple(layers.values())
+        self.owns_output = bool(layers) and self._layers[-1].owns_output
+        self._seal()
+
+    def forward(self, x: ArrayLike) -> FloatArray:
+        output: Any = x
+        for layer in self._layers:
+            output = layer.forward(output)
+        return output  # type: ignore[no-any-return]
+
+    def _get_name(self) -> str:
+        return "Frozen"
+
+
+class FrozenResidual(Frozen):
+    """The sum of two frozen chains, the identity where one is empty, with the ReLU that followed."""
+
+    owns_output = True
+
+    def __init__(self, body: Mapping[str, Frozen], shortcut: Mapping[str, Frozen] | None, relu: bool) -> None:
+        for name, layer in (*body.items(), *(shortcut or {}).items()):
+            setattr(self, name, layer)
+        self._body = tuple(body.values())
+        self._shortcut = () if shortcut is None else tuple(shortcut.values())
+        self._in_place = bool(body) and self._body[-1].owns_output
+        self._relu = relu
+        self._seal()
+
+    def forward(self, x: ArrayLike) -> FloatArray:
+        output: Any = _checks.as_array("x", x)
+        straight = output
+        for layer in self._body:
+            output = layer.forward(output)
+        for layer in self._shortcut:
+            straight = layer.forward(straight)
+        _checks.shape("body", output, straight.shape, "that of the shortcut")
+        in_place = self._in_place and np.result_type(output, straight) == output.dtype
+        total: FloatArray = np.add(output, straight, out=output if in_place else None)
+        return np.maximum(total, 0, out=total) if self._relu else total
+
+    def _get_name(self) -> str:
+        return "Residual+ReLU" if self._relu else "Residual"

@@ -1,0 +1,516 @@
+"""Frozen networks: against the network they were made from, a reference, PyTorch; and that they stay so."""
+
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import reference
+import reference_layers
+from cases import error_bound
+
+import fastconv as fc
+from fastconv import nn
+from fastconv._kernels import conv_direct, conv_im2col, conv_rows, conv_winograd
+from fastconv._spec import conv_spec
+from fastconv.functional._packed import MOST_WAYS
+
+PACKING = {"direct": conv_direct, "rows": conv_rows, "im2col": conv_im2col, "winograd": conv_winograd}
+
+
+def settled(module, rng):
+    """The module with random parameters, and running statistics as of a trained network."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean[...] = 0.3 * rng.standard_normal(layer.num_features)
+            layer.running_var[...] = rng.uniform(0.5, 2, layer.num_features)
+            layer.weight.data = rng.uniform(0.5, 1.5, layer.num_features)
+            layer.bias.data = 0.3 * rng.standard_normal(layer.num_features)
+    return module
+
+
+def random_chain(rng, channels, layout, dtype, depth):
+    """Convolutions, batch norms, activations and residuals in any order, which keep the size of an image."""
+
+    def conv(kernel=3, to=None):
+        groups = int(rng.choice([1, 1, 2]))
+        return nn.Conv2d(
+            channels, to or channels, kernel, padding="same", groups=groups, bias=bool(rng.integers(2)),
+            padding_mode=str(rng.choice(["zeros", "zeros", "reflect"])), layout=layout, dtype=dtype, rng=rng,
+        )  # fmt: skip
+
+    def residual():
+        body = random_chain(rng, channels, layout, dtype, depth - 1)
+        return nn.Residual(body, conv(1) if rng.integers(2) else None)
+
+    kinds = [
+        conv,
+        lambda: conv(1),
+        lambda: conv(5),
+        lambda: nn.BatchNorm2d(channels, layout=layout, dtype=dtype),
+        lambda: nn.BatchNorm2d(channels, layout=layout, dtype=dtype),
+        nn.ReLU,
+        nn.ReLU,
+        nn.LeakyReLU,
+        nn.Dropout,
+        lambda: nn.MaxPool2d(3, 1, padding=1, layout=layout),
+    ]
+    if depth:
+        kinds += [residual, residual, lambda: random_chain(rng, channels, layout, dtype, depth - 1)]
+    count = int(rng.integers(1, 6))
+    return nn.Sequential(*(kinds[int(i)]() for i in rng.integers(len(kinds), size=count)))
+
+
+def tolerance(network, dtype):
+    """The bounds of all convolutions, as if no error was ever diminished."""
+    lengths = [np.prod(layer.weight.shape[1:]) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    return sum(error_bound(dtype, length, "auto") for length in lengths) + 64 * np.finfo(dtype).eps
+
+
+def largest_activation(network, x):
+    """What errors are relative to: the largest number anywhere in the network."""
+    seen = [np.abs(x).max()]
+    for layer in network.modules():
+        if not any(layer.named_children()):
+            forward = layer.forward
+            vars(layer)["forward"] = lambda x, f=forward: seen.append(np.abs(y := f(x)).max()) or y
+    network(x)
+    for layer in network.modules():
+        vars(layer).pop("forward", None)
+    return max(seen)
+
+
+def make_network(seed, dtype, layout):
+    rng = np.random.default_rng(seed)
+    return settled(random_chain(rng, 4, layout, dtype, depth=2), rng).eval(), rng
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("seed", range(20))
+def test_random_networks(seed, dtype, layout):
+    network, rng = make_network(seed, dtype, layout)
+    frozen = nn.freeze(network)
+    exact = network.astype(np.float64)
+    for batch, height, width in [(2, 6, 7), (1, 13, 5), (3, 6, 7)]:
+        shape = (batch, 4, height, width) if layout == "NCHW" else (batch, height, width, 4)
+        x = rng.standard_normal(shape).astype(dtype)
+        before = x.copy()
+        output, wanted = frozen(x), exact(x.astype(np.float64))
+        assert output.dtype == dtype
+        scale = largest_activation(exact, x.astype(np.float64))
+        assert np.abs(output - wanted).max() <= tolerance(network, dtype) * scale
+        assert np.abs(output - network(x)).max() <= 2 * tolerance(network, dtype) * scale
+        np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_against_torch(seed):
+    torch = pytest.importorskip("torch")
+
+    def translated(module):
+        if isinstance(module, nn.Sequential):
+            return torch.nn.Sequential(*map(translated, module))
+        if isinstance(module, nn.Residual):
+            return TorchResidual(module)
+        if isinstance(module, nn.Conv2d):
+            return torch.nn.Conv2d(
+                module.in_channels, module.out_channels, module.kernel_size, padding="same",
+                groups=module.groups, bias=module.bias is not None, padding_mode=module.padding_mode,
+            )  # fmt: skip
+        if isinstance(module, nn.BatchNorm2d):
+            return torch.nn.BatchNorm2d(module.num_features)
+        if isinstance(module, nn.MaxPool2d):
+            return torch.nn.MaxPool2d(3, 1, padding=1)
+        return getattr(torch.nn, type(module).__name__)()
+
+    class TorchResidual(torch.nn.Module):
+        def __init__(self, residual):
+            super().__init__()
+            self.body = translated(residual.body)
+            self.shortcut = None if residual.shortcut is None else translated(residual.shortcut)
+
+        def forward(self, x):
+            return self.body(x) + (x if self.shortcut is None else self.shortcut(x))
+
+    network, rng = make_network(seed, np.float64, "NCHW")
+    theirs = translated(network).double().eval()
+    theirs.load_state_dict({name: torch.tensor(array) for name, array in network.state_dict().items()})
+    x = rng.standard_normal((2, 4, 6, 7))
+    wanted = theirs(torch.tensor(x)).detach().numpy()
+    assert (
+        np.abs(nn.freeze(network)(x) - wanted).max() <= tolerance(network, np.float64) * np.abs(wanted).max()
+    )
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_fused_layer_keeps_the_bound_of_a_convolution(bias, dtype, rng):
+    conv = nn.Conv2d(24, 37, 3, padding=1, bias=bias, dtype=dtype, rng=rng)
+    norm = nn.BatchNorm2d(37, dtype=dtype)
+    network = settled(nn.Sequential(conv, norm, nn.ReLU()), rng)
+    frozen = nn.freeze(network)
+    x = rng.standard_normal((3, 24, 14, 15)).astype(dtype)
+    convolved = reference.conv2d(x, conv.weight.data, conv.bias.data if bias else None, padding=1)
+    statistics = [a.astype(np.float64) for a in (norm.running_mean, norm.running_var)]
+    wanted = reference_layers.batch_norm(convolved, *statistics, norm.weight.data, norm.bias.data, norm.eps)
+    assert len(list(frozen.named_children())) == 1
+    error = np.abs(frozen(x) - np.maximum(wanted, 0)).max()
+    assert error <= error_bound(dtype, 24 * 9, "auto") * np.abs(wanted).max()
+
+
+def test_what_is_fused():
+    network = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)),
+        nn.ReLU(),
+        nn.BatchNorm2d(4),
+        nn.Conv2d(4, 4, 1),
+        nn.ReLU(),
+        nn.Residual(nn.Conv2d(4, 4, 1), nn.Sequential(nn.Dropout(), nn.Conv2d(4, 4, 1))),
+        nn.ReLU(),
+        nn.Conv2d(4, 5, 1),
+        nn.BatchNorm2d(5, track_running_stats=False),
+        nn.Flatten(),
+        nn.Linear(5, 3),
+        nn.ReLU(),
+    )
+    frozen = nn.freeze(network)
+    names = {name: layer._get_name() for name, layer in frozen.named_modules() if name}
+    assert names == {
+        "0.0": "Conv2d+BatchNorm2d+ReLU",
+        "2": "BatchNorm2d",
+        "3": "Conv2d+ReLU",
+        "5": "Residual+ReLU",
+        "5.body": "Conv2d",
+        "5.shortcut.1": "Conv2d",
+        "7": "Conv2d",
+        "8": "BatchNorm2d",
+        "9": "Flatten",
+        "10": "Linear+ReLU",
+    }
+    left_out = ("0.1.", "0.1.num")
+    wanted = [name for name in network.state_dict() if not name.startswith(left_out)]
+    assert list(frozen.state_dict()) == wanted
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm2d(4, track_running_stats=False),
+        nn.BatchNorm2d(4, layout="NHWC"),
+        nn.BatchNorm2d(4, eps=0.0),
+    ],
+    ids=["by-batch", "other-layout", "infinite"],
+)
+def test_a_norm_that_cannot_be_folded_stays(norm, rng):
+    if norm.eps == 0:
+        norm.running_var[1] = 0
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, rng=rng), norm).eval()
+    x = rng.standard_normal((2, 3, 6, 4)).astype(np.float32)
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(nn.freeze(network)(x), network(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("parameters", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("norm", [np.float16, np.float32, np.float64])
+def test_dtypes_promote_as_in_the_network(dtype, parameters, norm, rng):
+    network = settled(
+        nn.Sequential(nn.Conv2d(3, 4, 3, dtype=parameters, rng=rng), nn.BatchNorm2d(4, dtype=norm)), rng
+    ).eval()
+    x = rng.standard_normal((2, 3, 6, 5)).astype(dtype)
+    output, wanted = nn.freeze(network)(x), network.astype(np.float64)(x.astype(np.float64))
+    assert output.dtype == network(x).dtype
+    folded = np.float64 if np.float64 in (parameters, norm) else np.float32
+    bound = error_bound(folded, 27, "auto") + np.finfo(output.dtype).eps
+    assert np.abs(output - wanted).max() <= bound * np.abs(wanted).max()
+
+
+def test_integers_and_nested_lists(rng):
+    network = nn.Sequential(nn.Conv2d(1, 2, 2, rng=rng), nn.ReLU()).eval()
+    image = rng.integers(0, 9, (1, 1, 4, 4))
+    np.testing.assert_allclose(nn.freeze(network)(image.tolist()), network(image), rtol=1e-6)
+    assert nn.freeze(network)(image.astype(np.uint8)).dtype == np.float32
+    assert nn.freeze(network)(image).dtype == np.float64
+
+
+def test_memory_orders(memory_order, rng):
+    network = settled(nn.Sequential(nn.Conv2d(3, 4, 3, rng=rng), nn.BatchNorm2d(4)), rng)
+    frozen = nn.freeze(network)
+    x = rng.standard_normal((2, 3, 6, 5)).astype(np.float32)
+    ordered = memory_order(x)
+    np.testing.assert_array_equal(frozen(ordered), frozen(np.ascontiguousarray(ordered)))
+
+
+def test_unbatched_and_empty_images(rng):
+    frozen = nn.freeze(nn.Conv2d(3, 4, 3, rng=rng))
+    x = rng.standard_normal((2, 3, 6, 5)).astype(np.float32)
+    np.testing.assert_allclose(frozen(x[0]), frozen(x)[0], rtol=1e-5, atol=1e-6)
+    assert frozen(x[:0]).shape == (0, 4, 4, 3)
+
+
+def test_nan_passes_a_fused_relu(rng):
+    frozen = nn.freeze(nn.Sequential(nn.Conv2d(2, 3, 1, rng=rng), nn.ReLU()))
+    x = rng.standard_normal((1, 2, 4, 4))
+    x[0, 1, 2, 3] = np.nan
+    assert np.argwhere(np.isnan(frozen(x)[0])).tolist() == [[k, 2, 3] for k in range(3)]
+
+
+# ---- weights packed before ----
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("channels", [(1, 1), (5, 13), (16, 32), (7, 100)])
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [(name, layout) for name in PACKING for layout in ("NCHW", "NHWC") if (name, layout) != ("rows", "NHWC")],
+)
+def test_packed_weights_give_the_same_bits(name, channels, groups, layout, dtype, rng):
+    kernels, packed = PACKING[name], None
+    inputs, outputs = (groups * n for n in channels)
+    weight = rng.standard_normal((outputs, inputs // groups, 3, 3)).astype(dtype)
+    bias = rng.standard_normal(outputs).astype(dtype)
+    for batch, height, width in [(1, 3, 3), (2, 9, 17), (1, 30, 4)]:
+        shape = (batch, inputs, height, width) if layout == "NCHW" else (batch, height, width, inputs)
+        x = rng.standard_normal(shape).astype(dtype)
+        spec = conv_spec(x.shape, weight.shape, 1, 1, 1, groups, "zeros", layout)
+        if packed is None:
+            packed = kernels.pack_weight(spec.geometry, weight, 1)
+            assert packed.ctypes.data % 64 == 0
+        for threads in (1, 3):
+            plain, got = np.empty(spec.out_shape, dtype), np.empty(spec.out_shape, dtype)
+            kernels.forward(spec.geometry, x, weight, bias, plain, True, threads)
+            kernels.forward_packed(spec.geometry, x, packed, bias, got, True, threads)
+            np.testing.assert_array_equal(got, plain)
+
+
+@pytest.mark.parametrize("name", PACKING)
+def test_packed_weights_of_several_passes(name, rng):
+    """More than what is packed at a time without packing before."""
+    weight = rng.standard_normal((600, 1000, 3, 3)).astype(np.float32)
+    x = rng.standard_normal((1, 1000, 5, 6)).astype(np.float32)
+    spec = conv_spec(x.shape, weight.shape, 1, 0, 1, 1, "zeros", "NCHW")
+    outputs = []
+    for threads in (1, 2):
+        got = np.empty(spec.out_shape, np.float32)
+        packed = PACKING[name].pack_weight(spec.geometry, weight, threads)
+        PACKING[name].forward_packed(spec.geometry, x, packed, None, got, False, threads)
+        outputs.append(got)
+    np.testing.assert_array_equal(*outputs)
+    wanted = np.einsum("ckij,kij->c", weight, x[0, :, : weight.shape[2], :3], dtype=np.float64)
+    bound = error_bound(np.float32, weight[0].size, "auto") * np.abs(outputs[0]).max()
+    assert np.abs(outputs[0][0, :, 0, 0] - wanted).max() <= bound
+
+
+# ---- nothing can go stale ----
+
+
+def small_network(rng):
+    return settled(
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3, rng=rng),
+            nn.BatchNorm2d(4),
+            nn.Residual(nn.Conv2d(4, 4, 1, rng=rng)),
+            nn.BatchNorm2d(4),
+            nn.Flatten(),
+            nn.Linear(4 * 16, 5, rng=rng),
+        ),
+        rng,
+    )
+
+
+IMAGE = np.random.default_rng(5).standard_normal((2, 3, 6, 6)).astype(np.float32)
+
+
+def test_the_original_may_change(rng):
+    network = small_network(rng)
+    frozen = nn.freeze(network)
+    training, before = network.training, frozen(IMAGE)
+    assert training
+    for parameter in network.parameters():
+        parameter.data[...] = 7
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_var[...] = 7
+    np.testing.assert_array_equal(frozen(IMAGE), before)
+
+
+def test_the_original_is_left_as_it_was(rng):
+    network = small_network(rng)
+    before = network.state_dict()
+    nn.freeze(network)(IMAGE)
+    assert all(layer.training for layer in network.modules())
+    for name, value in network.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    assert all(parameter.data.flags.writeable for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("remade", [lambda x: x, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_parameters_and_buffers_are_read_only(remade, rng):
+    frozen = nn.freeze(small_network(rng))
+    output = frozen(IMAGE)
+    frozen = remade(frozen)
+    np.testing.assert_array_equal(frozen(IMAGE), output)
+    arrays = frozen._state()
+    assert arrays
+    for array in arrays.values():
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 1
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            array.flags.writeable = True
+    for parameter in frozen.parameters():
+        with pytest.raises(ValueError, match="read-only"):
+            parameter.data = np.zeros(parameter.shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("backward", lambda frozen: frozen.backward(frozen(IMAGE))),
+        ("train", lambda frozen: frozen.train()),
+        ("load_state_dict", lambda frozen: frozen.load_state_dict(frozen.state_dict())),
+        ("astype", lambda frozen: frozen.astype(np.float64)),
+        ("setting training", lambda frozen: nn.Sequential(frozen).train()),
+        ("setting weight", lambda frozen: setattr(next(frozen.modules()), "weight", None)),
+        ("deleting x", lambda frozen: delattr(frozen, "x")),
+    ],
+)
+def test_what_a_frozen_network_refuses(name, change, rng):
+    network = small_network(rng)
+    with pytest.raises(RuntimeError, match=f"^{name}: got a frozen network, needs the network"):
+        change(nn.freeze(network))
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_each_frozen_layer_refuses(index, rng):
+    frozen = nn.freeze(small_network(rng)[index])
+    for refused in (lambda: frozen.backward(IMAGE), frozen.train, lambda: setattr(frozen, "weight", 1)):
+        with pytest.raises(RuntimeError, match="got a frozen network"):
+            refused()
+
+
+def test_what_a_frozen_network_allows(rng):
+    frozen = nn.freeze(small_network(rng))
+    assert frozen.eval() is frozen
+    assert not frozen.training
+    assert nn.freeze(frozen) is frozen
+    again = nn.freeze(nn.Sequential(frozen, nn.ReLU()))
+    np.testing.assert_array_equal(again(IMAGE), np.maximum(frozen(IMAGE), 0))
+
+
+@pytest.mark.parametrize("module", [None, "Conv2d", nn.Conv2d, np.ones(3)])
+def test_only_modules_can_be_frozen(module):
+    with pytest.raises(TypeError, match=r"^module: got \w+, needs a Module$"):
+        nn.freeze(module)
+
+
+def test_images_that_do_not_fit(rng):
+    frozen = nn.freeze(small_network(rng))
+    with pytest.raises(ValueError, match=r"^weight: .* x has 5, in 1 group"):
+        frozen(np.zeros((1, 5, 6, 6)))
+    with pytest.raises(TypeError, match=r"^x: got dtype complex128"):
+        frozen(np.zeros((1, 3, 6, 6), complex))
+
+
+# ---- other modules ----
+
+
+class Doubled(nn.Module):
+    """A module of a user's own, with children, a parameter, a buffer, and a look at `training`."""
+
+    _buffers = ("offset",)
+
+    def __init__(self, rng):
+        self.conv = nn.Conv2d(3, 3, 1, rng=rng)
+        self.dropout = nn.Dropout(rng=rng)
+        self.factor = nn.Parameter(np.float32(2))
+        self.offset = np.ones(1, np.float32)
+
+    def forward(self, x):
+        return self.dropout(self.conv(x)) * self.factor.data + self.offset
+
+
+@pytest.mark.parametrize("wrap", [lambda module: module, lambda module: nn.Sequential(module, nn.ReLU())])
+def test_modules_of_ones_own(wrap, rng):
+    network = wrap(Doubled(rng))
+    frozen = nn.freeze(network)
+    wanted = network.eval()(IMAGE)
+    np.testing.assert_array_equal(frozen(IMAGE), wanted)
+    assert list(frozen.state_dict()) == list(network.state_dict())
+    for parameter in network.parameters():
+        parameter.data = np.zeros(parameter.shape)
+    np.testing.assert_array_equal(frozen(IMAGE), wanted)
+    assert not any(array.flags.writeable for array in frozen._state().values())
+
+
+class Block(nn.Module):
+    """A module that says what chain it is, with a residual made for the occasion."""
+
+    def __init__(self, rng):
+        self.conv1 = nn.Conv2d(3, 3, 3, padding=1, rng=rng)
+        self.bn1 = nn.BatchNorm2d(3)
+        self.relu = nn.ReLU()
+        self.conv2 = nn.Conv2d(3, 3, 3, padding=1, rng=rng)
+        self.downsample = nn.Sequential(nn.Conv2d(3, 3, 1, rng=rng), nn.BatchNorm2d(3))
+
+    def _steps(self):
+        body = nn.Sequential(self.conv1, self.bn1, self.relu, self.conv2)
+        return [nn.Residual(body, self.downsample), self.relu]
+
+    def forward(self, x):
+        for step in self._steps():
+            x = step(x)
+        return x
+
+
+@pytest.mark.parametrize("wrap", [lambda block: block, lambda block: nn.Sequential({"layer": block})])
+def test_steps_keep_the_names_of_the_layers(wrap, rng):
+    network = settled(wrap(Block(rng)), rng)
+    frozen = nn.freeze(network)
+    np.testing.assert_allclose(frozen(IMAGE), network.eval()(IMAGE), rtol=1e-4, atol=1e-5)
+    names = set(network.state_dict())
+    norms = ("running_mean", "running_var", "num_batches_tracked")
+    kept = {name for name in names if "bn1" not in name and "downsample.1" not in name}
+    added = {name.replace("weight", "bias") for name in kept}  # a folded norm gives a bias
+    assert set(frozen.state_dict()) == {name for name in kept | added if not name.endswith(norms)}
+
+
+def test_networks_of_nothing(rng):
+    x = rng.standard_normal((2, 3))
+    for network in (nn.Sequential(), nn.Sequential(nn.Dropout()), nn.Residual(nn.Sequential()), nn.Dropout()):
+        np.testing.assert_array_equal(nn.freeze(network)(x), network.eval()(x))
+
+
+def test_summary(rng, capsys):
+    frozen = nn.freeze(small_network(rng))
+    frozen.summary((3, 6, 6))
+    printed = capsys.readouterr().out
+    for text in ("0 Conv2d+BatchNorm2d", "2.body Conv2d", "3 BatchNorm2d", "5 Linear", "(1, 4, 4, 4)"):
+        assert text in printed
+    total = sum(parameter.size for parameter in frozen.parameters())
+    assert f"{total:,}" in printed.splitlines()[-1]
+    np.testing.assert_array_equal(frozen(IMAGE), frozen(IMAGE))
+
+
+def test_threads_share_a_frozen_network(rng):
+    network = small_network(rng)
+    wanted = nn.freeze(network)(IMAGE)
+    for _ in range(5):
+        frozen = nn.freeze(network)  # with its weights yet to be packed
+        with ThreadPoolExecutor(4) as pool:
+            for output in pool.map(frozen, [IMAGE] * 8):
+                np.testing.assert_array_equal(output, wanted)
+
+
+def test_many_sizes_are_not_all_remembered(rng):
+    frozen = nn.freeze(nn.Conv2d(1, 1, 1, rng=rng))
+    for width in range(1, 2 * MOST_WAYS):
+        frozen(np.zeros((1, 1, 1, width), np.float32))
+    assert len(frozen._convolve._ways) <= MOST_WAYS
+    assert len(frozen._convolve._packed) <= len(PACKING)
+
+
+def test_results_do_not_depend_on_threads(threads, rng):
+    frozen = nn.freeze(small_network(np.random.default_rng(3)))
+    with fc.num_threads(1):
+        wanted = frozen(IMAGE)
+    np.testing.assert_array_equal(frozen(IMAGE), wanted)
