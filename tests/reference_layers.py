@@ -26,6 +26,10 @@ def relu(x: float) -> float:
     return x if x > 0 else 0.0
 
 
+def relu6(x: float) -> float:
+    return min(relu(x), 6.0)
+
+
 def leaky_relu(x: float, slope: float) -> float:
     return x if x > 0 else slope * x
 

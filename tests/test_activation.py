@@ -16,6 +16,7 @@ TOLERANCE = {np.float32: 4e-7, np.float64: 1e-15, np.float16: 1e-3}
 
 ELEMENTWISE = {
     "relu": (fc.relu, reference.relu),
+    "relu6": (fc.relu6, reference.relu6),
     "leaky_relu": (lambda x: fc.leaky_relu(x, 0.3), lambda x: reference.leaky_relu(x, 0.3)),
     "sigmoid": (fc.sigmoid, reference.sigmoid),
     "tanh": (fc.tanh, math.tanh),
@@ -26,6 +27,7 @@ ALONG_AXIS = {
 }  # Each takes grad_output and x.
 BACKWARD = {
     "relu": fc.relu_backward,
+    "relu6": fc.relu6_backward,
     "leaky_relu": lambda grad, x: fc.leaky_relu_backward(grad, x, 0.3),
     "sigmoid": lambda grad, x: fc.sigmoid_backward(grad, fc.sigmoid(x)),
     "tanh": lambda grad, x: fc.tanh_backward(grad, fc.tanh(x)),
@@ -36,8 +38,8 @@ FORWARD = {name: forward for name, (forward, _) in (ELEMENTWISE | ALONG_AXIS).it
 
 
 def away_from_zero(rng, shape):
-    """Normal numbers, none so near the kink of the rectifiers that a difference would straddle it."""
-    x = rng.standard_normal(shape)
+    """Numbers of which some exceed 6, none so near 0 that a difference would straddle the rectifiers' kink."""
+    x = 4 * rng.standard_normal(shape)
     return x + np.copysign(0.01, x)
 
 
@@ -127,6 +129,12 @@ def test_relu_at_the_edges():
         fc.relu_backward(grad_output, x), np.array([0, 0, 0, 2, np.inf], np.float32)
     )
     np.testing.assert_array_equal(fc.relu_backward(grad_output, fc.relu(x)), fc.relu_backward(grad_output, x))
+    above = np.array([-np.inf, 0, 6, np.nan, np.inf], np.float32)
+    np.testing.assert_array_equal(fc.relu6(above), np.array([0, 0, 6, np.nan, 6], np.float32))
+    for x_or_output in (above, fc.relu6(above)):
+        np.testing.assert_array_equal(
+            fc.relu6_backward(grad_output, x_or_output), np.array([0, 0, 0, 2, 0], np.float32)
+        )
     assert fc.leaky_relu(np.inf, 0.0) == np.inf
     assert fc.leaky_relu(-2.0, -1.5) == 3.0
     assert fc.leaky_relu(-2.0, 3.0) == -6.0
@@ -183,11 +191,12 @@ def test_agrees_with_pytorch(name, rng):
     torch = pytest.importorskip("torch")
     functions = {
         "leaky_relu": lambda x: torch.nn.functional.leaky_relu(x, 0.3),
+        "relu6": torch.nn.functional.relu6,
         "softmax": lambda x: torch.softmax(x, -1),
         "log_softmax": lambda x: torch.log_softmax(x, -1),
     }
     x = rng.standard_normal((3, 4, 5))
-    x[0, 0, 0] = 0
+    x[0, 0, :3] = 0, 6, 7
     grad_output = rng.standard_normal((3, 4, 5))
     x_torch = torch.tensor(x, requires_grad=True)
     output = functions.get(name, getattr(torch, name, None))(x_torch)

@@ -9,6 +9,7 @@ from fastconv import nn
 
 LAYERS = {
     "ReLU": (nn.ReLU, {}, (3, 4)),
+    "ReLU6": (nn.ReLU6, {}, (3, 4)),
     "LeakyReLU": (nn.LeakyReLU, {"negative_slope": 0.2}, (3, 4)),
     "Sigmoid": (nn.Sigmoid, {}, (3, 4)),
     "Tanh": (nn.Tanh, {}, (3, 4)),

@@ -20,6 +20,8 @@ __all__ = [
     "log_softmax",
     "log_softmax_backward",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
@@ -88,6 +90,36 @@ def relu_backward(grad_output: ArrayLike, x: ArrayLike) -> FloatArray:
     """
     grad, data, dtype = _with_gradient(grad_output, x=x)
     return np.asarray(_select(grad, ~(data <= 0)), dtype)
+
+
+def relu6(x: ArrayLike) -> FloatArray:
+    """The rectifier with a ceiling, min(max(x, 0), 6), element by element. NaN stays NaN.
+
+    Examples
+    --------
+    >>> relu6([-2.0, 3.0, 8.0])
+    array([0., 3., 6.])
+    """
+    (data,), dtype = _checks.promote(x=x)
+    return np.asarray(np.minimum(np.maximum(data, 0), 6), dtype)
+
+
+def relu6_backward(grad_output: ArrayLike, x: ArrayLike) -> FloatArray:
+    """The gradient of `relu6` by its input: `grad_output` where 0 < x < 6 (or NaN), else 0.
+
+    Parameters
+    ----------
+    grad_output : array_like of the shape of `x`
+    x : array_like
+        What `relu6` took; what it gave does as well, since it is 0 or 6 wherever the input is not between.
+
+    Examples
+    --------
+    >>> relu6_backward([1.0, 1.0, 1.0], [-2.0, 3.0, 8.0])
+    array([0., 1., 0.])
+    """
+    grad, data, dtype = _with_gradient(grad_output, x=x)
+    return np.asarray(_select(grad, ~((data <= 0) | (data >= 6))), dtype)
 
 
 def leaky_relu(x: ArrayLike, negative_slope: float = 0.01) -> FloatArray:

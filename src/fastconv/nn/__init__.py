@@ -1,7 +1,7 @@
 """Layers: parameters, and what backward needs of forward. The arithmetic is in `fastconv.functional`."""
 
 from fastconv.nn import init
-from fastconv.nn.activation import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from fastconv.nn.activation import LeakyReLU, ReLU, ReLU6, Sigmoid, Softmax, Tanh
 from fastconv.nn.container import Residual, Sequential
 from fastconv.nn.conv import Conv2d
 from fastconv.nn.conv1d import Conv1d
@@ -34,6 +34,7 @@ __all__ = [
     "Module",
     "Parameter",
     "ReLU",
+    "ReLU6",
     "Residual",
     "Sequential",
     "Sigmoid",

@@ -10,7 +10,7 @@ from fastconv import _checks, functional
 from fastconv._checks import FloatArray
 from fastconv.nn.module import Layer
 
-__all__ = ["LeakyReLU", "ReLU", "Sigmoid", "Softmax", "Tanh"]
+__all__ = ["LeakyReLU", "ReLU", "ReLU6", "Sigmoid", "Softmax", "Tanh"]
 
 
 class ReLU(Layer):
@@ -31,6 +31,26 @@ class ReLU(Layer):
 
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
         return functional.relu_backward(grad_output, saved)
+
+
+class ReLU6(Layer):
+    """min(max(x, 0), 6); see `fastconv.relu6`.
+
+    Parameters
+    ----------
+    inplace : bool
+        Accepted because PyTorch has it. The input is never overwritten.
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        _checks.boolean("inplace", inplace)
+
+    def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
+        output = functional.relu6(x)
+        return output, output
+
+    def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
+        return functional.relu6_backward(grad_output, saved)
 
 
 class LeakyReLU(Layer):

@@ -60,6 +60,8 @@ class Module:
     training: bool = True
     _buffers: tuple[str, ...] = ()
     """The names of the attributes that are no parameters, but part of the state: arrays or None."""
+    _inlined: tuple[str, ...] = ()
+    """The names of the children that dotted names leave out: what these hold is named as the module's own."""
 
     # ---- what a module computes ----
 
@@ -129,7 +131,8 @@ class Module:
         """This module and all below it, with their dotted names, in the order they were made part of it."""
         yield prefix, self
         for name, child in self.named_children():
-            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+            inner = f"{prefix}.{name}" if prefix else name
+            yield from child.named_modules(prefix if name in self._inlined else inner)
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it."""
