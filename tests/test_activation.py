@@ -38,7 +38,7 @@ FORWARD = {name: forward for name, (forward, _) in (ELEMENTWISE | ALONG_AXIS).it
 
 
 def away_from_zero(rng, shape):
-    """Numbers of which some exceed 6, none so near 0 that a difference would straddle the rectifiers' kink."""
+    """Numbers of which some exceed 6, none so near 0 that a difference would straddle a kink there."""
     x = 4 * rng.standard_normal(shape)
     return x + np.copysign(0.01, x)
 

@@ -94,6 +94,20 @@ def test_names_are_those_of_pytorch():
     theirs.load_state_dict({name: torch.from_numpy(array) for name, array in ours.state_dict().items()})
 
 
+def test_names_leave_out_children_that_are_inlined(rng):
+    class Block(nn.Residual):
+        _inlined = ("body",)
+
+    model = nn.Sequential(nn.ReLU(), Block(nn.Sequential({"fc": nn.Linear(3, 3, rng=rng)}), nn.ReLU()))
+    assert [name for name, _ in model.named_parameters()] == ["1.fc.weight", "1.fc.bias"]
+    assert [name for name, _ in model.named_modules()] == ["", "0", "1", "1", "1.fc", "1.shortcut"]
+    state = model.state_dict()
+    assert list(state) == ["1.fc.weight", "1.fc.bias"]
+    state["1.fc.bias"][...] = 2
+    model.load_state_dict(state)
+    np.testing.assert_array_equal(model[1].body[0].bias.data, 2)
+
+
 def test_train_and_eval_reach_everything():
     model = nn.Sequential(nn.Dropout(), nn.Residual(nn.Sequential(nn.Dropout())))
     assert all(module.training for module in model.modules())
