@@ -45,7 +45,7 @@ def whole_numbers(seed: int, *shapes: tuple[int, ...]) -> list[np.ndarray]:
 # ---- values ----
 
 
-@every_run
+@every_named_run
 def test_matches_reference(algorithm, case: ConvCase, dtype):
     x, weight, bias, _ = conv_arrays(case, dtype)
     output = fc.conv2d(x, weight, bias, algorithm=algorithm, **case.arguments)
@@ -53,7 +53,7 @@ def test_matches_reference(algorithm, case: ConvCase, dtype):
     assert_within(output, conv_expected(case, dtype), case.tolerance(dtype, algorithm))
 
 
-@every_run
+@every_named_run
 def test_nhwc_matches_reference(algorithm, case: ConvCase):
     x, weight, bias, _ = conv_arrays(case, np.float32)
     output = fc.conv2d(to_nhwc(x), weight, bias, layout="NHWC", algorithm=algorithm, **case.arguments)
@@ -277,14 +277,16 @@ def test_an_algorithm_that_cannot_refuses(case: ConvCase):
 
 
 @pytest.mark.parametrize("case", CONV_CASES, ids=str)
-def test_auto_is_one_of_the_others(case: ConvCase):
-    x, weight, bias, _ = conv_arrays(case, np.float32)
-    picked = fc.conv2d_algorithm(x.shape, weight.shape, **case.arguments)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_auto_is_one_of_the_others(case: ConvCase, layout, dtype):
+    x, weight, bias, _ = conv_arrays(case, dtype)
+    x = to_nhwc(x) if layout == "NHWC" else x
+    arguments = {"layout": layout, **case.arguments}
+    picked = fc.conv2d_algorithm(x.shape, weight.shape, dtype=dtype, **arguments)
     assert picked in ALGORITHMS
     assert picked != "auto"
     assert_array_equal(
-        fc.conv2d(x, weight, bias, **case.arguments),
-        fc.conv2d(x, weight, bias, algorithm=picked, **case.arguments),
+        fc.conv2d(x, weight, bias, **arguments), fc.conv2d(x, weight, bias, algorithm=picked, **arguments)
     )
 
 

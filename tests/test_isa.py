@@ -11,8 +11,17 @@ from fastconv._kernels import isa
 
 TESTS = Path(__file__).parent
 KERNEL_TESTS = [
-    f"test_{name}.py" for name in ("conv2d", "conv2d_backward", "pool", "im2col", "linear", "isa")
+    f"test_{name}.py"
+    for name in (
+        *("conv2d", "conv2d_backward", "winograd", "im2col", "conv_transpose2d"),
+        *("pool", "pool_kernels", "linear", "isa"),
+    )
 ]
+# What they hold beside the values and the memory that kernels touch is decided above the kernels.
+DECIDED_ABOVE = (
+    *("numerical", "memory_orders", "dtypes", "forms_of_padding", "padding_modes", "unbatched", "refuse"),
+    *("out_receives", "out_may", "what_is_needed", "lists", "torch", "output_size", "supports"),
+)
 BEST_FIRST = ["avx512", "avx2", "generic"]
 others = [name for name in isa.available() if name != isa.active()]
 
@@ -64,5 +73,7 @@ def test_an_unknown_name_is_an_error():
 def test_the_tests_of_the_kernels_pass(instruction_set):
     options = ["-q", "-x", "-p", "no:cacheprovider", "--rootdir", str(TESTS.parent)]
     files = [str(TESTS / name) for name in KERNEL_TESTS]
-    result = run_with(instruction_set, "-m", "pytest", *options, *files)
+    result = run_with(
+        instruction_set, "-m", "pytest", *options, "-k", f"not ({' or '.join(DECIDED_ABOVE)})", *files
+    )
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-5000:]

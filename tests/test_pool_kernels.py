@@ -1,15 +1,10 @@
 """The kernels of pooling where a wrong lane would show: NaN anywhere, ties, tails, positions, shared rows."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import reference
 
 import fastconv as fc
-from fastconv._kernels import isa
 
 LAYOUTS = ("NCHW", "NHWC")
 WIDTHS = range(1, 36)  # up to two vectors of 16 lanes, and a tail
@@ -37,23 +32,6 @@ def assert_max_pool_is_right(x, layout, *arguments):
     np.testing.assert_array_equal(fc.max_pool2d(images, *arguments, layout=layout), maxima)
     assert maxima.dtype == x.dtype
     assert indices.dtype == np.int64
-
-
-@pytest.mark.parametrize("name", isa.available()[1:])
-def test_all_of_this_with_other_instruction_sets(name):
-    if "FASTCONV_ISA" in os.environ:
-        return  # this is that run
-    one_thread = "not 2-threads and not 3-threads and not 5-threads"
-    subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", one_thread, __file__],
-        env={**os.environ, "FASTCONV_ISA": name},
-        check=True,
-    )
-
-
-def test_the_instruction_set_is_the_one_asked_for():
-    asked = os.environ.get("FASTCONV_ISA")
-    assert asked is None or isa.active() == asked
 
 
 # ---- maxima ----
