@@ -80,10 +80,14 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
     )
 
 
+def pack_weight(w: Work) -> float:
+    return 0 if w.packed else w.length * w.out_channels
+
+
 def cost_direct(w: Work) -> float:
     """Channels in vectors, filled up to whole tiles; results are transposed on their way to NCHW."""
     product = 1.1 * w.pixels * w.length * ceil_to(w.out_channels, w.columns) / w.fused_a_cycle
-    return w.groups * (product + 2.6 * w.pixels * w.out_channels)
+    return w.groups * (product + 2.6 * w.pixels * w.out_channels + pack_weight(w))
 
 
 def cost_rows(w: Work) -> float:
@@ -91,22 +95,29 @@ def cost_rows(w: Work) -> float:
     width = 2 * w.columns if w.out_channels <= w.rows // 2 else w.columns
     filled = w.pixels / max(w.row, 1) * ceil_to(w.row, width)
     product = 1.3 * filled * w.length * w.out_channels / w.fused_a_cycle
-    return w.groups * (product + 0.6 * w.pixels * w.out_channels)
+    return w.groups * (product + 0.6 * w.pixels * w.out_channels + pack_weight(w))
 
 
 def cost_im2col(w: Work) -> float:
     """Pixels in vectors, packed first: whole runs of them with stride 1, one by one otherwise."""
     product = 1.1 * w.pixels * w.length * w.out_channels / w.fused_a_cycle
     pack = (0.4 if w.stride == 1 else 2.5) * w.pixels * w.length
-    return w.groups * (product + pack + 0.6 * w.pixels * w.out_channels)
+    return w.groups * (product + pack + 0.6 * w.pixels * w.out_channels + pack_weight(w))
 
 
 def cost_winograd(w: Work) -> float:
     """36 products in place of 144 for a 4x4 block; transforms of the input, the weight and the results."""
     product = 1.3 * 36 * w.tiles * w.in_channels * w.out_channels / w.fused_a_cycle
     blocks = 13 * 36 * w.tiles * (w.in_channels + w.out_channels) / w.lanes
-    weights = 0 if w.packed else 6 * 36 * w.in_channels * w.out_channels / w.lanes
+    weights = 0 if w.packed else 5 * 36 * w.in_channels * w.out_channels / w.lanes
     return w.groups * (product + blocks + weights)
+
+
+def cost_winograd_weight(w: Work) -> float:
+    """As cost_winograd; each 64 channels of one side transform the other side's blocks again."""
+    product = 1.3 * 36 * w.tiles * w.in_channels * w.out_channels / w.fused_a_cycle
+    repeats = w.in_channels * ceil_div(w.out_channels, 64) + w.out_channels * ceil_div(w.in_channels, 64)
+    return w.groups * (product + 13 * 36 * w.tiles * repeats / w.lanes + 80 * w.in_channels * w.out_channels)
 
 
 COSTS: dict[str, Callable[[Work], float]] = {
@@ -115,6 +126,13 @@ COSTS: dict[str, Callable[[Work], float]] = {
     "im2col": cost_im2col,
     "winograd": cost_winograd,
 }
+
+
+def cost(kernels: str, task: str, w: Work) -> float:
+    """Cycles that these kernels take for the task."""
+    if (kernels, task) == ("winograd", "grad_weight"):
+        return cost_winograd_weight(w)
+    return COSTS[kernels](w)
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -160,7 +178,7 @@ def kernels(task: str, algorithm: str, g: ConvGeometry, tile: Tile, packed: bool
     if algorithm == "auto" and (task == "grad_weight" or g.channels_last):
         candidates.remove("im2col")
     w = work(task, g, tile, packed)
-    return min(candidates, key=lambda name: COSTS[name](w))
+    return min(candidates, key=lambda name: cost(name, task, w))
 
 
 def choose(task: str, g: ConvGeometry, tile: Tile) -> str:
