@@ -2,7 +2,6 @@
 
 Costs are processor cycles of one thread. The constants were fitted to measurements on an AVX2 machine with
 two fused multiply-adds a cycle, for layers of AlexNet, VGG, ResNet and LeNet; only their ratios matter.
-docs/algorithms.md has the derivation.
 """
 
 from __future__ import annotations
