@@ -54,6 +54,18 @@ cdef extern from "kernels.h" nogil:
         const void *bias
         int rows
         int columns
+    ctypedef struct fc_depthwise:
+        Py_ssize_t planes, x_plane, out_plane, weight_plane
+        const void *x
+        Py_ssize_t height, width, x_row, x_pixel
+        void *out
+        Py_ssize_t out_h, out_w, out_row, out_pixel
+        const void *weight
+        Py_ssize_t taps_h, taps_w, weight_h, weight_w
+        Py_ssize_t stride_h, stride_w, dilation_h, dilation_w, top, left
+        const void *bias
+        const void *zeros
+        int relu
 
     ctypedef struct fc_kernels:
         const char *isa
@@ -88,5 +100,11 @@ cdef extern from "kernels.h" nogil:
         void (*winograd_weight)(void *, Py_ssize_t, const void *, Py_ssize_t,
                                 Py_ssize_t, Py_ssize_t, Py_ssize_t, int) noexcept nogil
         void (*winograd_grad_weight)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*depthwise)(const fc_depthwise *) noexcept nogil
+        void (*depthwise_pixels)(const fc_depthwise *) noexcept nogil
+        void (*depthwise_weight)(const fc_depthwise *, void *) noexcept nogil
+        void (*depthwise_weight_finish)(void *, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*depthwise_pixels_weight)(const fc_depthwise *, void *, Py_ssize_t) noexcept nogil
+        void (*zip)(void *, const void *, const void *, Py_ssize_t) noexcept nogil
 
 cdef const fc_kernels *kernels_for(int typenum) except NULL

@@ -2,6 +2,9 @@
 #include "copy.inc.h"
 #include "combine.inc.h"
 #include "dot.inc.h"
+#include "conv_depthwise.inc.h"
+#include "conv_depthwise_pixels.inc.h"
+#include "conv_depthwise_weight.inc.h"
 #include "gemm.inc.h"
 #include "pool.inc.h"
 #include "winograd.inc.h"
@@ -23,6 +26,12 @@ static const fc_kernels FC(kernels) = {
     .add = FC(add),
     .scatter_add = FC(scatter_add),
     .add_sum = FC(add_sum),
+    .depthwise = FC(depthwise),
+    .depthwise_weight = FC(depthwise_weight),
+    .depthwise_weight_finish = FC(depthwise_weight_finish),
+    .depthwise_pixels = FC(depthwise_pixels),
+    .depthwise_pixels_weight = FC(depthwise_pixels_weight),
+    .zip = FC(zip),
     .max_pool = FC(max_pool),
     .avg_pool = FC(avg_pool),
     .avg_pool_backward = FC(avg_pool_backward),

@@ -101,6 +101,31 @@ typedef struct {
     int rows;    /* 1 or FC_DOT_ROWS */
     int columns; /* 1 .. FC_DOT_COLUMNS */
 } fc_dot;
+/* A depthwise correlation: each channel has one filter of its own,
+ *     out[o*out_row + p] = bias + sum over i, j of weight[i*weight_h + j*weight_w]
+ *                          * x[(o*stride_h + i*dilation_h - top)*x_row + p*stride_w + j*dilation_w - left]
+ * where x is zero outside height x width; relu as in fc_tile. Sizes are at least 1.
+ *
+ * depthwise does `planes` of these one after the other, the given steps apart (bias: 1; NULL is zero).
+ * Steps of the weight may be negative. out_row is at least out_w; between rows, and nowhere else, up to a vector
+ * past each may be written. zeros are `width` zeros.
+ *
+ * depthwise_pixels does one image of `planes` channels that are dense in memory, with pixels x_pixel and out_pixel
+ * apart; weight is [taps_h][taps_w][planes] (weight_h, weight_w and zeros are not read).
+ */
+typedef struct {
+    ptrdiff_t planes, x_plane, out_plane, weight_plane;
+    const void *x;
+    ptrdiff_t height, width, x_row, x_pixel;
+    void *out;
+    ptrdiff_t out_h, out_w, out_row, out_pixel;
+    const void *weight;
+    ptrdiff_t taps_h, taps_w, weight_h, weight_w;
+    ptrdiff_t stride_h, stride_w, dilation_h, dilation_w, top, left;
+    const void *bias;
+    const void *zeros;
+    int relu;
+} fc_depthwise;
 
 typedef struct {
     const char *isa;
@@ -192,6 +217,22 @@ typedef struct {
     /* g = G^T s G: 9 taps at g + j*lane_step, j < lanes, from one vector at each of 36 positions. */
     void (*winograd_grad_weight)(void *g, ptrdiff_t lane_step, const void *s, ptrdiff_t s_position,
                                  ptrdiff_t lanes);
+
+    void (*depthwise)(const fc_depthwise *job);
+    void (*depthwise_pixels)(const fc_depthwise *job);
+
+    /* The gradient of the weight of such a job, whose out is grad_output and is only read: added to sums, a vector
+     * (lanes elements, aligned to their size) for each plane and tap, which depthwise_weight_finish adds up for
+     * one plane into weight[taps_h][taps_w]. */
+    void (*depthwise_weight)(const fc_depthwise *job, void *sums);
+    void (*depthwise_weight_finish)(void *weight, const void *sums, ptrdiff_t taps_h, ptrdiff_t taps_w);
+
+    /* The same for pixels, added to sums[tap*sums_step + channel]; sums_step is a multiple of lanes, and elements
+     * past the last channel are written. */
+    void (*depthwise_pixels_weight)(const fc_depthwise *job, void *sums, ptrdiff_t sums_step);
+
+    /* dst[2*i] = even[i], dst[2*i + 1] = odd[i], `count` elements of dst in all. */
+    void (*zip)(void *dst, const void *even, const void *odd, ptrdiff_t count);
 } fc_kernels;
 
 /* The instruction sets compiled in and usable on this machine, best first; NULL ends the list. */

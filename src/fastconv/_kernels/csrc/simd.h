@@ -7,6 +7,8 @@
  * max_nan(a, b) is NaN where a or b is. even(a, b), odd(a, b) are the even and odd lanes of a followed by b;
  * zip_low(a, b), zip_high(a, b) the halves of a[0], b[0], a[1], b[1], ...
  * store_index(p, a, base) stores base + a[i], integers of absolute value below 2^24 (float) or 2^31 (double).
+ * load_range(p, begin, end) is p[i] for begin <= i < end (any integers) and 0 in the other lanes, for which it
+ * reads nothing; store_first(p, a, count) stores the first count < LANES lanes.
  * isa_body.inc.h defines FC_DTYPE as 32 or 64 and includes the bodies, which
  * say T, VEC, LANES, V(load)(p) and FC(name) and so serve both.
  */
@@ -20,9 +22,11 @@
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define FC_INLINE static __forceinline
+#define FC_NOINLINE static __declspec(noinline)
 #define FC_UNROLL
 #else
 #define FC_INLINE static inline __attribute__((always_inline))
+#define FC_NOINLINE static __attribute__((noinline))
 #define FC_UNROLL _Pragma("GCC unroll 16")
 #endif
 #if defined(__clang__)
@@ -49,5 +53,8 @@
 
 typedef float scalar32;
 typedef double scalar64;
+
+/* Into 0 .. 16, the lanes that any vector has. */
+FC_INLINE int clamp_lane(ptrdiff_t i) { return i < 0 ? 0 : i > 16 ? 16 : (int)i; }
 
 #endif

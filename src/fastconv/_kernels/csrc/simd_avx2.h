@@ -98,6 +98,53 @@ FC_INLINE void v64_store_index(int64_t *p, v64 a, int64_t base)
     _mm256_storeu_si256((__m256i *)p, _mm256_add_epi64(i, _mm256_set1_epi64x(base)));
 }
 
+FC_INLINE __m256i v32_range(ptrdiff_t begin, ptrdiff_t end)
+{
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i before = _mm256_cmpgt_epi32(_mm256_set1_epi32(clamp_lane(begin)), lane);
+    return _mm256_andnot_si256(before, _mm256_cmpgt_epi32(_mm256_set1_epi32(clamp_lane(end)), lane));
+}
+FC_INLINE __m256i v64_range(ptrdiff_t begin, ptrdiff_t end)
+{
+    const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+    const __m256i before = _mm256_cmpgt_epi64(_mm256_set1_epi64x(begin), lane);
+    return _mm256_andnot_si256(before, _mm256_cmpgt_epi64(_mm256_set1_epi64x(end), lane));
+}
+FC_INLINE v32 v32_load_range(const float *p, ptrdiff_t begin, ptrdiff_t end)
+{
+    return _mm256_maskload_ps(p, v32_range(begin, end));
+}
+FC_INLINE v64 v64_load_range(const double *p, ptrdiff_t begin, ptrdiff_t end)
+{
+    return _mm256_maskload_pd(p, v64_range(begin, end));
+}
+/* In pieces: masked stores of AVX2 take a dozen cycles on some processors. */
+FC_INLINE void v32_store_first(float *p, v32 a, ptrdiff_t count)
+{
+    __m128 rest = _mm256_castps256_ps128(a);
+    if (count & 4) {
+        _mm_storeu_ps(p, rest);
+        rest = _mm256_extractf128_ps(a, 1);
+        p += 4;
+    }
+    if (count & 2) {
+        _mm_storel_pi((__m64 *)p, rest);
+        rest = _mm_movehl_ps(rest, rest);
+        p += 2;
+    }
+    if (count & 1) _mm_store_ss(p, rest);
+}
+FC_INLINE void v64_store_first(double *p, v64 a, ptrdiff_t count)
+{
+    __m128d rest = _mm256_castpd256_pd128(a);
+    if (count & 2) {
+        _mm_storeu_pd(p, rest);
+        rest = _mm256_extractf128_pd(a, 1);
+        p += 2;
+    }
+    if (count & 1) _mm_store_sd(p, rest);
+}
+
 /* dst[j*dst_row + i] = src[i*src_row + j] over a square of LANES x LANES. */
 FC_INLINE void v32_transpose(float *dst, ptrdiff_t dst_row, const float *src, ptrdiff_t src_row)
 {

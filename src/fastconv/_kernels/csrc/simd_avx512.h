@@ -86,6 +86,25 @@ FC_INLINE void v64_store_index(int64_t *p, v64 a, int64_t base)
     _mm512_storeu_si512(p, _mm512_add_epi64(_mm512_cvtpd_epi64(a), _mm512_set1_epi64(base)));
 }
 
+FC_INLINE v32_mask v32_range(ptrdiff_t begin, ptrdiff_t end)
+{
+    return (v32_mask)(((1u << clamp_lane(end)) - 1) & ~((1u << clamp_lane(begin)) - 1));
+}
+FC_INLINE v64_mask v64_range(ptrdiff_t begin, ptrdiff_t end)
+{
+    return (v64_mask)(((1u << clamp_lane(end)) - 1) & ~((1u << clamp_lane(begin)) - 1));
+}
+FC_INLINE v32 v32_load_range(const float *p, ptrdiff_t begin, ptrdiff_t end)
+{
+    return _mm512_maskz_loadu_ps(v32_range(begin, end), p);
+}
+FC_INLINE v64 v64_load_range(const double *p, ptrdiff_t begin, ptrdiff_t end)
+{
+    return _mm512_maskz_loadu_pd(v64_range(begin, end), p);
+}
+FC_INLINE void v32_store_first(float *p, v32 a, ptrdiff_t count) { _mm512_mask_storeu_ps(p, v32_range(0, count), a); }
+FC_INLINE void v64_store_first(double *p, v64 a, ptrdiff_t count) { _mm512_mask_storeu_pd(p, v64_range(0, count), a); }
+
 /* dst[j*dst_row + i] = src[i*src_row + j] over a square of LANES x LANES. */
 FC_INLINE void v32_transpose(float *dst, ptrdiff_t dst_row, const float *src, ptrdiff_t src_row)
 {

@@ -76,6 +76,16 @@ typedef struct { double lane[2]; } v64;
         for (int j = 0; j < lanes; j++)                                                             \
             for (int i = 0; i < lanes; i++) dst[j * dst_row + i] = src[i * src_row + j];            \
     }                                                                                               \
+    FC_NOINLINE v v##_load_range(const scalar *p, ptrdiff_t begin, ptrdiff_t end)                   \
+    {                                                                                               \
+        scalar values[lanes] = {0};                                                                 \
+        for (int i = clamp_lane(begin); i < lanes && i < end; i++) values[i] = p[i];                \
+        return v##_load(values);                                                                    \
+    }                                                                                               \
+    FC_INLINE void v##_store_first(scalar *p, v a, ptrdiff_t count)                                 \
+    {                                                                                               \
+        memcpy(p, &a, (size_t)count * sizeof(scalar));                                              \
+    }                                                                                               \
     FC_INLINE v v##_pick(v a, v b, int first, int pair, int second)                                 \
     {                                                                                               \
         scalar both[2 * lanes], picked[lanes];                                                      \
