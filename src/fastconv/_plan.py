@@ -10,15 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from fastconv._kernels import conv_winograd
+from fastconv._kernels import conv_depthwise, conv_winograd
 from fastconv._kernels.correlation import merges_phases
 from fastconv._kernels.geometry import ConvGeometry
 
 ALGORITHMS = ("auto", "direct", "im2col", "winograd")
 TASKS = ("forward", "grad_input", "grad_weight")
 
-# The kernels that an algorithm may run on. "rows" is "direct" with pixels, not channels, in vectors.
-KERNELS = {"direct": ("direct", "rows"), "im2col": ("im2col",), "winograd": ("winograd",)}
+# The kernels that an algorithm may run on. "rows" is "direct" with pixels, not channels, in vectors;
+# "depthwise" is for one filter a channel.
+KERNELS = {"direct": ("direct", "rows", "depthwise"), "im2col": ("im2col",), "winograd": ("winograd",)}
 
 
 Tile: TypeAlias = tuple[int, int, int]  # rows, columns, lanes, as fastconv._kernels.isa.tile_shape gives them
@@ -97,6 +98,11 @@ def cost_rows(w: Work) -> float:
     return w.groups * (product + 0.6 * w.pixels * w.out_channels + pack_weight(w))
 
 
+def cost_depthwise(w: Work) -> float:
+    """Pixels (NHWC: channels) in vectors, each loaded once for several results; memory bounds it."""
+    return w.groups * w.pixels * (1.3 * w.length / w.fused_a_cycle + 0.3)
+
+
 def cost_im2col(w: Work) -> float:
     """Pixels in vectors, packed first: whole runs of them with stride 1, one by one otherwise."""
     product = 1.1 * w.pixels * w.length * w.out_channels / w.fused_a_cycle
@@ -122,6 +128,7 @@ def cost_winograd_weight(w: Work) -> float:
 COSTS: dict[str, Callable[[Work], float]] = {
     "direct": cost_direct,
     "rows": cost_rows,
+    "depthwise": cost_depthwise,
     "im2col": cost_im2col,
     "winograd": cost_winograd,
 }
@@ -146,6 +153,8 @@ def able(kernels: str, task: str, g: ConvGeometry) -> bool:
     """Whether these kernels can do the task."""
     if kernels == "winograd":
         return bool(conv_winograd.supports(g))
+    if kernels == "depthwise":
+        return bool(conv_depthwise.supports(g))
     if kernels == "rows":
         return not g.channels_last and (task == "grad_input" or (task == "forward" and g.stride_w == 1))
     return True

@@ -11,7 +11,15 @@ from numpy.typing import ArrayLike
 
 from fastconv import _plan
 from fastconv._checks import FloatArray, argument_error, choice, integer, promote, shape, subset
-from fastconv._kernels import arrays, channel_sum, conv_direct, conv_im2col, conv_rows, conv_winograd
+from fastconv._kernels import (
+    arrays,
+    channel_sum,
+    conv_depthwise,
+    conv_direct,
+    conv_im2col,
+    conv_rows,
+    conv_winograd,
+)
 from fastconv._kernels.isa import tile_shape
 from fastconv._kernels.memory import new_array
 from fastconv._spec import ConvSpec, Padding, conv_spec, output_size, pair
@@ -25,6 +33,7 @@ __all__ = ["conv2d", "conv2d_algorithm", "conv2d_backward", "conv_output_size"]
 _KERNELS: dict[str, ModuleType] = {
     "direct": conv_direct,
     "rows": conv_rows,
+    "depthwise": conv_depthwise,
     "im2col": conv_im2col,
     "winograd": conv_winograd,
 }

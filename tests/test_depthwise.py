@@ -1,0 +1,285 @@
+"""Depthwise convolution, against loops in float64: its kernels' blocks, edges, phases and cuts."""
+
+import ctypes
+import mmap
+import os
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from cases import (
+    ConvCase,
+    around,
+    assert_within,
+    conv_arrays,
+    conv_expected,
+    conv_expected_gradients,
+    to_nchw,
+    to_nhwc,
+)
+from numpy.typing import NDArray
+
+import fastconv as fc
+from fastconv._kernels import conv_depthwise
+from fastconv._kernels.geometry import ConvGeometry
+
+
+def depthwise(
+    name: str, shape: tuple[int, int, int, int], kernel: int | tuple[int, int], **arguments: Any
+) -> ConvCase:
+    return ConvCase(name, shape, (shape[1], 1, *reference.pair(kernel)), groups=shape[1], **arguments)
+
+
+def _widths() -> list[ConvCase]:
+    """Rows that end anywhere in a vector, planes that end anywhere in a block of rows."""
+    widths = sorted({1, 2, 3, *around(4, 8, 16, 32), 41})
+    return [
+        depthwise(
+            f"{k}x{k}-stride-{stride}-of-{4 + i % 6}x{width}",
+            (1, 2, 4 + i % 6, width),
+            k,
+            stride=stride,
+            padding=k // 2,
+        )
+        for k, stride in ((3, 1), (3, 2), (5, 1), (5, 2), (7, 1), (4, 1), (3, 3))
+        for i, width in enumerate(widths)
+    ]
+
+
+def _kernels() -> list[ConvCase]:
+    shape = (1, 2, 11, 19)
+    return [
+        depthwise(
+            f"kernel-{kernel}-stride-{stride}-dilation-{dilation}",
+            shape,
+            kernel,
+            stride=stride,
+            padding=2,
+            dilation=dilation,
+        )
+        for kernel in (1, 2, 3, 5, (1, 3), (3, 1), (2, 3), (5, 2))
+        for stride in (1, 2, 3, (1, 2), (2, 1))
+        for dilation in (1, (2, 3))
+    ] + [
+        depthwise(f"large-{k}", (1, 2, 13, 14), k, padding=k // 2, stride=stride)
+        for k in (7, 8, 9, 11)
+        for stride in (1, 2)
+    ]
+
+
+def _edges() -> list[ConvCase]:
+    return [
+        depthwise(f"edges-{i}-kernel-{k}-stride-{stride}", (1, 2, *size), k, stride=stride, padding=padding)
+        for k in (3, 5, (2, 3))
+        for stride in (1, 2, 3)
+        for i, (size, padding) in enumerate(
+            [
+                ((9, 21), ((1, 0), (0, 1))),
+                ((9, 21), ((0, 2), (2, 0))),
+                ((5, 6), 0),
+                ((8, 9), (0, 4)),
+                ((1, 1), 4),
+                ((2, 3), ((7, 1), (0, 9))),
+                ((3, 2), ((0, 11), (17, 0))),
+                ((10, 40), ((3, 5), (6, 1))),
+            ]
+        )
+    ]
+
+
+def _channels() -> list[ConvCase]:
+    return [
+        depthwise(f"channels-{c}-stride-{stride}", (2, c, 7, 6), 3, stride=stride, padding=1)
+        for c in (1, 2, 3, *around(4, 8, 16), 33)
+        for stride in (1, 2)
+    ]
+
+
+def _cuts() -> list[ConvCase]:
+    """Enough for several items a thread: by images, by channels, by rows."""
+    return [
+        depthwise("many-images", (9, 2, 40, 41), 3, padding=1),
+        depthwise("many-channels", (1, 37, 30, 31), 3, padding=1, stride=2),
+        depthwise("one-plane", (1, 1, 150, 130), 3, padding=1),
+        depthwise("one-plane-strided", (1, 1, 151, 130), 3, padding=1, stride=2),
+        depthwise("one-plane-5x5", (1, 1, 131, 90), 5, padding=2, stride=3),
+        depthwise("seven", (3, 64, 7, 7), 3, padding=1),
+    ]
+
+
+CASES = [
+    *_widths(),
+    *_kernels(),
+    *_edges(),
+    *_channels(),
+    *_cuts(),
+    depthwise("no-images", (0, 3, 5, 6), 3, padding=1),
+]
+CASES = [case for case in CASES if min(case.output_shape[2:]) > 0]
+
+
+def run(case: ConvCase, dtype: Any, layout: str) -> dict[str, NDArray[Any]]:
+    """The output and the gradients of x and weight, in NCHW."""
+    x, weight, bias, grad_output = conv_arrays(case, dtype)
+    into, back = (to_nhwc, to_nchw) if layout == "NHWC" else (np.asarray, np.asarray)
+    arguments = {**case.arguments, "layout": layout}
+    output = fc.conv2d(into(x), weight, bias, **arguments)
+    need = ("x", "weight")
+    grad_x, grad_weight, _ = fc.conv2d_backward(into(grad_output), into(x), weight, need=need, **arguments)
+    assert grad_x is not None
+    assert grad_weight is not None
+    return {"output": back(output), "x": back(grad_x), "weight": grad_weight}
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values(case: ConvCase, layout: str, dtype: type[np.floating[Any]]) -> None:
+    results = run(case, dtype, layout)
+    expected = {"output": conv_expected(case, dtype), **conv_expected_gradients(case, dtype)}
+    for name, actual in results.items():
+        assert actual.dtype == dtype
+        assert_within(actual, expected[name], case.tolerance(dtype, "direct", name))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("case", [*_cuts(), *_channels()[:6], *_widths()[::9]], ids=str)
+def test_threads_give_the_same_bits(case: ConvCase, layout: str, dtype: type[np.floating[Any]]) -> None:
+    geometry, arrays = geometry_of(case, layout), kernel_arrays(case, dtype, layout)
+    one, *others = (run_kernels(geometry, arrays, threads) for threads in (1, 2, 3, 5))
+    for other in others:
+        for name, result in one.items():
+            np.testing.assert_array_equal(result, other[name], strict=True, err_msg=name)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_relu_and_special_values(layout: str, dtype: type[np.floating[Any]]) -> None:
+    x = np.zeros((1, 3, 5, 11), dtype)
+    x[0, 0], x[0, 1] = -1, 1
+    x[0, 2, 2, 10] = np.nan
+    weight = np.zeros((3, 1, 3, 3), dtype)
+    weight[:, 0, 1, 1] = 1
+    into, back = (to_nhwc, to_nchw) if layout == "NHWC" else (np.asarray, np.asarray)
+    y = back(fc.conv2d(into(x), weight, padding=1, groups=3, layout=layout, activation="relu"))
+    assert (y[0, 0] == 0).all()
+    assert (y[0, 1] == 1).all()
+    missing = np.isnan(y[0, 2])
+    assert missing[1:4, 9:].all()
+    assert missing.sum() == 6
+
+
+def test_infinite_gradients_stay_where_they_are(dtype: type[np.floating[Any]]) -> None:
+    """Lanes past the end of a row meet nothing, whatever the image holds there."""
+    x = np.full((1, 1, 6, 10), np.inf, dtype)
+    grad_output = np.ones((1, 1, 4, 4), dtype)
+    _, grad_weight, _ = fc.conv2d_backward(
+        grad_output, x, np.ones((1, 1, 3, 3), dtype), stride=(1, 2), padding=0
+    )
+    assert grad_weight is not None
+    assert (grad_weight == np.inf).all()
+
+
+@pytest.mark.parametrize("task", ["forward", "grad_input", "grad_weight"])
+def test_direct_is_chosen(task: str) -> None:
+    assert fc.conv2d_algorithm((2, 8, 9, 9), (8, 1, 3, 3), padding=1, groups=8, task=task) == "direct"
+
+
+@pytest.mark.parametrize(
+    ("channels", "out_channels", "groups", "supported"),
+    [(4, 4, 4, True), (1, 1, 1, True), (4, 8, 4, False), (4, 4, 2, False), (4, 4, 1, False)],
+)
+def test_supports(channels: int, out_channels: int, groups: int, supported: bool) -> None:
+    geometry = ConvGeometry(
+        (1, channels, 5, 5),
+        (out_channels, channels // groups, 3, 3),
+        (3, 3),
+        (1, 1),
+        (1, 1),
+        ((0, 0), (0, 0)),
+        groups,
+        False,
+    )
+    assert conv_depthwise.supports(geometry) is supported
+
+
+# ---- nothing is read or written outside of an array ----
+
+
+def geometry_of(case: ConvCase, layout: str) -> ConvGeometry:
+    return ConvGeometry(
+        case.x_shape,
+        case.weight_shape,
+        case.output_shape[2:],
+        reference.pair(case.stride),
+        reference.pair(case.dilation),
+        case.edges,
+        case.groups,
+        layout == "NHWC",
+    )
+
+
+def kernel_arrays(case: ConvCase, dtype: Any, layout: str) -> list[NDArray[Any]]:
+    """x, weight, bias, grad_output as the kernels read them."""
+    x, weight, bias, grad_output = conv_arrays(case, dtype)
+    return (
+        [to_nhwc(x), weight, bias, to_nhwc(grad_output)]
+        if layout == "NHWC"
+        else [x, weight, bias, grad_output]
+    )
+
+
+def run_kernels(
+    geometry: ConvGeometry, arrays: list[NDArray[Any]], threads: int, like: Any = np.empty_like
+) -> dict[str, NDArray[Any]]:
+    x, weight, bias, grad_output = arrays
+    results = {"output": like(grad_output), "x": like(x), "weight": like(weight)}
+    conv_depthwise.forward(geometry, x, weight, bias, results["output"], False, threads)
+    conv_depthwise.grad_input(geometry, grad_output, weight, results["x"], threads)
+    conv_depthwise.grad_weight(geometry, grad_output, x, results["weight"], threads)
+    return results
+
+
+class Guarded:
+    """Arrays that begin or end at a page that may not be touched: to do so ends the process."""
+
+    def __init__(self) -> None:
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.maps: list[mmap.mmap] = []
+
+    def copy(self, array: NDArray[Any], at_end: bool) -> NDArray[Any]:
+        page = mmap.PAGESIZE
+        room = -(-max(array.nbytes, 1) // page) * page
+        memory = mmap.mmap(-1, room + 2 * page)
+        self.maps.append(memory)
+        begin = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        for guard in (begin, begin + page + room):
+            assert self.libc.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0, os.strerror(
+                ctypes.get_errno()
+            )
+        offset = page + (room - array.nbytes if at_end else 0)
+        copy = np.frombuffer(memory, array.dtype, array.size, offset).reshape(array.shape)
+        copy[...] = array
+        return copy
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mprotect by ctypes is tried on Linux alone")
+@pytest.mark.parametrize("at_end", [False, True], ids=["at-begin", "at-end"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_guard_pages(layout: str, at_end: bool, dtype: type[np.floating[Any]]) -> None:
+    guarded = Guarded()
+    for case in [*_widths()[::2], *_kernels()[::5], *_edges()[::3], *_channels()]:
+        if min(case.output_shape[2:]) == 0:
+            continue
+        arrays = [guarded.copy(array, at_end) for array in kernel_arrays(case, dtype, layout)]
+        results = run_kernels(
+            geometry_of(case, layout),
+            arrays,
+            1,
+            lambda array: guarded.copy(np.full_like(array, np.nan), at_end),
+        )
+        expected = conv_expected(case, dtype)
+        output = results["output"] if layout == "NCHW" else to_nchw(results["output"])
+        assert_within(output, expected, case.tolerance(dtype, "direct", "output"))
+        assert not np.isnan(results["x"]).any()
+        assert not np.isnan(results["weight"]).any()
