@@ -101,6 +101,7 @@ typedef struct {
     int rows;    /* 1 or FC_DOT_ROWS */
     int columns; /* 1 .. FC_DOT_COLUMNS */
 } fc_dot;
+
 /* A depthwise correlation: each channel has one filter of its own,
  *     out[o*out_row + p] = bias + sum over i, j of weight[i*weight_h + j*weight_w]
  *                          * x[(o*stride_h + i*dilation_h - top)*x_row + p*stride_w + j*dilation_w - left]
