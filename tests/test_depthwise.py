@@ -22,8 +22,10 @@ from cases import (
 from numpy.typing import NDArray
 
 import fastconv as fc
+from fastconv import _plan
 from fastconv._kernels import conv_depthwise
 from fastconv._kernels.geometry import ConvGeometry
+from fastconv._kernels.isa import tile_shape
 
 
 def depthwise(
@@ -105,6 +107,8 @@ def _cuts() -> list[ConvCase]:
         depthwise("one-plane", (1, 1, 150, 130), 3, padding=1),
         depthwise("one-plane-strided", (1, 1, 151, 130), 3, padding=1, stride=2),
         depthwise("one-plane-5x5", (1, 1, 131, 90), 5, padding=2, stride=3),
+        depthwise("large-1x1", (1, 2, 80, 91), 1),
+        depthwise("1x1-stride-1-2", (2, 2, 40, 42), 1, stride=(1, 2)),
         depthwise("seven", (3, 64, 7, 7), 3, padding=1),
     ]
 
@@ -180,9 +184,15 @@ def test_infinite_gradients_stay_where_they_are(dtype: type[np.floating[Any]]) -
     assert (grad_weight == np.inf).all()
 
 
-@pytest.mark.parametrize("task", ["forward", "grad_input", "grad_weight"])
-def test_direct_is_chosen(task: str) -> None:
-    assert fc.conv2d_algorithm((2, 8, 9, 9), (8, 1, 3, 3), padding=1, groups=8, task=task) == "direct"
+@pytest.mark.parametrize("dtype_char", ["f", "d"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("task", _plan.TASKS)
+def test_it_is_chosen(task: str, layout: str, dtype_char: str) -> None:
+    for case in [*_cuts(), *_kernels()]:
+        geometry = geometry_of(case, layout)
+        for algorithm in ("auto", "direct"):
+            assert _plan.kernels(task, algorithm, geometry, tile_shape(dtype_char)) == "depthwise", case
+        assert _plan.choose(task, geometry, tile_shape(dtype_char)) == "direct"
 
 
 @pytest.mark.parametrize(

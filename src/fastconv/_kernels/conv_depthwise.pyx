@@ -122,6 +122,8 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
                                      &phases[index]):
                 phases[index].taps_h = 0
                 empty = True
+            if count > 1 and not g.channels_last:
+                restore_rows(&phases[index], g, index // g.stride_w, index % g.stride_w)
         with nogil:
             if not g.channels_last and count == 1:
                 done = correlate_planes(phases, num_threads)
@@ -171,6 +173,12 @@ cdef void compute_planes(const Correlation *c, fc_depthwise job, const Cut *cut,
     take_planes(&job, c.kernels.itemsize, channel, min(cut.channels, c.groups - channel))
     take_rows(&job, c.kernels.itemsize, row, min(cut.rows, c.out_h - row))
     c.kernels.depthwise(&job)
+
+
+cdef void restore_rows(Correlation *c, ConvGeometry g, Py_ssize_t phase_h, Py_ssize_t phase_w) noexcept:
+    """Undoes what input_correlation does where a plane can be one long row: rows are to be merged."""
+    c.height, c.width, c.x_row = g.out_h, g.out_w, g.out_w
+    c.out_h, c.out_w = ceil_div(g.height - phase_h, g.stride_h), ceil_div(g.width - phase_w, g.stride_w)
 
 
 cdef bint merge_phases(const Correlation *phases, ConvGeometry g, char *grad_x, int num_threads) noexcept nogil:
@@ -321,12 +329,12 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
         job.sums_step = 0
         job.sums_bytes = align(g.groups * taps * kernels.lanes * kernels.itemsize)
     job.ranges = ceil_div(g.groups, job.channels)
-    job.bands = max(1, min(ceil_div(SPLITS, g.batch * job.ranges), g.out_h // BAND_ROWS))
-    job.rows = ceil_div(g.out_h, job.bands)
-    job.bands = ceil_div(g.out_h, job.rows)
+    job.bands = max(1, min(ceil_div(SPLITS, g.batch * job.ranges), job.c.out_h // BAND_ROWS))
+    job.rows = ceil_div(job.c.out_h, job.bands)
+    job.bands = ceil_div(job.c.out_h, job.rows)
     job.splits = max(1, min(ceil_div(SPLITS, job.ranges), g.batch * job.bands, SUM_BYTES // job.sums_bytes))
     job.sums = <char *>take(job.splits * job.sums_bytes)
-    zeros = take_zeros(g.width * kernels.itemsize)
+    zeros = take_zeros(job.c.width * kernels.itemsize)
     if job.sums == NULL or zeros == NULL:
         give_back(job.sums)
         give_back(zeros)
