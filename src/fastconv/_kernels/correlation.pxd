@@ -80,6 +80,9 @@ cdef int compute_grad_input(
     int num_threads) except -1
 cdef Correlation forward_correlation(
     const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu)
+cdef bint input_correlation(
+    const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
+    Py_ssize_t phase_h, Py_ssize_t phase_w, Correlation *result) noexcept
 cdef Correlation weight_correlation(const fc_kernels *kernels, ConvGeometry g, cnp.ndarray weight)
 cdef void sum_axes(const Correlation *c, Axis *axes) noexcept nogil
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil
