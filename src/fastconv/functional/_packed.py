@@ -1,4 +1,4 @@
-"""A convolution whose weight stays the same, so that it is packed once and not at every call."""
+"""Convolution with a weight that stays: packed once, and with a batch normalization folded into it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastconv._threads import threads_for
 from fastconv.functional._output import deliver
 from fastconv.functional.conv import kernels_for, padded
 
-__all__ = ["PackedConv2d"]
+__all__ = ["PackedConv2d", "fold_batch_norm"]
 
 # So many sets of shapes and dtypes of images have their kernels and geometry at hand.
 MOST_WAYS = 64
@@ -94,3 +94,20 @@ class PackedConv2d:
             self._ways.clear()
         self._ways[image.shape, char] = way
         return way
+
+
+def fold_batch_norm(
+    weight: FloatArray,
+    bias: FloatArray | None,
+    mean: FloatArray,
+    var: FloatArray,
+    gamma: FloatArray | None,
+    beta: FloatArray | None,
+    eps: float,
+) -> tuple[FloatArray, FloatArray]:
+    """Weight and bias, in float64, of a convolution that also normalizes its result by these statistics."""
+    scale = 1 / np.sqrt(var.astype(np.float64) + eps)
+    if gamma is not None:
+        scale *= gamma
+    shift = ((0.0 if bias is None else bias) - mean.astype(np.float64)) * scale
+    return weight * scale[:, np.newaxis, np.newaxis, np.newaxis], shift if beta is None else shift + beta

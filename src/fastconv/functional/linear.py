@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
-from fastconv._kernels import channel_sum
+from fastconv._kernels import arrays, channel_sum
 from fastconv._kernels import linear as kernels
 from fastconv._kernels.geometry import ConvGeometry
 from fastconv._kernels.memory import new_array
@@ -54,7 +55,14 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Fl
     >>> linear([[1.0, 2.0]], weight=[[3.0, 4.0], [5.0, 6.0], [0.0, 0.0]], bias=[0.0, 1.0, 2.0])
     array([[11., 18.,  2.]])
     """
-    (data, matrix, offset), dtype = _checks.promote(x=x, weight=weight, bias=bias, optional=["bias"])
+    data: Any
+    matrix: Any
+    offset: Any
+    if arrays.native(x, weight, bias):
+        data, matrix, offset = x, weight, bias
+        dtype = data.dtype
+    else:
+        (data, matrix, offset), dtype = _checks.promote(x=x, weight=weight, bias=bias, optional=["bias"])
     _check_weight(data, matrix)
     if offset is not None:
         _checks.shape("bias", offset, matrix.shape[:1], "one for each row of weight")

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
+from fastconv.functional._packed import fold_batch_norm
 from fastconv.nn.activation import ReLU
 from fastconv.nn.container import Residual
 from fastconv.nn.conv import Conv2d
@@ -172,14 +173,8 @@ def _folded(conv: Conv2d, norm: BatchNorm2d) -> tuple[FloatArray, FloatArray, np
     own = [conv.weight.data, mean, var] + [p.data for p in (norm.weight, norm.bias) if p is not None]
     dtype = _checks.result_dtype(*own)
     compute = _checks.compute_dtype(dtype)
+    affine = value_of(norm.weight), value_of(norm.bias)
     with np.errstate(all="ignore"):
-        scale = 1 / np.sqrt(var.astype(np.float64) + norm.eps)
-        if norm.weight is not None:
-            scale *= norm.weight.data
-        shift = -mean.astype(np.float64) if conv.bias is None else conv.bias.data - mean.astype(np.float64)
-        shift *= scale
-        if norm.bias is not None:
-            shift += norm.bias.data
-        weight = (conv.weight.data * scale[:, None, None, None]).astype(compute)
-        bias = shift.astype(compute)
+        folded = fold_batch_norm(conv.weight.data, value_of(conv.bias), mean, var, *affine, norm.eps)
+        weight, bias = (array.astype(compute) for array in folded)
     return (weight, bias, dtype) if np.isfinite(weight).all() and np.isfinite(bias).all() else None
