@@ -11,7 +11,7 @@ import reference_layers
 from cases import error_bound
 
 import fastconv as fc
-from fastconv import nn
+from fastconv import models, nn
 from fastconv._kernels import conv_direct, conv_im2col, conv_rows, conv_winograd
 from fastconv._spec import conv_spec
 from fastconv.functional._packed import MOST_WAYS
@@ -52,6 +52,7 @@ def random_chain(rng, channels, layout, dtype, depth):
         lambda: nn.BatchNorm2d(channels, layout=layout, dtype=dtype),
         nn.ReLU,
         nn.ReLU,
+        nn.ReLU6,
         nn.LeakyReLU,
         nn.Dropout,
         lambda: nn.MaxPool2d(3, 1, padding=1, layout=layout),
@@ -171,7 +172,7 @@ def test_what_is_fused():
         nn.BatchNorm2d(5, track_running_stats=False),
         nn.Flatten(),
         nn.Linear(5, 3),
-        nn.ReLU(),
+        nn.ReLU6(),
     )
     frozen = nn.freeze(network)
     names = {name: layer._get_name() for name, layer in frozen.named_modules() if name}
@@ -185,7 +186,7 @@ def test_what_is_fused():
         "7": "Conv2d",
         "8": "BatchNorm2d",
         "9": "Flatten",
-        "10": "Linear+ReLU",
+        "10": "Linear+ReLU6",
     }
     left_out = ("0.1.", "0.1.num")
     wanted = [name for name in network.state_dict() if not name.startswith(left_out)]
@@ -442,36 +443,31 @@ def test_modules_of_ones_own(wrap, rng):
     assert not any(array.flags.writeable for array in frozen._state().values())
 
 
-class Block(nn.Module):
-    """A module that says what chain it is, with a residual made for the occasion."""
-
-    def __init__(self, rng):
-        self.conv1 = nn.Conv2d(3, 3, 3, padding=1, rng=rng)
-        self.bn1 = nn.BatchNorm2d(3)
-        self.relu = nn.ReLU()
-        self.conv2 = nn.Conv2d(3, 3, 3, padding=1, rng=rng)
-        self.downsample = nn.Sequential(nn.Conv2d(3, 3, 1, rng=rng), nn.BatchNorm2d(3))
-
-    def _steps(self):
-        body = nn.Sequential(self.conv1, self.bn1, self.relu, self.conv2)
-        return [nn.Residual(body, self.downsample), self.relu]
-
-    def forward(self, x):
-        for step in self._steps():
-            x = step(x)
-        return x
+NETWORKS = {
+    "LeNet": (models.LeNet, (2, 1, 28, 28)),
+    "VGG": (lambda: models.VGG(11, True, num_classes=5, hidden_features=4), (1, 3, 32, 32)),
+    "ResNet18": (lambda: models.ResNet(18, num_classes=5), (1, 3, 32, 32)),
+    "ResNet50": (lambda: models.ResNet(50, num_classes=5), (1, 3, 32, 32)),
+    "MobileNetV2": (lambda: models.MobileNetV2(num_classes=5), (1, 3, 32, 32)),
+}
 
 
-@pytest.mark.parametrize("wrap", [lambda block: block, lambda block: nn.Sequential({"layer": block})])
-def test_steps_keep_the_names_of_the_layers(wrap, rng):
-    network = settled(wrap(Block(rng)), rng)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_models(name, rng):
+    build, shape = NETWORKS[name]
+    network = settled(build(), rng).eval()
     frozen = nn.freeze(network)
-    np.testing.assert_allclose(frozen(IMAGE), network.eval()(IMAGE), rtol=1e-4, atol=1e-5)
-    names = set(network.state_dict())
-    norms = ("running_mean", "running_var", "num_batches_tracked")
-    kept = {name for name in names if "bn1" not in name and "downsample.1" not in name}
-    added = {name.replace("weight", "bias") for name in kept}  # a folded norm gives a bias
-    assert set(frozen.state_dict()) == {name for name in kept | added if not name.endswith(norms)}
+    x = rng.standard_normal(shape).astype(np.float32)
+    exact = network.astype(np.float64)
+    scale = largest_activation(exact, x.astype(np.float64))
+    assert np.abs(frozen(x) - exact(x.astype(np.float64))).max() <= tolerance(network, np.float32) * scale
+    kinds = [layer._get_name() for layer in frozen.modules()]
+    assert not any(kind in ("BatchNorm2d", "ReLU", "ReLU6", "Dropout") for kind in kinds)
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert not any(key.endswith(statistics) for key in frozen.state_dict())
+    assert {key for key in frozen.state_dict() if key.endswith("weight")} == {
+        key for key, value in network.state_dict().items() if key.endswith("weight") and value.ndim > 1
+    }
 
 
 def test_networks_of_nothing(rng):

@@ -67,10 +67,6 @@ class Sequential(Layer):
             gradient = layer.backward(gradient)
         return gradient  # type: ignore[no-any-return]
 
-    def _steps(self) -> list[Module] | None:
-        own = type(self).forward is Layer.forward and type(self)._forward is Sequential._forward
-        return list(self) if own else None
-
     def __iter__(self) -> Iterator[Module]:
         return (layer for _, layer in self.named_children())
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
 from fastconv.functional._packed import fold_batch_norm
-from fastconv.nn.activation import ReLU
-from fastconv.nn.container import Residual
+from fastconv.nn.activation import ReLU, ReLU6
+from fastconv.nn.container import Residual, Sequential
 from fastconv.nn.conv import Conv2d
 from fastconv.nn.dropout import Dropout
 from fastconv.nn.frozen import (
@@ -23,18 +23,21 @@ from fastconv.nn.frozen import (
     FrozenSequential,
 )
 from fastconv.nn.linear import Linear
-from fastconv.nn.module import Module
+from fastconv.nn.module import Layer, Module
 from fastconv.nn.normalization import BatchNorm2d
 from fastconv.nn.parameter import value_of
 
 __all__ = ["freeze"]
 
+L = TypeVar("L", bound=Layer)
+
 
 def freeze(module: Module) -> Module:
     r"""The same network, as it is after `eval`, for inference only, and faster.
 
-    A batch normalization that follows a `Conv2d` is folded into its weight, a `ReLU` after that, after a
-    `Linear` or after a `Residual` is computed along with it, weights are packed once, `Dropout` is gone.
+    A batch normalization that follows a `Conv2d` is folded into its weight, a `ReLU` or
+    `ReLU6` after that, after a `Linear` or after a `Residual` is computed along with it, weights are packed
+    once, `Dropout` is gone.
     All other layers, modules of your own among them, are copied as they are.
 
     Parameters
@@ -86,77 +89,74 @@ def freeze(module: Module) -> Module:
     if isinstance(module, Frozen):
         return module
     names = {id(inner): name for name, inner in module.named_modules()}
-    parts = _parts(module, "", names)
-    return parts[""] if list(parts) == [""] else FrozenSequential(parts)
+    if not _is_plain(module, Sequential):
+        return _fused([module], names)[0]
+    return FrozenSequential(_parts(module, "", names))
+
+
+def _is_plain(module: Module, kind: type[L]) -> TypeGuard[L]:
+    """Whether a module computes as the container `kind` does; a derived class may build or name it otherwise."""
+    if not isinstance(module, kind):
+        return False
+    return type(module).forward is kind.forward and type(module)._forward is kind._forward
 
 
 def _parts(module: Module, prefix: str, names: Mapping[int, str]) -> dict[str, Frozen]:
-    """The chain that a module becomes: by their names below `prefix`, each that of its first layer.
+    """The chain that a module becomes: by the names, below `prefix`, of the first layer of each part.
 
-    `names` are those of modules, by id, in the network. A module made by `Module._steps` isn't there and goes
-    by the name of the one that made it.
+    `names` are those of all modules of the network, by id.
     """
-    whole = list(_chain(module, names.get(id(module), prefix), names))
-    chain = [(name, layer) for name, layer in whole if type(layer) is not Dropout] or whole
+    whole = list(_chain(module))
+    chain = [layer for layer in whole if type(layer) is not Dropout] or whole
     parts: dict[str, Frozen] = {}
     while chain:
-        name = chain[0][0].removeprefix(f"{prefix}.")
-        if name in parts:
-            name = f"{name}.{len(parts)}"
+        name = names[id(chain[0])].removeprefix(f"{prefix}.")
         parts[name], count = _fused(chain, names)
         del chain[:count]
     return parts
 
 
-def _chain(module: Module, name: str, names: Mapping[int, str]) -> Iterator[tuple[str, Module]]:
+def _chain(module: Module) -> Iterator[Module]:
     """The module taken apart as far as it is a chain of others."""
-    steps = module._steps()
-    if steps is None:
-        yield name, module
-        return
-    for step in steps:
-        yield from _chain(step, names.get(id(step), name), names)
+    if _is_plain(module, Sequential):
+        for layer in module:
+            yield from _chain(layer)
+    else:
+        yield module
 
 
-def _fused(chain: Sequence[tuple[str, Module]], names: Mapping[int, str]) -> tuple[Frozen, int]:
+def _fused(chain: list[Module], names: Mapping[int, str]) -> tuple[Frozen, int]:
     """What the first layers of a chain become together, and how many they are."""
-    (name, first), *following = chain[:3]
-    nexts = [layer for _, layer in following]
+    first, *nexts = chain[:3]
     if type(first) is Conv2d:
         return _convolution(first, nexts)
-    relu = _is_relu(nexts)
+    activation = _activation(nexts)
     if type(first) is Linear:
-        return FrozenLinear(first, relu), 1 + relu
-    if type(first) is Residual:
-        body = _parts(first.body, name, names)
-        shortcut = None if first.shortcut is None else _parts(first.shortcut, name, names)
-        return FrozenResidual(body, shortcut, relu), 1 + relu
+        return FrozenLinear(first, activation), 1 + bool(activation)
+    if _is_plain(first, Residual):
+        prefix = names[id(first)]
+        body = _parts(first.body, prefix, names)
+        shortcut = {} if first.shortcut is None else _parts(first.shortcut, prefix, names)
+        return FrozenResidual(body, shortcut, activation), 1 + bool(activation)
     return first if isinstance(first, Frozen) else FrozenLayer(first), 1
 
 
-def _is_relu(layers: Sequence[Module]) -> bool:
-    """Whether the first of the layers, if there is one, is a ReLU."""
-    return bool(layers) and type(layers[0]) is ReLU
+def _activation(layers: list[Module]) -> str:
+    """The name of the first of the layers if that is an activation to be computed along, else ""."""
+    return type(layers[0]).__name__ if layers and type(layers[0]) in (ReLU, ReLU6) else ""
 
 
 def _convolution(conv: Conv2d, nexts: list[Module]) -> tuple[Frozen, int]:
     """A convolution with those of the next layers that it can do, and how many layers that makes."""
-    weight, bias = conv.weight.data, value_of(conv.bias)
-    parts = ["Conv2d"]
-    dtype = weight.dtype
-    if nexts and type(nexts[0]) is BatchNorm2d:
-        folded = _folded(conv, nexts[0])
-        if folded is not None:
-            weight, bias, dtype = folded
-            parts.append("BatchNorm2d")
-            nexts = nexts[1:]
-    relu = _is_relu(nexts)
-    if relu:
-        parts.append("ReLU")
-    compute = _checks.compute_dtype(dtype)
-    weight = weight.astype(compute)
-    bias = None if bias is None else bias.astype(compute)
-    return FrozenConv2d(conv, weight, bias, dtype, relu, "+".join(parts)), len(parts)
+    weight, bias, dtype = conv.weight.data, value_of(conv.bias), conv.weight.dtype
+    folded = _folded(conv, nexts[0]) if nexts and type(nexts[0]) is BatchNorm2d else None
+    if folded is not None:
+        weight, bias, dtype = folded
+        nexts = nexts[1:]
+    activation = _activation(nexts)
+    names = ["Conv2d", "BatchNorm2d" if folded else "", activation]
+    frozen = FrozenConv2d(conv, weight, bias, dtype, activation, "+".join(filter(None, names)))
+    return frozen, sum(map(bool, names))
 
 
 def _folded(conv: Conv2d, norm: BatchNorm2d) -> tuple[FloatArray, FloatArray, np.dtype[Any]] | None:

@@ -79,17 +79,26 @@ class Frozen(Module):
         self._seal()
 
 
+def _activate(output: FloatArray, activation: str) -> FloatArray:
+    """`output`, overwritten by what "ReLU" or "ReLU6" makes of it; as it is for ""."""
+    if activation == "ReLU":
+        np.maximum(output, 0, out=output)
+    elif activation == "ReLU6":
+        np.clip(output, 0, 6, out=output)
+    return output
+
+
 class FrozenConv2d(Frozen):
-    """A convolution with what followed it: batch normalization, folded into its weight, and ReLU.
+    """A convolution with what followed it: batch normalization, folded into its weight, and an activation.
 
     Parameters
     ----------
     layer : Conv2d
     weight, bias : ndarray, or None for the bias
-        What `layer` convolves with, batch normalization included; float32 or float64.
+        What `layer` convolves with, batch normalization included.
     dtype : dtype
         What takes part in the result's dtype for weight and bias: theirs, or float16.
-    relu : bool
+    activation : {"", "ReLU", "ReLU6"}
     name : str
         The names of all layers that this one stands for.
     """
@@ -104,27 +113,29 @@ class FrozenConv2d(Frozen):
         weight: FloatArray,
         bias: FloatArray | None,
         dtype: np.dtype[Any],
-        relu: bool,
+        activation: str,
         name: str,
     ) -> None:
-        self.weight = Parameter(weight)
-        self.bias = None if bias is None else Parameter(bias)
+        compute = _checks.compute_dtype(dtype)
+        self.weight = Parameter(weight, compute)
+        self.bias = None if bias is None else Parameter(bias, compute)
         self._arguments = layer._arguments()
         self._description = layer.extra_repr()
-        self._dtype, self._relu, self._name = dtype, relu, name
+        self._dtype, self._activation, self._name = dtype, activation, name
         self._seal()
 
     def _seal(self) -> None:
         super()._seal()
         vars(self)["_convolve"] = PackedConv2d(
-            self.weight.data, value_of(self.bias), self._dtype, self._relu, **self._arguments
+            self.weight.data, value_of(self.bias), self._dtype, bool(self._activation), **self._arguments
         )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_convolve"}
 
     def forward(self, x: ArrayLike) -> FloatArray:
-        return self._convolve(x)
+        output = self._convolve(x)
+        return np.minimum(output, 6, out=output) if self._activation == "ReLU6" else output
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * math.prod(self.weight.shape[1:])
@@ -137,27 +148,26 @@ class FrozenConv2d(Frozen):
 
 
 class FrozenLinear(Frozen):
-    """A fully connected layer, with the ReLU that followed it."""
+    """A fully connected layer, with the activation that followed it."""
 
     owns_output = True
     weight: Parameter
 
-    def __init__(self, layer: Linear, relu: bool) -> None:
+    def __init__(self, layer: Linear, activation: str) -> None:
         self.weight = Parameter(layer.weight.data)
         self.bias = None if layer.bias is None else Parameter(layer.bias.data)
-        self._relu = relu
+        self._activation = activation
         self._description = layer.extra_repr()
         self._seal()
 
     def forward(self, x: ArrayLike) -> FloatArray:
-        output = functional.linear(x, self.weight.data, value_of(self.bias))
-        return np.maximum(output, 0, out=output) if self._relu else output
+        return _activate(functional.linear(x, self.weight.data, value_of(self.bias)), self._activation)
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * self.weight.shape[1]
 
     def _get_name(self) -> str:
-        return "Linear+ReLU" if self._relu else "Linear"
+        return "Linear+" + self._activation if self._activation else "Linear"
 
     def extra_repr(self) -> str:
         return self._description
@@ -181,7 +191,8 @@ class FrozenLayer(Frozen):
                     vars(module)[name] = read_only(value)
         own = {name: value for name, value in vars(inner).items() if isinstance(value, Parameter)}
         buffers = {name: getattr(inner, name) for name in inner._buffers}
-        vars(self).update(own | buffers, _inner=inner, _buffers=inner._buffers, _sealed=True)
+        vars(self).update(own | buffers, _inner=inner, _sealed=True)
+        vars(self).update(_buffers=inner._buffers, _inlined=inner._inlined)
         keeps_nothing = isinstance(inner, Layer) and type(inner).forward is Layer.forward
         vars(self)["_compute"] = inner._infer if keeps_nothing else inner.forward  # type: ignore[attr-defined]
 
@@ -228,17 +239,16 @@ class FrozenSequential(Frozen):
 
 
 class FrozenResidual(Frozen):
-    """The sum of two frozen chains, the identity where one is empty, with the ReLU that followed."""
+    """The sum of two frozen chains, the identity where one is empty, with the activation that followed."""
 
     owns_output = True
 
-    def __init__(self, body: Mapping[str, Frozen], shortcut: Mapping[str, Frozen] | None, relu: bool) -> None:
-        for name, layer in (*body.items(), *(shortcut or {}).items()):
+    def __init__(self, body: Mapping[str, Frozen], shortcut: Mapping[str, Frozen], activation: str) -> None:
+        for name, layer in (*body.items(), *shortcut.items()):
             setattr(self, name, layer)
-        self._body = tuple(body.values())
-        self._shortcut = () if shortcut is None else tuple(shortcut.values())
+        self._body, self._shortcut = tuple(body.values()), tuple(shortcut.values())
         self._in_place = bool(body) and self._body[-1].owns_output
-        self._relu = relu
+        self._activation = activation
         self._seal()
 
     def forward(self, x: ArrayLike) -> FloatArray:
@@ -251,7 +261,7 @@ class FrozenResidual(Frozen):
         _checks.shape("body", output, straight.shape, "that of the shortcut")
         in_place = self._in_place and np.result_type(output, straight) == output.dtype
         total: FloatArray = np.add(output, straight, out=output if in_place else None)
-        return np.maximum(total, 0, out=total) if self._relu else total
+        return _activate(total, self._activation)
 
     def _get_name(self) -> str:
-        return "Residual+ReLU" if self._relu else "Residual"
+        return "Residual+" + self._activation if self._activation else "Residual"

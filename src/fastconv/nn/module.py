@@ -92,14 +92,6 @@ class Module:
         """How many multiplications with an addition an output of this shape costs; 0 by default."""
         return 0
 
-    def _steps(self) -> list[Module] | None:
-        """Modules that, one after the other, give what `forward` gives; None where it is no such chain.
-
-        `fastconv.nn.freeze` puts them in the module's place, so as to fuse neighbours. They may be made for
-        the occasion, such as a `Residual` of the module's children.
-        """
-        return None
-
     # ---- what a module consists of ----
 
     def __setattr__(self, name: str, value: Any) -> None:
