@@ -19,6 +19,7 @@ FLOORS = [
     ["_kernels"],
     SPECS,
     ["functional", "serialization", "datasets", "_config"],
+    ["_torch_checkpoint"],
     ["nn"],
     ["optim"],
     ["models", "compat", "testing", "train", "plot"],

@@ -12,6 +12,7 @@ from fastconv.functional import *  # noqa: F403
 
 if TYPE_CHECKING:
     from fastconv import datasets, models, nn, optim, plot, testing, train
+    from fastconv._torch_checkpoint import load_torch
     from fastconv.serialization import load, save
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "functional",
     "get_num_threads",
     "load",
+    "load_torch",
     "memory_info",
     "models",
     "nn",
@@ -36,7 +38,11 @@ __all__ = [
 
 # What comes on first use: modules, and functions with the modules that they are in.
 _MODULES = ("datasets", "models", "nn", "optim", "plot", "testing", "train")
-_FUNCTIONS = {"load": "fastconv.serialization", "save": "fastconv.serialization"}
+_FUNCTIONS = {
+    "load": "fastconv.serialization",
+    "load_torch": "fastconv._torch_checkpoint",
+    "save": "fastconv.serialization",
+}
 
 
 def __getattr__(name: str) -> Any:
