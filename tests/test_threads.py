@@ -9,6 +9,11 @@ from cases import PARALLEL_CONV_CASES, ConvCase, conv_arrays, runs, to_nhwc
 import fastconv as fc
 
 
+@pytest.fixture(autouse=True)
+def threads_for_the_smallest_call(monkeypatch):
+    monkeypatch.setattr("fastconv._threads.WORTH_A_THREAD", 0)
+
+
 def everything(case: ConvCase, algorithm: str, layout: str, dtype) -> list[bytes]:
     x, weight, bias, grad_output = conv_arrays(case, dtype)
     if layout == "NHWC":

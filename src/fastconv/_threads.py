@@ -12,7 +12,7 @@ from fastconv._checks import integer
 from fastconv._kernels import isa, threads
 
 # Less work than this, in multiply-adds (or elements moved, times eight), is done before a thread wakes up.
-WORTH_A_THREAD = 250_000
+WORTH_A_THREAD = 1_000_000
 
 _scoped: ContextVar[int | None] = ContextVar("fastconv_num_threads", default=None)
 _chosen: int | None = None
