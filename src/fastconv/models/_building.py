@@ -20,9 +20,6 @@ class InlinedResidual(Residual):
 
     _inlined = ("body", "shortcut")
 
-    def _steps(self) -> list[Module]:
-        return [Residual(self.body, self.shortcut)]
-
 
 class InlinedSequential(Sequential):
     """Layers one after the other, the first of which lends its names to the whole."""
