@@ -94,6 +94,10 @@ def load(path: PathLike) -> State:
         The file cannot be read.
     ValueError
         The path ends otherwise, or the file is damaged or of another kind. Pickled objects are refused.
+
+    See Also
+    --------
+    load_torch : what PyTorch saved
     """
     _, read = _format(path)
     path = Path(path)
