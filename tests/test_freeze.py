@@ -34,7 +34,7 @@ def random_chain(rng, channels, layout, dtype, depth):
     """Convolutions, batch norms, activations and residuals in any order, which keep the size of an image."""
 
     def conv(kernel=3, to=None):
-        groups = int(rng.choice([1, 1, 2]))
+        groups = int(rng.choice([1, 1, 2, channels]))
         return nn.Conv2d(
             channels, to or channels, kernel, padding="same", groups=groups, bias=bool(rng.integers(2)),
             padding_mode=str(rng.choice(["zeros", "zeros", "reflect"])), layout=layout, dtype=dtype, rng=rng,

@@ -95,7 +95,7 @@ def freeze(module: Module) -> Module:
 
 
 def _is_plain(module: Module, kind: type[L]) -> TypeGuard[L]:
-    """Whether a module computes as the container `kind` does; a derived class may build or name it otherwise."""
+    """Whether a module computes as the container `kind` does; a derived class may be built otherwise."""
     if not isinstance(module, kind):
         return False
     return type(module).forward is kind.forward and type(module)._forward is kind._forward
