@@ -142,6 +142,20 @@ def test_sizes_that_overflow(name, size):
         fc.conv2d_backward(ones(1, 1, 1, 1), x, weight, **{name: size})
 
 
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [(1, True), (1, 1.0), ((1, 1), (1, True)), ((1, 1), (1.0, 1)), (((1, 1), (1, 1)), ((1, 1), (1, True)))],
+)
+@pytest.mark.parametrize("function", [fc.conv2d, fc.max_pool2d])
+def test_what_equals_a_good_argument_is_refused_after_it(function, good, bad):
+    """As keys of a cache of geometry they would be the same."""
+    second = {"weight": ones(2, 3, 3, 3)} if function is fc.conv2d else {"kernel_size": 3}
+    for name in ("stride", "padding", "dilation"):
+        if name == "padding" or not isinstance(good, tuple) or not isinstance(good[0], tuple):
+            function(ones(1, 3, 6, 6), **second, **{name: good})
+            refuses(function, name, {"x": ones(1, 3, 6, 6), **second, name: bad})
+
+
 def test_a_stride_beyond_the_image_is_no_error():
     output = fc.conv2d(ones(1, 1, 3, 3), ones(1, 1, 2, 2), stride=2**31 - 1)
     np.testing.assert_array_equal(output, [[[[4]]]])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv._checks import argument_error, boolean, choice, integer
+from fastconv._kernels.arrays import exact
 from fastconv._kernels.pool import PoolGeometry
 from fastconv._spec import LAYOUTS, MOST_ELEMENTS, Pair, Sides, pair, sides, size
 
@@ -229,16 +230,12 @@ def pool_spec(
     MemoryError
         A result too large for any memory.
     """
-    # As keys of a cache True, 1 and 1.0 are one, so only what is exactly of its type goes there unchecked.
     if not (
-        type(kernel_size) is int
-        and (stride is None or type(stride) is int)
-        and type(padding) is int
-        and type(dilation) is int
+        exact(kernel_size, 1 if stride is None else stride, padding, dilation, layout)
+        and type(padding) is not str
         and (ceil_mode is False or ceil_mode is True)
         and (count_include_pad is False or count_include_pad is True)
         and divisor_override is None
-        and type(layout) is str
     ):
         kernel_size = pair("kernel_size", kernel_size, 1)
         stride = None if stride is None else pair("stride", stride, 1)

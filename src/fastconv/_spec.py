@@ -6,6 +6,7 @@ import functools
 from typing import Any, TypeAlias
 
 from fastconv._checks import argument_error, choice, integer
+from fastconv._kernels.arrays import exact
 from fastconv._kernels.geometry import ConvGeometry
 
 Pair: TypeAlias = tuple[int, int]
@@ -203,15 +204,7 @@ def conv_spec(
     MemoryError
         A result or padded image too large for any memory.
     """
-    # As keys of a cache True, 1 and 1.0 are one, so only what is exactly an int or a str goes there so.
-    if not (
-        type(stride) is int
-        and (type(padding) is int or type(padding) is str)
-        and type(dilation) is int
-        and type(groups) is int
-        and type(padding_mode) is str
-        and type(layout) is str
-    ):
+    if not exact(stride, padding, dilation, groups, padding_mode, layout):
         stride, padding, dilation = (
             pair("stride", stride, 1),
             sides("padding", padding),

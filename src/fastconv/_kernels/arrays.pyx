@@ -1,4 +1,4 @@
-"""Whether arrays can go to the kernels as they are."""
+"""Whether arrays can go to the kernels, and other arguments to a cache, as they are."""
 
 cimport numpy as cnp
 
@@ -21,3 +21,21 @@ def native(first, second, third=None) -> bool:
     return ((typenum == cnp.NPY_FLOAT32 or typenum == cnp.NPY_FLOAT64)
             and is_native(first, typenum) and is_native(second, typenum)
             and (third is None or is_native(third, typenum)))
+
+
+def exact(*values) -> bool:
+    """Whether all are ints, strings or (nested) tuples of these, of exactly these types.
+
+    Then those that are equal as keys of a cache are equal as arguments, which True, 1 and 1.0 are not.
+    """
+    return all_exact(values)
+
+
+cdef bint all_exact(tuple values) noexcept:
+    for value in values:
+        if type(value) is tuple:
+            if not all_exact(<tuple>value):
+                return False
+        elif type(value) is not int and type(value) is not str:
+            return False
+    return True
