@@ -298,6 +298,8 @@ LIES = {
     "huge size": (tensor("0", 6, [HUGE], [1]), SIX.tobytes()),
     "huge stride": (tensor("0", 6, [2], [HUGE]), SIX.tobytes()),
     "too many elements to count": (tensor("0", 6, [HUGE, HUGE], [0, 0]), SIX.tobytes()),
+    "elements beyond 64 bits": (tensor("0", 6, [2**70], [0]), SIX.tobytes()),
+    "empty beyond 64 bits": (tensor("0", 6, [2**70, 0], [0, 0]), SIX.tobytes()),
     "too many axes": (tensor("0", 6, [1] * 100, [1] * 100), SIX.tobytes()),
     "fewer strides than sizes": (tensor("0", 6, [2, 3], [1]), SIX.tobytes()),
     "storage shorter than it says": (tensor("0", 8, [6], [1]), SIX.tobytes()),
