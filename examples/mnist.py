@@ -26,7 +26,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of the four IDX files, gzipped or not"
     )
-    parser.add_argument("--epochs", type=positive, default=20, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--epochs", type=positive, default=40, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--batch-size", type=positive, default=64, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--threads", type=positive, metavar="N", help="(default: all processors)")
     parser.add_argument("--seed", type=natural, default=0, metavar="N", help="(default: %(default)s)")
@@ -67,6 +67,20 @@ def load_data(folder: Path | None, rng: np.random.Generator) -> tuple[datasets.I
 def as_input(x: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Images as LeNet takes them: (N, 1, 28, 28), from 0, the background, to 1."""
     return x[:, None].astype(np.float32) / np.float32(255)
+
+
+def distorted(x: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Copies of digits (N, 1, H, W), each shifted by up to 2 pixels and slanted by up to 0.2, both ways."""
+    height, width = x.shape[2:]
+    margin = 2 + max(height, width) // 10 + 1
+    padded = np.pad(x[:, 0], ((0, 0), (margin, margin), (margin, margin)))
+    shifts = rng.integers(-2, 3, (2, len(x), 1))
+    slants = rng.uniform(-0.2, 0.2, (2, len(x), 1))
+    down, right = np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2
+    rows = margin + np.arange(height)[:, None] + (shifts[0] + np.rint(slants[0] * down).astype(int))[:, None]
+    columns = margin + np.arange(width) + (shifts[1] + np.rint(slants[1] * right).astype(int))[..., None]
+    copies: NDArray[np.float32] = padded[np.arange(len(x))[:, None, None], rows, columns]
+    return copies[:, None]
 
 
 def print_epoch(history: train.History) -> None:
@@ -117,7 +131,7 @@ def main() -> None:
 
     model = models.LeNet(rng=rng)
     model.summary((1, 28, 28))
-    optimizer = optim.Adam(model.parameters(), lr=3e-3)
+    optimizer = optim.AdamW(model.parameters(), lr=3e-3)
     steps = options.epochs * -(-len(learn.x) // options.batch_size)
     loss = nn.CrossEntropyLoss()
     validation = (as_input(held_out.x), held_out.y)
@@ -131,7 +145,7 @@ def main() -> None:
         epochs=options.epochs,
         batch_size=options.batch_size,
         rng=rng,
-        transform=lambda x, rng: datasets.random_shift(x, 2, rng),
+        transform=distorted,
         schedule=optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps),
         keep_best=False,  # the held-out images must not choose the weights that they then judge
         on_epoch=None if sys.stderr.isatty() else print_epoch,
