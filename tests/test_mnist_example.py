@@ -40,10 +40,10 @@ def run(*arguments: object) -> tuple[int, str, str]:
 def test_it_learns_and_leaves_pictures_and_weights(data: Path, tmp_path: Path) -> None:
     weights = []
     for name, seed in (("one", 1), ("two", 1), ("three", 2)):
-        options = ("--data", data, "--epochs", 3, "--batch-size", 8, "--threads", 1, "--seed", seed)
+        options = ("--data", data, "--epochs", 8, "--batch-size", 8, "--threads", 1, "--seed", seed)
         code, out, err = run(*options, "--output", tmp_path / name)
         assert code == 0, err
-        assert "of the 50 held-out images read correctly, after 3 epochs" in out
+        assert "of the 50 held-out images read correctly, after 8 epochs" in out
         assert set(PICTURES) <= set(os.listdir(tmp_path / name))
         weights.append((tmp_path / name / "weights.npz").read_bytes())
     assert float(out.splitlines()[-1].split("%")[0]) > 90
