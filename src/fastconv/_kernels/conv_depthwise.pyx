@@ -28,6 +28,7 @@ cdef enum:
     BAND_ROWS = 32            # least rows of outputs in a part, where planes are cut
     PHASE_BYTES = 16384       # of phases that wait to be merged
     SPLITS = 16               # groups of partial sums, at most, and items that make more of them needless
+    RANGE_BYTES = 16384       # of partial sums of a range of channels: they stay in the first-level cache
     SUM_BYTES = 1048576       # of partial sums, where their number is a choice
 
 
@@ -315,17 +316,16 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
     cdef WeightJob job
     cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, item, items
-    cdef Py_ssize_t part_bytes = (g.out_h * g.out_w * g.channels_last + taps) * kernels.lanes * kernels.itemsize
     cdef char *out = <char *>cnp.PyArray_DATA(grad)
     cdef char *zeros
     # Everything here but the number of threads decides the order of the sums.
     job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
-    job.channels = max(1, min(g.groups, <Py_ssize_t>ITEM_BYTES // part_bytes))
     if g.channels_last:
-        job.channels = ceil_div(job.channels, kernels.lanes) * kernels.lanes
+        job.channels = g.groups
         job.sums_step = ceil_div(g.groups, kernels.lanes) * kernels.lanes
         job.sums_bytes = align(taps * job.sums_step * kernels.itemsize)
     else:
+        job.channels = max(1, min(g.groups, RANGE_BYTES // (taps * kernels.lanes * kernels.itemsize)))
         job.sums_step = 0
         job.sums_bytes = align(g.groups * taps * kernels.lanes * kernels.itemsize)
     job.ranges = ceil_div(g.groups, job.channels)

@@ -6,11 +6,12 @@
  * The last block of a row, and the last rows of a plane, overlap the ones before: what is computed twice is
  * the same both times, as each output's sum runs over tap columns, then tap rows, wherever the block lies.
  */
-enum { FC(DEPTHWISE_ROWS) = 4, FC(DEPTHWISE_MOST) = 7 };
+enum { FC(DEPTHWISE_ROWS) = 4, FC(DEPTHWISE_MOST) = 7, FC(DEPTHWISE_AHEAD) = 8 };
 
-FC_INLINE VEC FC(load_edge)(const T *p, ptrdiff_t begin, ptrdiff_t end, const int edge)
+/* p[i], or 0 for the lanes that an edge's mask leaves out. */
+FC_INLINE VEC FC(load_edge)(const T *p, V(mask) mask, const int edge)
 {
-    return edge ? V(load_range)(p, begin, end) : V(load)(p);
+    return edge ? V(load_where)(mask, p) : V(load)(p);
 }
 
 /* Rows `first` and on of the image, which starts at x; rows outside it are zeros. */
@@ -22,6 +23,14 @@ FC_INLINE void FC(row_pointers)(const fc_depthwise *d, const T *x, ptrdiff_t fir
     }
 }
 
+/* Rows that are computed DEPTHWISE_AHEAD rows of outputs later. Planes lie behind each other, so rows past the end
+ * are the next plane's first. */
+FC_INLINE void FC(prefetch_rows)(const T *plane, ptrdiff_t first, ptrdiff_t count, ptrdiff_t row)
+{
+    const char *from = (const char *)plane + first * row * (ptrdiff_t)sizeof(T);
+    for (ptrdiff_t at = 0; at < count * row * (ptrdiff_t)sizeof(T); at += 64) FC_PREFETCH(from + at);
+}
+
 /* One step of a block: tap column j, and with stride 2 column j + 1 too, which lies in the same two vectors,
  * unless j is the last. */
 FC_INLINE void FC(depthwise_column)(VEC *acc, const T *const *rows, ptrdiff_t from, ptrdiff_t width, const VEC *taps,
@@ -29,13 +38,14 @@ FC_INLINE void FC(depthwise_column)(VEC *acc, const T *const *rows, ptrdiff_t fr
                                     const int edge)
 {
     const ptrdiff_t at = from + j;
+    const V(mask) near = V(range)(-at, width - at), far = V(range)(-at - LANES, width - at - LANES);
     FC_UNROLL
     for (int k = 0; k < (count - 1) * stride + kh; k++) {
-        VEC x = FC(load_edge)(rows[k] + at, -at, width - at, edge), odd;
+        VEC x = FC(load_edge)(rows[k] + at, near, edge), odd;
         if (stride == 2) {
-            VEC next = FC(load_edge)(rows[k] + at + LANES, -at - LANES, width - at - LANES, edge);
-            odd = V(odd)(x, next);
-            x = V(even)(x, next);
+            VEC next = FC(load_edge)(rows[k] + at + LANES, far, edge);
+            odd = V(pick_odd)(x, next);
+            x = V(pick_even)(x, next);
         }
         FC_UNROLL
         for (int r = 0; r < count; r++) {
@@ -76,23 +86,30 @@ FC_INLINE void FC(depthwise_rows)(const fc_depthwise *d, const T *const *rows, T
     const ptrdiff_t reach = (taps_w - 1) / stride * stride + stride * LANES;
     const int relu = d->relu;
     VEC acc[FC(DEPTHWISE_ROWS)];
+#define BLOCK(edge)                                                                                 \
+    FC_UNROLL                                                                                       \
+    for (int r = 0; r < count; r++) acc[r] = first;                                                 \
+    FC(depthwise_block)(acc, rows, from, width, taps, taps_w, kh, kw, stride, count, edge);         \
+    FC_UNROLL                                                                                       \
+    for (int r = 0; r < count; r++) {                                                               \
+        T *to = out + r * out_row + c;                                                              \
+        VEC y = stride == 2 ? V(picked)(acc[r]) : acc[r];                                           \
+        if (relu) y = V(max)(V(zero)(), y);                                                         \
+        if (!edge || out_w >= LANES || to + LANES <= end) V(store)(to, y);                          \
+        else V(store_first)(to, y, out_w);                                                          \
+    }
     for (ptrdiff_t c = 0; c < out_w; c += LANES) {
         if (c + LANES > out_w && out_w >= LANES) c = out_w - LANES;
-        const ptrdiff_t from = c * stride - left;
-        FC_UNROLL
-        for (int r = 0; r < count; r++) acc[r] = first;
-        if (from >= 0 && from + reach <= width)
-            FC(depthwise_block)(acc, rows, from, width, taps, taps_w, kh, kw, stride, count, 0);
-        else
-            FC(depthwise_block)(acc, rows, from, width, taps, taps_w, kh, kw, stride, count, 1);
-        FC_UNROLL
-        for (int r = 0; r < count; r++) {
-            T *to = out + r * out_row + c;
-            VEC y = relu ? V(max)(V(zero)(), acc[r]) : acc[r];
-            if (out_w >= LANES || to + LANES <= end) V(store)(to, y);
-            else V(store_first)(to, y, out_w);
+        ptrdiff_t from = c * stride - left;
+        for (; from >= 0 && from + reach <= width && c + LANES <= out_w; c += LANES, from += stride * LANES) {
+            BLOCK(0)
         }
+        if (c >= out_w) break;
+        if (c + LANES > out_w && out_w >= LANES) c = out_w - LANES;
+        from = c * stride - left;
+        BLOCK(1)
     }
+#undef BLOCK
 }
 
 FC_INLINE void FC(depthwise_plane)(const fc_depthwise *d, const T *x, T *out, const T *weight, VEC first, const int kh,
@@ -108,6 +125,7 @@ FC_INLINE void FC(depthwise_plane)(const fc_depthwise *d, const T *x, T *out, co
     for (ptrdiff_t row = 0; row < d->out_h; row += ROWS) {
         if (row + ROWS > d->out_h) row = d->out_h - ROWS;
         FC(row_pointers)(d, x, row * stride - d->top, rows, (ROWS - 1) * stride + kh);
+        FC(prefetch_rows)(x, (row + FC(DEPTHWISE_AHEAD)) * stride + kh - d->top, ROWS * stride, d->x_row);
         FC(depthwise_rows)(d, rows, out + row * d->out_row, end, taps, first, kh, kw, stride, ROWS);
     }
 }
@@ -119,13 +137,13 @@ FC_INLINE VEC FC(load_columns)(const T *row, ptrdiff_t at, ptrdiff_t width, ptrd
 {
     const T *p = row + at;
     if (stride == 1) {
-        const ptrdiff_t end = edge && lanes < width - at ? lanes : width - at;
-        return FC(load_edge)(p, -at, end, edge);
+        const ptrdiff_t end = lanes < width - at ? lanes : width - at;
+        return FC(load_edge)(p, V(range)(-at, end), edge);
     }
     if (stride == 2) {
-        const ptrdiff_t end = edge && 2 * lanes < width - at ? 2 * lanes : width - at;
-        VEC near = FC(load_edge)(p, -at, end, edge);
-        return V(even)(near, FC(load_edge)(p + LANES, -at - LANES, end - LANES, edge));
+        const ptrdiff_t end = 2 * lanes < width - at ? 2 * lanes : width - at;
+        VEC near = FC(load_edge)(p, V(range)(-at, end), edge);
+        return V(even)(near, FC(load_edge)(p + LANES, V(range)(-at - LANES, end - LANES), edge));
     }
     T values[LANES];
     for (ptrdiff_t l = 0; l < LANES; l++) {

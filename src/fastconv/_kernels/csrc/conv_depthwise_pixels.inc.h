@@ -1,9 +1,10 @@
-/* Depthwise convolution of pixels (NHWC) and the gradient of its weight: lanes are channels. Contracts: fc_depthwise
- * in kernels.h.
+/* Depthwise convolution of pixels (NHWC) and the gradient of its weight: lanes are channels. Contracts:
+ * fc_depthwise in kernels.h.
  *
- * Taps that lie outside the image are left out. Up to PIXELS neighbours share each load of a weight.
+ * A run of neighbouring outputs shares loads: each pixel of the input serves all outputs that it meets, each tap
+ * serves them all. Rows of taps outside the image are left out; pixels outside are left out, or zeros in a shared run.
  */
-enum { FC(DEPTHWISE_PIXELS) = 4 };
+enum { FC(DEPTHWISE_RUN) = 4 };
 
 /* The first and last + 1 of `count` positions, `step` apart from `start` on, that lie in [0, size). */
 FC_INLINE void FC(inside)(ptrdiff_t start, ptrdiff_t step, ptrdiff_t size, ptrdiff_t count, ptrdiff_t *first,
@@ -15,136 +16,236 @@ FC_INLINE void FC(inside)(ptrdiff_t start, ptrdiff_t step, ptrdiff_t size, ptrdi
     *first = from < *last ? from : *last;
 }
 
-/* `pixels` outputs next to each other, of which the tap rows [i0, i1) and the tap columns [j0, j1) lie inside;
- * x points to where the first one's first tap would be. */
-FC_INLINE void FC(depthwise_run)(const fc_depthwise *d, const T *x, T *out, ptrdiff_t i0, ptrdiff_t i1, ptrdiff_t j0,
-                                 ptrdiff_t j1, const int pixels, const int narrow)
+/* Outputs next to each other. The first one's taps begin at x, which may lie outside; of them rows [i0, i1) and, if
+ * it is the only output, columns [j0, j1) lie inside, and so do x's neighbours [k0, k1). */
+typedef struct {
+    const T *x;
+    T *out;
+    ptrdiff_t i0, i1, j0, j1, k0, k1;
+} FC(run);
+
+/* What a run is computed by; constants, each combination a body of its own. */
+typedef struct {
+    int kernel, stride; /* taps side by side, kernel x kernel, same stride both ways; or 0, 0: any */
+    int narrow;         /* fewer channels than lanes */
+} FC(run_kind);
+
+/* A row ahead, while channels c .. c + LANES - 1 are computed: as much of `pixels` neighbours from p on, in the order
+ * in which they lie in memory, so that machines see them as one stream. */
+FC_INLINE void FC(prefetch_run)(const T *p, ptrdiff_t c, const int pixels)
 {
-    const ptrdiff_t channels = d->planes, next = d->stride_w * d->x_pixel, column = d->dilation_w * d->x_pixel;
-    const T *weights = d->weight, *bias = d->bias;
-#define LOAD(p) (narrow ? V(load_range)(p, 0, channels) : V(load)(p))
+    FC_UNROLL
+    for (int at = 0; at < pixels * LANES; at += 64 / (int)sizeof(T)) FC_PREFETCH(p + c * pixels + at);
+}
+
+FC_INLINE void FC(prefetch_next_row)(const fc_depthwise *d, const FC(run) *run, ptrdiff_t c, const FC(run_kind) kind,
+                                     const int count)
+{
+    for (int row = 0; row < kind.stride; row++)
+        FC(prefetch_run)(run->x + (kind.kernel + row) * d->x_row, c, count * kind.stride);
+    FC(prefetch_run)(run->out + d->out_row, c, count);
+}
+
+/* The pixels of one row of taps that `count` outputs share; with an edge, zeros for those outside. */
+FC_INLINE void FC(load_run)(VEC *in, const fc_depthwise *d, const FC(run) *run, const T *x, V(mask) mask,
+                            const FC(run_kind) kind, const int count, const int edge, const int partial)
+{
+    FC_UNROLL
+    for (int k = 0; k < (count - 1) * kind.stride + kind.kernel; k++) {
+        if (edge && (k < run->k0 || k >= run->k1)) in[k] = V(zero)();
+        else in[k] = FC(load_edge)(x + k * d->x_pixel, mask, partial);
+    }
+}
+
+FC_INLINE void FC(run_shared)(const fc_depthwise *d, const FC(run) *run, const FC(run_kind) kind, const int count,
+                              const int edge)
+{
+    enum { RUN = FC(DEPTHWISE_RUN) };
+    const ptrdiff_t channels = d->planes;
+    const T *bias = d->bias;
     for (ptrdiff_t c = 0; c < channels; c += LANES) {
-        if (!narrow && c + LANES > channels) c = channels - LANES;
-        VEC acc[FC(DEPTHWISE_PIXELS)];
-        const VEC first = bias ? LOAD(bias + c) : V(zero)();
+        if (c + LANES > channels) c = channels - LANES;
+        VEC acc[RUN], in[(RUN - 1) * 2 + 5];
+        const VEC first = bias ? V(load)(bias + c) : V(zero)();
         FC_UNROLL
-        for (int q = 0; q < pixels; q++) acc[q] = first;
-        for (ptrdiff_t i = i0; i < i1; i++) {
-            const T *from = x + i * d->dilation_h * d->x_row + j0 * column + c;
-            const T *weight = weights + (i * d->taps_w + j0) * channels + c;
-            for (ptrdiff_t j = j0; j < j1; j++) {
-                const VEC tap = LOAD(weight);
+        for (int q = 0; q < count; q++) acc[q] = first;
+        FC(prefetch_next_row)(d, run, c, kind, count);
+        for (ptrdiff_t i = run->i0; i < run->i1; i++) {
+            const T *weight = (const T *)d->weight + i * kind.kernel * channels + c;
+            FC(load_run)(in, d, run, run->x + i * d->x_row + c, V(range)(0, 0), kind, count, edge, 0);
+            FC_UNROLL
+            for (int j = 0; j < kind.kernel; j++) {
+                const VEC tap = V(load)(weight + j * channels);
                 FC_UNROLL
-                for (int q = 0; q < pixels; q++) acc[q] = V(fma)(LOAD(from + q * next), tap, acc[q]);
-                from += column;
-                weight += channels;
+                for (int q = 0; q < count; q++) acc[q] = V(fma)(in[q * kind.stride + j], tap, acc[q]);
             }
         }
         FC_UNROLL
-        for (int q = 0; q < pixels; q++) {
-            T *to = out + q * d->out_pixel + c;
-            VEC y = d->relu ? V(max)(V(zero)(), acc[q]) : acc[q];
+        for (int q = 0; q < count; q++)
+            V(store)(run->out + q * d->out_pixel + c, d->relu ? V(max)(V(zero)(), acc[q]) : acc[q]);
+    }
+}
+
+FC_INLINE void FC(run_any)(const fc_depthwise *d, const FC(run) *run, const int count, const int narrow)
+{
+    const ptrdiff_t channels = d->planes, next = d->stride_w * d->x_pixel, column = d->dilation_w * d->x_pixel;
+    const T *bias = d->bias;
+    const V(mask) mask = V(range)(0, channels);
+    for (ptrdiff_t c = 0; c < channels; c += LANES) {
+        if (!narrow && c + LANES > channels) c = channels - LANES;
+        VEC acc[FC(DEPTHWISE_RUN)];
+        const VEC first = bias ? FC(load_edge)(bias + c, mask, narrow) : V(zero)();
+        FC_UNROLL
+        for (int q = 0; q < count; q++) acc[q] = first;
+        for (ptrdiff_t i = run->i0; i < run->i1; i++) {
+            const T *x = run->x + i * d->dilation_h * d->x_row + run->j0 * column + c;
+            const T *weight = (const T *)d->weight + (i * d->taps_w + run->j0) * channels + c;
+            for (ptrdiff_t j = run->j0; j < run->j1; j++, x += column, weight += channels) {
+                const VEC tap = FC(load_edge)(weight, mask, narrow);
+                FC_UNROLL
+                for (int q = 0; q < count; q++) acc[q] = V(fma)(FC(load_edge)(x + q * next, mask, narrow), tap, acc[q]);
+            }
+        }
+        FC_UNROLL
+        for (int q = 0; q < count; q++) {
+            T *to = run->out + q * d->out_pixel + c;
+            const VEC y = d->relu ? V(max)(V(zero)(), acc[q]) : acc[q];
             if (narrow) V(store_first)(to, y, channels);
             else V(store)(to, y);
         }
     }
-#undef LOAD
+}
+
+/* sums[i][j][c ..] of the taps that the run meets += its grad_output (run->out) times its input; `partial` where
+ * channels end within the vector. */
+FC_INLINE void FC(run_weight_shared)(const fc_depthwise *d, const FC(run) *run, T *sums, ptrdiff_t sums_step,
+                                     ptrdiff_t c, const FC(run_kind) kind, const int count, const int edge,
+                                     const int partial)
+{
+    enum { RUN = FC(DEPTHWISE_RUN) };
+    const V(mask) mask = V(range)(0, d->planes - c);
+    VEC g[RUN], in[(RUN - 1) * 2 + 5];
+    FC_UNROLL
+    for (int q = 0; q < count; q++) g[q] = FC(load_edge)(run->out + q * d->out_pixel + c, mask, partial);
+    FC(prefetch_next_row)(d, run, c, kind, count);
+    for (ptrdiff_t i = run->i0; i < run->i1; i++) {
+        T *sum = sums + i * kind.kernel * sums_step + c;
+        FC(load_run)(in, d, run, run->x + i * d->x_row + c, mask, kind, count, edge, partial);
+        FC_UNROLL
+        for (int j = 0; j < kind.kernel; j++) {
+            VEC acc = V(load)(sum + j * sums_step);
+            FC_UNROLL
+            for (int q = 0; q < count; q++) acc = V(fma)(in[q * kind.stride + j], g[q], acc);
+            V(store)(sum + j * sums_step, acc);
+        }
+    }
+}
+
+FC_INLINE void FC(run_weight_any)(const fc_depthwise *d, const FC(run) *run, T *sums, ptrdiff_t sums_step, ptrdiff_t c,
+                                  const int count, const int partial)
+{
+    const ptrdiff_t next = d->stride_w * d->x_pixel, column = d->dilation_w * d->x_pixel;
+    const V(mask) mask = V(range)(0, d->planes - c);
+    VEC g[FC(DEPTHWISE_RUN)];
+    FC_UNROLL
+    for (int q = 0; q < count; q++) g[q] = FC(load_edge)(run->out + q * d->out_pixel + c, mask, partial);
+    for (ptrdiff_t i = run->i0; i < run->i1; i++) {
+        const T *x = run->x + i * d->dilation_h * d->x_row + run->j0 * column + c;
+        T *sum = sums + (i * d->taps_w + run->j0) * sums_step + c;
+        for (ptrdiff_t j = run->j0; j < run->j1; j++, x += column, sum += sums_step) {
+            VEC acc = V(load)(sum);
+            FC_UNROLL
+            for (int q = 0; q < count; q++) acc = V(fma)(FC(load_edge)(x + q * next, mask, partial), g[q], acc);
+            V(store)(sum, acc);
+        }
+    }
+}
+
+/* Computes a run, or, with sums, its share of the weight's gradient. */
+FC_INLINE void FC(do_run)(const fc_depthwise *d, const FC(run) *run, T *sums, ptrdiff_t sums_step,
+                          const FC(run_kind) kind, const int of_weight, const int count, const int edge)
+{
+    if (!of_weight) {
+        if (kind.kernel) FC(run_shared)(d, run, kind, count, edge);
+        else FC(run_any)(d, run, count, kind.narrow);
+        return;
+    }
+    ptrdiff_t c = 0;
+    for (; c + LANES <= d->planes; c += LANES) {
+        if (kind.kernel) FC(run_weight_shared)(d, run, sums, sums_step, c, kind, count, edge, 0);
+        else FC(run_weight_any)(d, run, sums, sums_step, c, count, 0);
+    }
+    if (c == d->planes) return;
+    if (kind.kernel) FC(run_weight_shared)(d, run, sums, sums_step, c, kind, count, edge, 1);
+    else FC(run_weight_any)(d, run, sums, sums_step, c, count, 1);
+}
+
+/* All outputs, in runs. The last run of a row goes back over outputs done before where that is harmless. */
+FC_INLINE void FC(all_runs)(const fc_depthwise *d, T *sums, ptrdiff_t sums_step, const FC(run_kind) kind,
+                            const int of_weight)
+{
+    enum { RUN = FC(DEPTHWISE_RUN) };
+    const ptrdiff_t reach = (RUN - 1) * d->stride_w + (d->taps_w - 1) * d->dilation_w;
+    for (ptrdiff_t row = 0; row < d->out_h; row++) {
+        const ptrdiff_t top = row * d->stride_h - d->top;
+        FC(run) run;
+        FC(inside)(top, d->dilation_h, d->height, d->taps_h, &run.i0, &run.i1);
+        for (ptrdiff_t p = 0, count; p < d->out_w; p += count) {
+            if (kind.kernel && !of_weight && p + RUN > d->out_w && d->out_w >= RUN) p = d->out_w - RUN;
+            const ptrdiff_t from = p * d->stride_w - d->left;
+            const int edge = from < 0 || from + reach >= d->width;
+            run.x = (const T *)d->x + top * d->x_row + from * d->x_pixel;
+            run.out = (T *)d->out + row * d->out_row + p * d->out_pixel;
+            run.k0 = -from;
+            run.k1 = d->width - from;
+            FC(inside)(from, d->dilation_w, d->width, d->taps_w, &run.j0, &run.j1);
+            count = p + RUN <= d->out_w && (kind.kernel || !edge) ? RUN : 1;
+            if (count == 1) FC(do_run)(d, &run, sums, sums_step, kind, of_weight, 1, 1);
+            else if (edge && kind.kernel) FC(do_run)(d, &run, sums, sums_step, kind, of_weight, RUN, 1);
+            else FC(do_run)(d, &run, sums, sums_step, kind, of_weight, RUN, 0);
+        }
+    }
+}
+
+#define RUN_KINDS(KIND) KIND(3, 1) KIND(3, 2) KIND(5, 1) KIND(5, 2)
+
+#define KIND(kernel, stride)                                                                                   \
+    FC_NOINLINE void FC(pixels_##kernel##_stride_##stride)(const fc_depthwise *d)                              \
+    {                                                                                                          \
+        FC(all_runs)(d, NULL, 0, (FC(run_kind)){kernel, stride, 0}, 0);                                        \
+    }                                                                                                          \
+    FC_NOINLINE void FC(pixels_weight_##kernel##_stride_##stride)(const fc_depthwise *d, T *sums, ptrdiff_t step) \
+    {                                                                                                          \
+        FC(all_runs)(d, sums, step, (FC(run_kind)){kernel, stride, 0}, 1);                                     \
+    }
+RUN_KINDS(KIND)
+#undef KIND
+
+FC_INLINE int FC(is_kind)(const fc_depthwise *d, ptrdiff_t kernel, ptrdiff_t stride)
+{
+    return d->taps_h == kernel && d->taps_w == kernel && d->stride_h == stride && d->stride_w == stride
+           && d->dilation_h == 1 && d->dilation_w == 1;
 }
 
 static void FC(depthwise_pixels)(const fc_depthwise *d)
 {
-    enum { PIXELS = FC(DEPTHWISE_PIXELS) };
-    const int narrow = d->planes < LANES;
-    for (ptrdiff_t row = 0; row < d->out_h; row++) {
-        const ptrdiff_t top = row * d->stride_h - d->top;
-        ptrdiff_t i0, i1, j0, j1, pixels;
-        FC(inside)(top, d->dilation_h, d->height, d->taps_h, &i0, &i1);
-        for (ptrdiff_t p = 0; p < d->out_w; p += pixels) {
-            const ptrdiff_t from = p * d->stride_w - d->left;
-            const ptrdiff_t reach = from + (PIXELS - 1) * d->stride_w + (d->taps_w - 1) * d->dilation_w;
-            const T *x = (const T *)d->x + top * d->x_row + from * d->x_pixel;
-            T *out = (T *)d->out + row * d->out_row + p * d->out_pixel;
-            FC(inside)(from, d->dilation_w, d->width, d->taps_w, &j0, &j1);
-            pixels = from >= 0 && reach < d->width && p + PIXELS <= d->out_w ? PIXELS : 1;
-            if (narrow) {
-                if (pixels > 1) FC(depthwise_run)(d, x, out, i0, i1, j0, j1, PIXELS, 1);
-                else FC(depthwise_run)(d, x, out, i0, i1, j0, j1, 1, 1);
-            } else {
-                if (pixels > 1) FC(depthwise_run)(d, x, out, i0, i1, j0, j1, PIXELS, 0);
-                else FC(depthwise_run)(d, x, out, i0, i1, j0, j1, 1, 0);
-            }
-        }
+    if (d->planes < LANES) {
+        FC(all_runs)(d, NULL, 0, (FC(run_kind)){0, 0, 1}, 0);
+        return;
     }
+#define KIND(kernel, stride) \
+    if (FC(is_kind)(d, kernel, stride)) { FC(pixels_##kernel##_stride_##stride)(d); return; }
+    RUN_KINDS(KIND)
+#undef KIND
+    FC(all_runs)(d, NULL, 0, (FC(run_kind)){0, 0, 0}, 0);
 }
 
-/* Tap columns j .. j + columns - 1 of tap row i over one row of outputs, for `lanes` channels. Even and odd pixels
- * have sums of their own, as one chain of additions would wait for itself. */
-FC_INLINE void FC(pixels_weight_sweep)(const fc_depthwise *d, const T *x, const T *grad, T *sums, ptrdiff_t sums_step,
-                                       ptrdiff_t j, ptrdiff_t lanes, const int columns, const int narrow)
+static void FC(depthwise_pixels_weight)(const fc_depthwise *d, void *sums, ptrdiff_t sums_step)
 {
-    const ptrdiff_t next = d->stride_w * d->x_pixel, column = d->dilation_w * d->x_pixel;
-    ptrdiff_t first, last, begin[4], end[4];
-    VEC acc[4], other[4];
-#define LOAD(p) (narrow ? V(load_range)(p, 0, lanes) : V(load)(p))
-    for (int s = 0; s < columns; s++) {
-        FC(inside)((j + s) * d->dilation_w - d->left, d->stride_w, d->width, d->out_w, &begin[s], &end[s]);
-        first = s == 0 || begin[s] > first ? begin[s] : first;
-        last = s == 0 || end[s] < last ? end[s] : last;
-    }
-    if (last < first) last = first;
-    FC_UNROLL
-    for (int s = 0; s < columns; s++) {
-        acc[s] = V(load)(sums + s * sums_step);
-        other[s] = V(zero)();
-        /* The pixels that not all of these taps reach. */
-        for (ptrdiff_t p = begin[s]; p < end[s]; p++) {
-            if (p == first) p = last;
-            if (p >= end[s]) break;
-            acc[s] = V(fma)(LOAD(x + p * next + s * column), LOAD(grad + p * d->out_pixel), acc[s]);
-        }
-    }
-    ptrdiff_t p = first;
-    for (; p + 2 <= last; p += 2) {
-        const VEC g = LOAD(grad + p * d->out_pixel), h = LOAD(grad + (p + 1) * d->out_pixel);
-        FC_UNROLL
-        for (int s = 0; s < columns; s++) {
-            acc[s] = V(fma)(LOAD(x + p * next + s * column), g, acc[s]);
-            other[s] = V(fma)(LOAD(x + (p + 1) * next + s * column), h, other[s]);
-        }
-    }
-    if (p < last) {
-        const VEC g = LOAD(grad + p * d->out_pixel);
-        FC_UNROLL
-        for (int s = 0; s < columns; s++) acc[s] = V(fma)(LOAD(x + p * next + s * column), g, acc[s]);
-    }
-    FC_UNROLL
-    for (int s = 0; s < columns; s++) V(store)(sums + s * sums_step, V(add)(acc[s], other[s]));
-#undef LOAD
+#define KIND(kernel, stride) \
+    if (FC(is_kind)(d, kernel, stride)) { FC(pixels_weight_##kernel##_stride_##stride)(d, sums, sums_step); return; }
+    RUN_KINDS(KIND)
+#undef KIND
+    FC(all_runs)(d, sums, sums_step, (FC(run_kind)){0, 0, 0}, 1);
 }
-
-static void FC(depthwise_pixels_weight)(const fc_depthwise *d, void *sums_, ptrdiff_t sums_step)
-{
-    for (ptrdiff_t row = 0; row < d->out_h; row++)
-        for (ptrdiff_t c = 0; c < d->planes; c += LANES) {
-            const ptrdiff_t lanes = d->planes - c;
-            const T *grad = (const T *)d->out + row * d->out_row + c;
-            for (ptrdiff_t i = 0; i < d->taps_h; i++) {
-                const ptrdiff_t y = row * d->stride_h - d->top + i * d->dilation_h;
-                if (y < 0 || y >= d->height) continue;
-                for (ptrdiff_t j = 0; j < d->taps_w;) {
-                    const T *x = (const T *)d->x + y * d->x_row + (j * d->dilation_w - d->left) * d->x_pixel + c;
-                    T *sums = (T *)sums_ + (i * d->taps_w + j) * sums_step + c;
-#define SWEEP(columns)                                                                              \
-    if (lanes < LANES) FC(pixels_weight_sweep)(d, x, grad, sums, sums_step, j, lanes, columns, 1);  \
-    else FC(pixels_weight_sweep)(d, x, grad, sums, sums_step, j, lanes, columns, 0);                \
-    j += columns
-                    if (d->taps_w - j >= 3) {
-                        SWEEP(3);
-                    } else {
-                        SWEEP(1);
-                    }
-#undef SWEEP
-                }
-            }
-        }
-}
+#undef RUN_KINDS

@@ -17,17 +17,21 @@ FC_INLINE void FC(weight_sweep)(const fc_depthwise *d, const T *const *rows, con
         const ptrdiff_t from = c * stride - d->left + j, lanes = out_w - c;
 #define BLOCK(edge)                                                                                                   \
     FC_UNROLL                                                                                                         \
-    for (int r = 0; r < count; r++) g[r] = FC(load_edge)(grad + r * d->out_row + c, 0, lanes, edge);                  \
+    for (int r = 0; r < count; r++) {                                                                                 \
+        g[r] = FC(load_edge)(grad + r * d->out_row + c, V(range)(0, lanes), edge);                                    \
+        if (stride == 2) g[r] = V(picked)(g[r]);                                                                      \
+    }                                                                                                                 \
     FC_UNROLL                                                                                                         \
     for (int s = 0; s < columns; s += stride) {                                                                       \
         const ptrdiff_t at = from + s, end = stride * lanes < width - at ? stride * lanes : width - at;               \
+        const V(mask) near = V(range)(-at, end), far = V(range)(-at - LANES, end - LANES);                            \
         FC_UNROLL                                                                                                     \
         for (int k = 0; k < (count - 1) * stride + kh; k++) {                                                         \
-            VEC x = FC(load_edge)(rows[k] + at, -at, end, edge), odd;                                                 \
+            VEC x = FC(load_edge)(rows[k] + at, near, edge), odd;                                                 \
             if (stride == 2) {                                                                                        \
-                VEC next = FC(load_edge)(rows[k] + at + LANES, -at - LANES, end - LANES, edge);                       \
-                odd = V(odd)(x, next);                                                                                \
-                x = V(even)(x, next);                                                                                 \
+                VEC next = FC(load_edge)(rows[k] + at + LANES, far, edge);                       \
+                odd = V(pick_odd)(x, next);                                                                           \
+                x = V(pick_even)(x, next);                                                                            \
             }                                                                                                         \
             FC_UNROLL                                                                                                 \
             for (int r = 0; r < count; r++) {                                                                         \
@@ -60,7 +64,7 @@ FC_INLINE void FC(weight_any_sweep)(const fc_depthwise *d, const T *row, const T
         const ptrdiff_t from = c * d->stride_w - d->left + j * d->dilation_w, lanes = d->out_w - c;
         const int edge = from < 0 || from + (columns - 1) * d->dilation_w + LANES * d->stride_w > d->width || lanes < LANES;
 #define BLOCK(edge)                                                                                            \
-    const VEC g = FC(load_edge)(grad + c, 0, lanes, edge);                                                     \
+    const VEC g = FC(load_edge)(grad + c, V(range)(0, lanes), edge);                                                     \
     FC_UNROLL                                                                                                  \
     for (int s = 0; s < columns; s++) {                                                                        \
         const ptrdiff_t at = from + s * d->dilation_w;                                                         \
@@ -100,6 +104,8 @@ FC_INLINE void FC(weight_rows)(const fc_depthwise *d, const T *x, const T *grad,
     for (; row + ROWS <= d->out_h; row += ROWS) {
         const T *g = grad + row * d->out_row;
         FC(row_pointers)(d, x, row * stride - d->top, rows, (ROWS - 1) * stride + kernel);
+        FC(prefetch_rows)(x, (row + FC(DEPTHWISE_AHEAD)) * stride + kernel - d->top, ROWS * stride, d->x_row);
+        FC(prefetch_rows)(grad, row + FC(DEPTHWISE_AHEAD), ROWS, d->out_row);
         if (kernel == 3) {
             FC(weight_sweep)(d, rows, g, sums, 0, 3, kernel, stride, ROWS);
             continue;
@@ -108,6 +114,15 @@ FC_INLINE void FC(weight_rows)(const fc_depthwise *d, const T *x, const T *grad,
         for (; j + stride <= kernel; j += stride)
             FC(weight_sweep)(d, rows, g, sums + j * kernel, j, stride, kernel, stride, ROWS);
         if (stride == 2) FC(weight_sweep)(d, rows, g, sums + j * kernel, j, 1, kernel, stride, ROWS);
+    }
+    if (kernel == 3) {
+        for (int count = 2; count > 0; count--)
+            for (; row + count <= d->out_h; row += count) {
+                FC(row_pointers)(d, x, row * stride - d->top, rows, (count - 1) * stride + kernel);
+                if (count == 2) FC(weight_sweep)(d, rows, grad + row * d->out_row, sums, 0, 3, kernel, stride, 2);
+                else FC(weight_sweep)(d, rows, grad + row * d->out_row, sums, 0, 3, kernel, stride, 1);
+            }
+        return;
     }
     FC(weight_any_rows)(d, x, grad, sums, row, stride);
 }

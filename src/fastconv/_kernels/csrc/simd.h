@@ -5,10 +5,12 @@
  * Comparisons give a v32_mask: greater(a, b) where a > b, no_order(a, b) where neither a > b nor a < b (equal,
  * or a NaN among them), is_nan(a); select(mask, a, b) is a where the mask is set, else b.
  * max_nan(a, b) is NaN where a or b is. even(a, b), odd(a, b) are the even and odd lanes of a followed by b;
+ * pick_even and pick_odd are the same lanes in an order of the machine's own, which picked(v) sorts, and makes.
  * zip_low(a, b), zip_high(a, b) the halves of a[0], b[0], a[1], b[1], ...
  * store_index(p, a, base) stores base + a[i], integers of absolute value below 2^24 (float) or 2^31 (double).
- * load_range(p, begin, end) is p[i] for begin <= i < end (any integers) and 0 in the other lanes, for which it
- * reads nothing; store_first(p, a, count) stores the first count < LANES lanes.
+ * range(begin, end) is the mask of the lanes begin <= i < end (any integers); load_where(mask, p) is p[i] where
+ * the mask is set and 0 in the other lanes, for which it reads nothing; store_first(p, a, count) stores the
+ * first count < LANES lanes.
  * isa_body.inc.h defines FC_DTYPE as 32 or 64 and includes the bodies, which
  * say T, VEC, LANES, V(load)(p) and FC(name) and so serve both.
  */
@@ -53,6 +55,13 @@
 
 typedef float scalar32;
 typedef double scalar64;
+
+/* A hint: what lies at p will be read. p may point anywhere. */
+#if defined(__GNUC__) || defined(__clang__)
+#define FC_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define FC_PREFETCH(p) ((void)(p))
+#endif
 
 /* Into 0 .. 16, the lanes that any vector has. */
 FC_INLINE int clamp_lane(ptrdiff_t i) { return i < 0 ? 0 : i > 16 ? 16 : (int)i; }

@@ -63,10 +63,16 @@ FC_INLINE v32 v32_quarters_0213(v32 a)
 {
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(a), 0xD8));
 }
-FC_INLINE v32 v32_even(v32 a, v32 b) { return v32_quarters_0213(_mm256_shuffle_ps(a, b, 0x88)); }
-FC_INLINE v64 v64_even(v64 a, v64 b) { return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xD8); }
-FC_INLINE v32 v32_odd(v32 a, v32 b) { return v32_quarters_0213(_mm256_shuffle_ps(a, b, 0xDD)); }
-FC_INLINE v64 v64_odd(v64 a, v64 b) { return _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xD8); }
+FC_INLINE v32 v32_pick_even(v32 a, v32 b) { return _mm256_shuffle_ps(a, b, 0x88); }
+FC_INLINE v64 v64_pick_even(v64 a, v64 b) { return _mm256_unpacklo_pd(a, b); }
+FC_INLINE v32 v32_pick_odd(v32 a, v32 b) { return _mm256_shuffle_ps(a, b, 0xDD); }
+FC_INLINE v64 v64_pick_odd(v64 a, v64 b) { return _mm256_unpackhi_pd(a, b); }
+FC_INLINE v32 v32_picked(v32 a) { return v32_quarters_0213(a); }
+FC_INLINE v64 v64_picked(v64 a) { return _mm256_permute4x64_pd(a, 0xD8); }
+FC_INLINE v32 v32_even(v32 a, v32 b) { return v32_picked(v32_pick_even(a, b)); }
+FC_INLINE v64 v64_even(v64 a, v64 b) { return v64_picked(v64_pick_even(a, b)); }
+FC_INLINE v32 v32_odd(v32 a, v32 b) { return v32_picked(v32_pick_odd(a, b)); }
+FC_INLINE v64 v64_odd(v64 a, v64 b) { return v64_picked(v64_pick_odd(a, b)); }
 FC_INLINE v32 v32_zip_low(v32 a, v32 b)
 {
     return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
@@ -98,26 +104,22 @@ FC_INLINE void v64_store_index(int64_t *p, v64 a, int64_t base)
     _mm256_storeu_si256((__m256i *)p, _mm256_add_epi64(i, _mm256_set1_epi64x(base)));
 }
 
-FC_INLINE __m256i v32_range(ptrdiff_t begin, ptrdiff_t end)
+FC_INLINE v32_mask v32_range(ptrdiff_t begin, ptrdiff_t end)
 {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256i before = _mm256_cmpgt_epi32(_mm256_set1_epi32(clamp_lane(begin)), lane);
-    return _mm256_andnot_si256(before, _mm256_cmpgt_epi32(_mm256_set1_epi32(clamp_lane(end)), lane));
+    const __m256i until = _mm256_cmpgt_epi32(_mm256_set1_epi32(clamp_lane(end)), lane);
+    return _mm256_castsi256_ps(_mm256_andnot_si256(before, until));
 }
-FC_INLINE __m256i v64_range(ptrdiff_t begin, ptrdiff_t end)
+FC_INLINE v64_mask v64_range(ptrdiff_t begin, ptrdiff_t end)
 {
     const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
     const __m256i before = _mm256_cmpgt_epi64(_mm256_set1_epi64x(begin), lane);
-    return _mm256_andnot_si256(before, _mm256_cmpgt_epi64(_mm256_set1_epi64x(end), lane));
+    const __m256i until = _mm256_cmpgt_epi64(_mm256_set1_epi64x(end), lane);
+    return _mm256_castsi256_pd(_mm256_andnot_si256(before, until));
 }
-FC_INLINE v32 v32_load_range(const float *p, ptrdiff_t begin, ptrdiff_t end)
-{
-    return _mm256_maskload_ps(p, v32_range(begin, end));
-}
-FC_INLINE v64 v64_load_range(const double *p, ptrdiff_t begin, ptrdiff_t end)
-{
-    return _mm256_maskload_pd(p, v64_range(begin, end));
-}
+FC_INLINE v32 v32_load_where(v32_mask mask, const float *p) { return _mm256_maskload_ps(p, _mm256_castps_si256(mask)); }
+FC_INLINE v64 v64_load_where(v64_mask mask, const double *p) { return _mm256_maskload_pd(p, _mm256_castpd_si256(mask)); }
 /* In pieces: masked stores of AVX2 take a dozen cycles on some processors. */
 FC_INLINE void v32_store_first(float *p, v32 a, ptrdiff_t count)
 {

@@ -71,6 +71,12 @@ FC_INLINE v64 v64_zip_low(v64 a, v64 b) { return PICK64(a, b, 0, 8, 1, 9, 2, 10,
 FC_INLINE v32 v32_zip_high(v32 a, v32 b) { return PICK32(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
 FC_INLINE v64 v64_zip_high(v64 a, v64 b) { return PICK64(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
 #undef PICK32
+FC_INLINE v32 v32_pick_even(v32 a, v32 b) { return v32_even(a, b); }
+FC_INLINE v64 v64_pick_even(v64 a, v64 b) { return v64_even(a, b); }
+FC_INLINE v32 v32_pick_odd(v32 a, v32 b) { return v32_odd(a, b); }
+FC_INLINE v64 v64_pick_odd(v64 a, v64 b) { return v64_odd(a, b); }
+FC_INLINE v32 v32_picked(v32 a) { return a; }
+FC_INLINE v64 v64_picked(v64 a) { return a; }
 #undef PICK64
 
 FC_INLINE void v32_store_index(int64_t *p, v32 a, int64_t base)
@@ -94,14 +100,8 @@ FC_INLINE v64_mask v64_range(ptrdiff_t begin, ptrdiff_t end)
 {
     return (v64_mask)(((1u << clamp_lane(end)) - 1) & ~((1u << clamp_lane(begin)) - 1));
 }
-FC_INLINE v32 v32_load_range(const float *p, ptrdiff_t begin, ptrdiff_t end)
-{
-    return _mm512_maskz_loadu_ps(v32_range(begin, end), p);
-}
-FC_INLINE v64 v64_load_range(const double *p, ptrdiff_t begin, ptrdiff_t end)
-{
-    return _mm512_maskz_loadu_pd(v64_range(begin, end), p);
-}
+FC_INLINE v32 v32_load_where(v32_mask mask, const float *p) { return _mm512_maskz_loadu_ps(mask, p); }
+FC_INLINE v64 v64_load_where(v64_mask mask, const double *p) { return _mm512_maskz_loadu_pd(mask, p); }
 FC_INLINE void v32_store_first(float *p, v32 a, ptrdiff_t count) { _mm512_mask_storeu_ps(p, v32_range(0, count), a); }
 FC_INLINE void v64_store_first(double *p, v64 a, ptrdiff_t count) { _mm512_mask_storeu_pd(p, v64_range(0, count), a); }
 

@@ -10,6 +10,7 @@ typedef float v32 __attribute__((vector_size(16)));
 typedef double v64 __attribute__((vector_size(16)));
 typedef int32_t v32_mask __attribute__((vector_size(16)));
 typedef int64_t v64_mask __attribute__((vector_size(16)));
+#define FC_LANE(vector, i) (vector)[i]
 #define FC_VECTOR_OPS(v, scalar, lanes)                                                             \
     FC_INLINE v v##_add(v a, v b) { return a + b; }                                                 \
     FC_INLINE v v##_sub(v a, v b) { return a - b; }                                                 \
@@ -37,6 +38,7 @@ typedef int64_t v64_mask __attribute__((vector_size(16)));
 #else
 typedef struct { float lane[4]; } v32;
 typedef struct { double lane[2]; } v64;
+#define FC_LANE(vector, i) (vector).lane[i]
 #define FC_LANEWISE(lanes, result) { for (int i = 0; i < lanes; i++) r.lane[i] = (result); return r; }
 #define FC_VECTOR_OPS(v, scalar, lanes)                                                             \
     FC_INLINE v v##_add(v a, v b) { v r; FC_LANEWISE(lanes, a.lane[i] + b.lane[i]) }                \
@@ -76,10 +78,17 @@ typedef struct { double lane[2]; } v64;
         for (int j = 0; j < lanes; j++)                                                             \
             for (int i = 0; i < lanes; i++) dst[j * dst_row + i] = src[i * src_row + j];            \
     }                                                                                               \
-    FC_NOINLINE v v##_load_range(const scalar *p, ptrdiff_t begin, ptrdiff_t end)                   \
+    FC_INLINE v##_mask v##_range(ptrdiff_t begin, ptrdiff_t end)                                    \
     {                                                                                               \
-        scalar values[lanes] = {0};                                                                 \
-        for (int i = clamp_lane(begin); i < lanes && i < end; i++) values[i] = p[i];                \
+        v##_mask mask;                                                                              \
+        memset(&mask, 0, sizeof mask);                                                              \
+        for (int i = 0; i < lanes; i++) FC_LANE(mask, i) = i >= begin && i < end ? -1 : 0;          \
+        return mask;                                                                                \
+    }                                                                                               \
+    FC_NOINLINE v v##_load_where(v##_mask mask, const scalar *p)                                    \
+    {                                                                                               \
+        scalar values[lanes];                                                                       \
+        for (int i = 0; i < lanes; i++) values[i] = FC_LANE(mask, i) ? p[i] : 0;                    \
         return v##_load(values);                                                                    \
     }                                                                                               \
     FC_INLINE void v##_store_first(scalar *p, v a, ptrdiff_t count)                                 \
@@ -94,6 +103,9 @@ typedef struct { double lane[2]; } v64;
         for (int i = 0; i < lanes; i++) picked[i] = both[first + i / 2 * pair + i % 2 * second];    \
         return v##_load(picked);                                                                    \
     }                                                                                               \
+    FC_INLINE v v##_pick_even(v a, v b) { return v##_pick(a, b, 0, 4, 2); }                         \
+    FC_INLINE v v##_pick_odd(v a, v b) { return v##_pick(a, b, 1, 4, 2); }                          \
+    FC_INLINE v v##_picked(v a) { return a; }                                                       \
     FC_INLINE v v##_even(v a, v b) { return v##_pick(a, b, 0, 4, 2); }                              \
     FC_INLINE v v##_odd(v a, v b) { return v##_pick(a, b, 1, 4, 2); }                               \
     FC_INLINE v v##_zip_low(v a, v b) { return v##_pick(a, b, 0, 1, lanes); }                       \
