@@ -12,6 +12,7 @@ cnp.import_array()
 
 cdef enum:
     BLOCK = 512      # pixels summed one after the other in NHWC; blocks are summed after them
+    RANGE = 16       # channels whose planes, neighbours in NCHW, are read one after the other
 
 
 def grad_bias(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray grad not None, int num_threads):
@@ -25,8 +26,9 @@ def grad_bias(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nda
     cdef char *parts = NULL
     memset(sums, 0, channels * size)
     if not g.channels_last:
-        for channel in prange(channels, num_threads=num_threads, nogil=True, schedule="static"):
-            sum_planes(kernels, source + channel * plane * size, channels * plane, plane, g.batch, sums + channel * size)
+        for channel in prange(0, channels, RANGE, num_threads=num_threads, nogil=True, schedule="static"):
+            sum_planes(kernels, source + channel * plane * size, channels * plane, plane, g.batch,
+                       min(<Py_ssize_t>RANGE, channels - channel), sums + channel * size)
         return
     parts = <char *>take(max(blocks * channels * size, 1))
     if parts == NULL:
@@ -40,10 +42,11 @@ def grad_bias(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nda
 
 cdef void sum_planes(
         const fc_kernels *kernels, const char *source, Py_ssize_t image, Py_ssize_t plane, Py_ssize_t batch,
-        char *total) noexcept nogil:
-    cdef Py_ssize_t n
+        Py_ssize_t channels, char *totals) noexcept nogil:
+    cdef Py_ssize_t n, channel, size = kernels.itemsize
     for n in range(batch):
-        kernels.add_sum(total, source + n * image * kernels.itemsize, plane)
+        for channel in range(channels):
+            kernels.add_sum(totals + channel * size, source + (n * image + channel * plane) * size, plane)
 
 
 cdef void sum_pixels(

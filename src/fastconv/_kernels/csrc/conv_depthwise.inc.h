@@ -130,6 +130,49 @@ FC_INLINE void FC(depthwise_plane)(const fc_depthwise *d, const T *x, T *out, co
     }
 }
 
+/* Images no wider than a vector: 3x3 with stride 1. A row of the input is loaded once; it finishes one row of outputs,
+ * continues the next and begins the one after. */
+FC_NOINLINE void FC(depthwise_narrow)(const fc_depthwise *d)
+{
+    const ptrdiff_t x_row = d->x_row, out_row = d->out_row, weight_h = d->weight_h, weight_w = d->weight_w;
+    const ptrdiff_t rows = d->out_h, height = d->height, top = d->top;
+    const V(mask) left = V(range)(d->left, d->width + d->left), middle = V(range)(d->left - 1, d->width + d->left - 1);
+    const V(mask) right = V(range)(d->left - 2, d->width + d->left - 2);
+    for (ptrdiff_t plane = 0; plane < d->planes; plane++) {
+        const T *weight = (const T *)d->weight + plane * d->weight_plane;
+        const T *x = (const T *)d->x + plane * d->x_plane - d->left;
+        T *out = (T *)d->out + plane * d->out_plane;
+        const T *end = out + (rows - 1) * out_row + d->out_w;
+        const VEC first = d->bias ? V(set1)(((const T *)d->bias)[plane]) : V(zero)();
+        VEC done = first, half = first, taps[3][3];
+        for (int i = 0; i < 3; i++)
+            for (int j = 0; j < 3; j++) taps[i][j] = V(set1)(weight[i * weight_h + j * weight_w]);
+        for (ptrdiff_t row = -2; row < rows; row++) {
+            const ptrdiff_t y = row - top + 2;
+            VEC begun = first;
+            if (y >= 0 && y < height) {
+                const T *from = x + y * x_row;
+                const VEC in[3] = {V(load_where)(left, from), V(load_where)(middle, from + 1), V(load_where)(right, from + 2)};
+                FC_UNROLL
+                for (int j = 0; j < 3; j++) {
+                    done = V(fma)(in[j], taps[2][j], done);
+                    half = V(fma)(in[j], taps[1][j], half);
+                    begun = V(fma)(in[j], taps[0][j], begun);
+                }
+            }
+            if (row >= 0) {
+                T *to = out + row * out_row;
+                const VEC result = d->relu ? V(max)(V(zero)(), done) : done;
+                if (to + LANES <= end) V(store)(to, result);
+                else if (d->out_w == LANES) V(store)(to, result);
+                else V(store_first)(to, result, d->out_w);
+            }
+            done = half;
+            half = begun;
+        }
+    }
+}
+
 /* Any other kernel, stride and dilation: LANES outputs' inputs for one tap, the first of them in column `at`.
  * stride is 1, 2 or 0 for "step", any number. */
 FC_INLINE VEC FC(load_columns)(const T *row, ptrdiff_t at, ptrdiff_t width, ptrdiff_t step, ptrdiff_t lanes,
@@ -242,6 +285,11 @@ static FC(depthwise_body) FC(depthwise_body_for)(const fc_depthwise *d)
 
 static void FC(depthwise)(const fc_depthwise *d)
 {
+    if (d->taps_h == 3 && d->taps_w == 3 && d->stride_h == 1 && d->stride_w == 1 && d->dilation_h == 1
+        && d->dilation_w == 1 && d->out_w <= LANES) {
+        FC(depthwise_narrow)(d);
+        return;
+    }
     const FC(depthwise_body) body = FC(depthwise_body_for)(d);
     const T *x = d->x, *weight = d->weight, *bias = d->bias;
     T *out = d->out;
@@ -260,6 +308,7 @@ static void FC(zip)(void *dst_, const void *even_, const void *odd_, ptrdiff_t c
     ptrdiff_t i = 0;
     for (; 2 * (i + LANES) <= count; i += LANES) {
         VEC a = V(load)(even + i), b = V(load)(odd + i);
+        FC_PREFETCH(dst + 2 * i + 4096 / (ptrdiff_t)sizeof(T));
         V(store)(dst + 2 * i, V(zip_low)(a, b));
         V(store)(dst + 2 * i + LANES, V(zip_high)(a, b));
     }
