@@ -114,6 +114,9 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
                cnp.ndarray grad_x not None, int num_threads):
     """grad_x = gradient of the input, one correlation for each phase of the stride."""
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
+    if spreads(g):
+        spread(kernels, g, grad_output, weight, grad_x, num_threads)
+        return
     cdef Py_ssize_t count = g.stride_h * g.stride_w, index
     cdef Correlation *phases = <Correlation *>take(count * sizeof(Correlation))
     cdef bint done = phases != NULL, empty = False
@@ -174,6 +177,37 @@ cdef void compute_planes(const Correlation *c, fc_depthwise job, const Cut *cut,
     take_planes(&job, c.kernels.itemsize, channel, min(cut.channels, c.groups - channel))
     take_rows(&job, c.kernels.itemsize, row, min(cut.rows, c.out_h - row))
     c.kernels.depthwise(&job)
+
+
+cdef bint spreads(ConvGeometry g) noexcept:
+    """Whether there is a kernel for the whole gradient of a strided input."""
+    return (not g.channels_last and g.stride_h == g.stride_w == 2 and g.dilation_h == g.dilation_w == 1
+            and g.kernel_h == g.kernel_w and (g.kernel_h == 3 or g.kernel_h == 5))
+
+
+cdef void spread(
+        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
+        int num_threads) noexcept:
+    # The forward one, whose x is written and whose out is read.
+    cdef Correlation c = forward_correlation(kernels, g, grad_x, weight, None, grad_output, False)
+    cdef Cut cut = cut_planes(&c, c.height, c.width * kernels.itemsize, 4 * num_threads if num_threads > 1 else 1)
+    cdef Py_ssize_t item
+    for item in prange(cut.items, num_threads=num_threads, nogil=True, schedule="static"):
+        spread_planes(&c, &cut, item)
+
+
+cdef void spread_planes(const Correlation *c, const Cut *cut, Py_ssize_t item) noexcept nogil:
+    cdef Py_ssize_t size = c.kernels.itemsize, band = item % cut.bands, index = item // cut.bands % cut.ranges
+    cdef Py_ssize_t image = item // cut.bands // cut.ranges, channel = index * cut.channels, row = band * cut.rows
+    cdef fc_depthwise job = job_of(c)
+    job.planes = min(cut.channels, c.groups - channel)
+    job.height, job.width, job.x_row, job.x_plane = c.out_h, c.out_w, c.out_row, c.out_channel
+    job.x = c.out + size * (image * c.out_image + channel * c.out_channel)
+    job.out_h, job.out_w, job.out_row, job.out_plane = min(cut.rows, c.height - row), c.width, c.x_row, c.x_channel
+    job.out = <char *>c.x + size * (image * c.x_image + channel * c.x_channel + row * c.x_row)
+    job.weight = c.weight + size * channel * c.weight_group
+    job.top += row
+    c.kernels.depthwise_spread(&job)
 
 
 cdef void restore_rows(Correlation *c, ConvGeometry g, Py_ssize_t phase_h, Py_ssize_t phase_w) noexcept:

@@ -102,6 +102,7 @@ cdef extern from "kernels.h" nogil:
         void (*winograd_grad_weight)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*depthwise)(const fc_depthwise *) noexcept nogil
         void (*depthwise_pixels)(const fc_depthwise *) noexcept nogil
+        void (*depthwise_spread)(const fc_depthwise *) noexcept nogil
         void (*depthwise_weight)(const fc_depthwise *, void *) noexcept nogil
         void (*depthwise_weight_finish)(void *, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*depthwise_pixels_weight)(const fc_depthwise *, void *, Py_ssize_t) noexcept nogil

@@ -308,7 +308,6 @@ static void FC(zip)(void *dst_, const void *even_, const void *odd_, ptrdiff_t c
     ptrdiff_t i = 0;
     for (; 2 * (i + LANES) <= count; i += LANES) {
         VEC a = V(load)(even + i), b = V(load)(odd + i);
-        FC_PREFETCH(dst + 2 * i + 4096 / (ptrdiff_t)sizeof(T));
         V(store)(dst + 2 * i, V(zip_low)(a, b));
         V(store)(dst + 2 * i + LANES, V(zip_high)(a, b));
     }

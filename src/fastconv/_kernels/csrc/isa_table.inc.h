@@ -4,6 +4,7 @@
 #include "dot.inc.h"
 #include "conv_depthwise.inc.h"
 #include "conv_depthwise_pixels.inc.h"
+#include "conv_depthwise_spread.inc.h"
 #include "conv_depthwise_weight.inc.h"
 #include "gemm.inc.h"
 #include "pool.inc.h"
@@ -27,6 +28,7 @@ static const fc_kernels FC(kernels) = {
     .scatter_add = FC(scatter_add),
     .add_sum = FC(add_sum),
     .depthwise = FC(depthwise),
+    .depthwise_spread = FC(depthwise_spread),
     .depthwise_weight = FC(depthwise_weight),
     .depthwise_weight_finish = FC(depthwise_weight_finish),
     .depthwise_pixels = FC(depthwise_pixels),

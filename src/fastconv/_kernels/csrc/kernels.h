@@ -222,6 +222,11 @@ typedef struct {
     void (*depthwise)(const fc_depthwise *job);
     void (*depthwise_pixels)(const fc_depthwise *job);
 
+    /* The transpose of depthwise, for its gradient: out[o*stride_h + i*dilation_h - top] += weight[i] * x[o] and so on,
+     * from zero; here out is the larger. Strides are 2, dilations 1, taps 3x3 or 5x5; top may be any number >= 0.
+     * No bias, no relu; zeros are not read. */
+    void (*depthwise_spread)(const fc_depthwise *job);
+
     /* The gradient of the weight of such a job, whose out is grad_output and is only read: added to sums, a vector
      * (lanes elements, aligned to their size) for each plane and tap, which depthwise_weight_finish adds up for
      * one plane into weight[taps_h][taps_w]. */
