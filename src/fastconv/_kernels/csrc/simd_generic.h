@@ -80,8 +80,7 @@ typedef struct { double lane[2]; } v64;
     }                                                                                               \
     FC_INLINE v##_mask v##_range(ptrdiff_t begin, ptrdiff_t end)                                    \
     {                                                                                               \
-        v##_mask mask;                                                                              \
-        memset(&mask, 0, sizeof mask);                                                              \
+        v##_mask mask = {0};                                                                        \
         for (int i = 0; i < lanes; i++) FC_LANE(mask, i) = i >= begin && i < end ? -1 : 0;          \
         return mask;                                                                                \
     }                                                                                               \
