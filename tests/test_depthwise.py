@@ -103,9 +103,10 @@ def _cuts() -> list[ConvCase]:
     """Enough for several items a thread: by images, by channels, by rows."""
     return [
         depthwise("many-images", (9, 2, 40, 41), 3, padding=1),
-        depthwise("many-channels", (1, 37, 30, 31), 3, padding=1, stride=2),
-        depthwise("one-plane", (1, 1, 150, 130), 3, padding=1),
-        depthwise("one-plane-strided", (1, 1, 151, 130), 3, padding=1, stride=2),
+        depthwise("many-channels", (1, 19, 30, 31), 3, padding=1, stride=2),
+        depthwise("one-plane", (1, 1, 130, 70), 3, padding=1),
+        depthwise("one-plane-strided", (1, 1, 151, 70), 3, padding=1, stride=2),
+        depthwise("one-plane-many-bands", (1, 1, 2114, 9), 3, padding=1, stride=2),
         depthwise("one-plane-5x5", (1, 1, 131, 90), 5, padding=2, stride=3),
         depthwise("large-1x1", (1, 2, 80, 91), 1),
         depthwise("1x1-stride-1-2", (2, 2, 40, 42), 1, stride=(1, 2)),
@@ -151,7 +152,7 @@ def test_values(case: ConvCase, layout: str, dtype: type[np.floating[Any]]) -> N
 @pytest.mark.parametrize("case", [*_cuts(), *_channels()[:6], *_widths()[::9]], ids=str)
 def test_threads_give_the_same_bits(case: ConvCase, layout: str, dtype: type[np.floating[Any]]) -> None:
     geometry, arrays = geometry_of(case, layout), kernel_arrays(case, dtype, layout)
-    one, *others = (run_kernels(geometry, arrays, threads) for threads in (1, 2, 3, 5))
+    one, *others = (run_kernels(geometry, arrays, threads) for threads in (1, 2, 3, 5, 9))
     for other in others:
         for name, result in one.items():
             np.testing.assert_array_equal(result, other[name], strict=True, err_msg=name)

@@ -39,8 +39,8 @@ def supports(ConvGeometry g not None) -> bool:
 
 # A job cut into items: ranges of channels of one image, or bands of rows of one channel.
 ctypedef struct Cut:
-    Py_ssize_t channels, rows        # of an item, at most
-    Py_ssize_t ranges, bands         # of an image
+    Py_ssize_t channels              # of an item, at most
+    Py_ssize_t ranges, bands         # of an image; band i of h rows has rows [h*i/bands, h*(i+1)/bands)
     Py_ssize_t items
 
 
@@ -52,8 +52,6 @@ cdef Cut cut_planes(const Correlation *c, Py_ssize_t rows, Py_ssize_t row_bytes,
     cut.bands = 1
     if cut.channels == 1 and c.batch * cut.ranges < at_least:
         cut.bands = max(1, min(ceil_div(at_least, c.batch * cut.ranges), rows // BAND_ROWS))
-    cut.rows = ceil_div(rows, cut.bands)
-    cut.bands = ceil_div(rows, cut.rows)
     cut.items = c.batch * cut.ranges * cut.bands
     return cut
 
@@ -172,10 +170,10 @@ cdef bint correlate_planes(const Correlation *c, int num_threads) noexcept nogil
 
 cdef void compute_planes(const Correlation *c, fc_depthwise job, const Cut *cut, Py_ssize_t item) noexcept nogil:
     cdef Py_ssize_t band = item % cut.bands, index = item // cut.bands % cut.ranges
-    cdef Py_ssize_t channel = index * cut.channels, row = band * cut.rows
+    cdef Py_ssize_t channel = index * cut.channels, row = c.out_h * band // cut.bands
     take_image(&job, c, item // cut.bands // cut.ranges)
     take_planes(&job, c.kernels.itemsize, channel, min(cut.channels, c.groups - channel))
-    take_rows(&job, c.kernels.itemsize, row, min(cut.rows, c.out_h - row))
+    take_rows(&job, c.kernels.itemsize, row, c.out_h * (band + 1) // cut.bands - row)
     c.kernels.depthwise(&job)
 
 
@@ -198,12 +196,13 @@ cdef void spread(
 
 cdef void spread_planes(const Correlation *c, const Cut *cut, Py_ssize_t item) noexcept nogil:
     cdef Py_ssize_t size = c.kernels.itemsize, band = item % cut.bands, index = item // cut.bands % cut.ranges
-    cdef Py_ssize_t image = item // cut.bands // cut.ranges, channel = index * cut.channels, row = band * cut.rows
+    cdef Py_ssize_t image = item // cut.bands // cut.ranges, channel = index * cut.channels
+    cdef Py_ssize_t row = c.height * band // cut.bands
     cdef fc_depthwise job = job_of(c)
     job.planes = min(cut.channels, c.groups - channel)
     job.height, job.width, job.x_row, job.x_plane = c.out_h, c.out_w, c.out_row, c.out_channel
     job.x = c.out + size * (image * c.out_image + channel * c.out_channel)
-    job.out_h, job.out_w, job.out_row, job.out_plane = min(cut.rows, c.height - row), c.width, c.x_row, c.x_channel
+    job.out_h, job.out_w, job.out_row, job.out_plane = c.height * (band + 1) // cut.bands - row, c.width, c.x_row, c.x_channel
     job.out = <char *>c.x + size * (image * c.x_image + channel * c.x_channel + row * c.x_row)
     job.weight = c.weight + size * channel * c.weight_group
     job.top += row
@@ -222,7 +221,7 @@ cdef bint merge_phases(const Correlation *phases, ConvGeometry g, char *grad_x, 
     cdef Py_ssize_t size = c.kernels.itemsize
     cdef Cut cut = cut_planes(c, c.out_h, g.stride_h * g.width * size, 4 * num_threads if num_threads > 1 else 1)
     cdef Py_ssize_t pitch = align(c.out_w * size) // size
-    cdef Py_ssize_t rows = max(1, min(cut.rows, PHASE_BYTES // (g.stride_w * pitch * size)))
+    cdef Py_ssize_t rows = max(1, min(ceil_div(c.out_h, cut.bands), PHASE_BYTES // (g.stride_w * pitch * size)))
     cdef Py_ssize_t each = align(g.stride_w * rows * pitch * size)
     cdef Py_ssize_t item, stride_h = g.stride_h, stride_w = g.stride_w, height = g.height, width = g.width
     cdef char *buffers = <char *>take(each * num_threads)
@@ -247,8 +246,8 @@ cdef void merge_item(
     cdef Py_ssize_t image = item // cut.bands // cut.ranges
     cdef Py_ssize_t begin = item // cut.bands % cut.ranges * cut.channels
     cdef Py_ssize_t end = min(begin + cut.channels, phases.groups)
-    cdef Py_ssize_t first = item % cut.bands * cut.rows
-    cdef Py_ssize_t last = min(first + cut.rows, phases.out_h)
+    cdef Py_ssize_t first = phases.out_h * (item % cut.bands) // cut.bands
+    cdef Py_ssize_t last = phases.out_h * (item % cut.bands + 1) // cut.bands
     cdef Py_ssize_t channel, row, phase_h
     cdef char *plane
     for channel in range(begin, end):

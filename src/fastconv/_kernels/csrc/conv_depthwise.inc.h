@@ -15,7 +15,8 @@ FC_INLINE VEC FC(load_edge)(const T *p, V(mask) mask, const int edge)
 }
 
 /* Rows `first` and on of the image, which starts at x; rows outside it are zeros. */
-FC_INLINE void FC(row_pointers)(const fc_depthwise *d, const T *x, ptrdiff_t first, const T **rows, const int count)
+FC_INLINE void FC(row_pointers)(const fc_depthwise *d, const T *x, ptrdiff_t first, const T **rows,
+                                const int count)
 {
     for (int k = 0; k < count; k++) {
         const int inside = first + k >= 0 && first + k < d->height;
@@ -23,8 +24,8 @@ FC_INLINE void FC(row_pointers)(const fc_depthwise *d, const T *x, ptrdiff_t fir
     }
 }
 
-/* Rows that are computed DEPTHWISE_AHEAD rows of outputs later. Planes lie behind each other, so rows past the end
- * are the next plane's first. */
+/* Rows that are computed DEPTHWISE_AHEAD rows of outputs later. Planes lie behind each other, so rows past
+ * the end are the next plane's first. */
 FC_INLINE void FC(prefetch_rows)(const T *plane, ptrdiff_t first, ptrdiff_t count, ptrdiff_t row)
 {
     const char *from = (const char *)plane + first * row * (ptrdiff_t)sizeof(T);
@@ -33,9 +34,9 @@ FC_INLINE void FC(prefetch_rows)(const T *plane, ptrdiff_t first, ptrdiff_t coun
 
 /* One step of a block: tap column j, and with stride 2 column j + 1 too, which lies in the same two vectors,
  * unless j is the last. */
-FC_INLINE void FC(depthwise_column)(VEC *acc, const T *const *rows, ptrdiff_t from, ptrdiff_t width, const VEC *taps,
-                                    ptrdiff_t j, const int last, const int kh, const int stride, const int count,
-                                    const int edge)
+FC_INLINE void FC(depthwise_column)(VEC *acc, const T *const *rows, ptrdiff_t from, ptrdiff_t width,
+                                    const VEC *taps, ptrdiff_t j, const int last, const int kh,
+                                    const int stride, const int count, const int edge)
 {
     const ptrdiff_t at = from + j;
     const V(mask) near = V(range)(-at, width - at), far = V(range)(-at - LANES, width - at - LANES);
@@ -58,9 +59,9 @@ FC_INLINE void FC(depthwise_column)(VEC *acc, const T *const *rows, ptrdiff_t fr
 }
 
 /* kw is 3 or, where a loop over tap columns will do, 0. */
-FC_INLINE void FC(depthwise_block)(VEC *acc, const T *const *rows, ptrdiff_t from, ptrdiff_t width, const VEC *taps,
-                                   ptrdiff_t taps_w, const int kh, const int kw, const int stride, const int count,
-                                   const int edge)
+FC_INLINE void FC(depthwise_block)(VEC *acc, const T *const *rows, ptrdiff_t from, ptrdiff_t width,
+                                   const VEC *taps, ptrdiff_t taps_w, const int kh, const int kw,
+                                   const int stride, const int count, const int edge)
 {
 #define COLUMN(j, last) FC(depthwise_column)(acc, rows, from, width, taps, j, last, kh, stride, count, edge)
     if (kw == 3 && stride == 1) {
@@ -78,25 +79,28 @@ FC_INLINE void FC(depthwise_block)(VEC *acc, const T *const *rows, ptrdiff_t fro
 #undef COLUMN
 }
 
-/* `count` rows of outputs; `end` is the end of the plane, up to which rows may be overrun (later rows follow). */
-FC_INLINE void FC(depthwise_rows)(const fc_depthwise *d, const T *const *rows, T *out, const T *end, const VEC *taps,
-                                  VEC first, const int kh, const int kw, const int stride, const int count)
+/* `count` rows of outputs; `end` is the end of the plane, up to which rows may be overrun (later rows
+ * follow). */
+FC_INLINE void FC(depthwise_rows)(const fc_depthwise *d, const T *const *rows, T *out, const T *end,
+                                  const VEC *taps, VEC first, const int kh, const int kw, const int stride,
+                                  const int count)
 {
-    const ptrdiff_t out_w = d->out_w, out_row = d->out_row, width = d->width, left = d->left, taps_w = d->taps_w;
+    const ptrdiff_t out_w = d->out_w, out_row = d->out_row, width = d->width, left = d->left,
+                    taps_w = d->taps_w;
     const ptrdiff_t reach = (taps_w - 1) / stride * stride + stride * LANES;
     const int relu = d->relu;
     VEC acc[FC(DEPTHWISE_ROWS)];
-#define BLOCK(edge)                                                                                 \
-    FC_UNROLL                                                                                       \
-    for (int r = 0; r < count; r++) acc[r] = first;                                                 \
-    FC(depthwise_block)(acc, rows, from, width, taps, taps_w, kh, kw, stride, count, edge);         \
-    FC_UNROLL                                                                                       \
-    for (int r = 0; r < count; r++) {                                                               \
-        T *to = out + r * out_row + c;                                                              \
-        VEC y = stride == 2 ? V(picked)(acc[r]) : acc[r];                                           \
-        if (relu) y = V(max)(V(zero)(), y);                                                         \
-        if (!edge || out_w >= LANES || to + LANES <= end) V(store)(to, y);                          \
-        else V(store_first)(to, y, out_w);                                                          \
+#define BLOCK(edge)                                                                         \
+    FC_UNROLL                                                                               \
+    for (int r = 0; r < count; r++) acc[r] = first;                                         \
+    FC(depthwise_block)(acc, rows, from, width, taps, taps_w, kh, kw, stride, count, edge); \
+    FC_UNROLL                                                                               \
+    for (int r = 0; r < count; r++) {                                                       \
+        T *to = out + r * out_row + c;                                                      \
+        VEC y = stride == 2 ? V(picked)(acc[r]) : acc[r];                                   \
+        if (relu) y = V(max)(V(zero)(), y);                                                 \
+        if (!edge || out_w >= LANES || to + LANES <= end) V(store)(to, y);                  \
+        else V(store_first)(to, y, out_w);                                                  \
     }
     for (ptrdiff_t c = 0; c < out_w; c += LANES) {
         if (c + LANES > out_w && out_w >= LANES) c = out_w - LANES;
@@ -112,8 +116,8 @@ FC_INLINE void FC(depthwise_rows)(const fc_depthwise *d, const T *const *rows, T
 #undef BLOCK
 }
 
-FC_INLINE void FC(depthwise_plane)(const fc_depthwise *d, const T *x, T *out, const T *weight, VEC first, const int kh,
-                                   const int kw, const int stride)
+FC_INLINE void FC(depthwise_plane)(const fc_depthwise *d, const T *x, T *out, const T *weight, VEC first,
+                                   const int kh, const int kw, const int stride)
 {
     enum { ROWS = FC(DEPTHWISE_ROWS), MOST = FC(DEPTHWISE_MOST) };
     const T *rows[(ROWS - 1) * 2 + MOST];
@@ -130,13 +134,14 @@ FC_INLINE void FC(depthwise_plane)(const fc_depthwise *d, const T *x, T *out, co
     }
 }
 
-/* Images no wider than a vector: 3x3 with stride 1. A row of the input is loaded once; it finishes one row of outputs,
- * continues the next and begins the one after. */
+/* Images no wider than a vector: 3x3 with stride 1. A row of the input is loaded once; it finishes one row of
+ * outputs, continues the next and begins the one after. */
 FC_NOINLINE void FC(depthwise_narrow)(const fc_depthwise *d)
 {
     const ptrdiff_t x_row = d->x_row, out_row = d->out_row, weight_h = d->weight_h, weight_w = d->weight_w;
     const ptrdiff_t rows = d->out_h, height = d->height, top = d->top;
-    const V(mask) left = V(range)(d->left, d->width + d->left), middle = V(range)(d->left - 1, d->width + d->left - 1);
+    const V(mask) left = V(range)(d->left, d->width + d->left),
+                  middle = V(range)(d->left - 1, d->width + d->left - 1);
     const V(mask) right = V(range)(d->left - 2, d->width + d->left - 2);
     for (ptrdiff_t plane = 0; plane < d->planes; plane++) {
         const T *weight = (const T *)d->weight + plane * d->weight_plane;
@@ -152,7 +157,8 @@ FC_NOINLINE void FC(depthwise_narrow)(const fc_depthwise *d)
             VEC begun = first;
             if (y >= 0 && y < height) {
                 const T *from = x + y * x_row;
-                const VEC in[3] = {V(load_where)(left, from), V(load_where)(middle, from + 1), V(load_where)(right, from + 2)};
+                const VEC in[3] = {V(load_where)(left, from), V(load_where)(middle, from + 1),
+                                   V(load_where)(right, from + 2)};
                 FC_UNROLL
                 for (int j = 0; j < 3; j++) {
                     done = V(fma)(in[j], taps[2][j], done);
@@ -196,8 +202,9 @@ FC_INLINE VEC FC(load_columns)(const T *row, ptrdiff_t at, ptrdiff_t width, ptrd
     return V(load)(values);
 }
 
-FC_INLINE void FC(depthwise_any_block)(const fc_depthwise *d, VEC *acc, const T *x, ptrdiff_t top, ptrdiff_t from,
-                                       const T *weight, const int stride, const int vectors, const int edge)
+FC_INLINE void FC(depthwise_any_block)(const fc_depthwise *d, VEC *acc, const T *x, ptrdiff_t top,
+                                       ptrdiff_t from, const T *weight, const int stride, const int vectors,
+                                       const int edge)
 {
     for (ptrdiff_t j = 0; j < d->taps_w; j++) {
         for (ptrdiff_t i = 0; i < d->taps_h; i++) {
@@ -230,7 +237,8 @@ FC_INLINE void FC(depthwise_any_plane)(const fc_depthwise *d, const T *x, T *out
             vectors = from >= 0 && 4 * LANES * step <= room && c + 4 * LANES <= out_w ? 4 : 1;
             acc[0] = acc[1] = acc[2] = acc[3] = first;
             if (vectors == 4) FC(depthwise_any_block)(d, acc, x, top, from, weight, stride, 4, 0);
-            else if (from >= 0 && LANES * step <= room) FC(depthwise_any_block)(d, acc, x, top, from, weight, stride, 1, 0);
+            else if (from >= 0 && LANES * step <= room)
+                FC(depthwise_any_block)(d, acc, x, top, from, weight, stride, 1, 0);
             else FC(depthwise_any_block)(d, acc, x, top, from, weight, stride, 1, 1);
             for (ptrdiff_t b = 0; b < vectors; b++) {
                 T *to = out_row + c + b * LANES;
@@ -245,34 +253,39 @@ FC_INLINE void FC(depthwise_any_plane)(const fc_depthwise *d, const T *x, T *out
 /* Bodies by taps_h, taps_w (0: any up to DEPTHWISE_MOST) and stride; each is a function, as one of all takes
  * compilers minutes. */
 #define DEPTHWISE_BODIES(BODY) \
-    BODY(3, 3, 1) BODY(3, 3, 2) BODY(1, 0, 1) BODY(2, 0, 1) BODY(3, 0, 1) BODY(5, 0, 1) BODY(7, 0, 1) BODY(5, 0, 2)
+    BODY(3, 3, 1) BODY(3, 3, 2) \
+    BODY(1, 0, 1) BODY(2, 0, 1) BODY(3, 0, 1) BODY(5, 0, 1) BODY(7, 0, 1) BODY(5, 0, 2)
 #define BODY_NAME(kh, kw, stride) FC(depthwise_##kh##x##kw##_stride_##stride)
 
-#define BODY(kh, kw, stride)                                                                                      \
-    FC_NOINLINE void BODY_NAME(kh, kw, stride)(const fc_depthwise *d, const T *x, T *out, const T *weight, VEC first) \
-    {                                                                                                             \
-        FC(depthwise_plane)(d, x, out, weight, first, kh, kw, stride);                                            \
+#define BODY(kh, kw, stride)                                                                               \
+    FC_NOINLINE void BODY_NAME(kh, kw, stride)(const fc_depthwise *d, const T *x, T *out, const T *weight, \
+                                               VEC first)                                                  \
+    {                                                                                                      \
+        FC(depthwise_plane)(d, x, out, weight, first, kh, kw, stride);                                     \
     }
 DEPTHWISE_BODIES(BODY)
 #undef BODY
 
-#define BODY(stride)                                                                                         \
-    FC_NOINLINE void FC(depthwise_any_stride_##stride)(const fc_depthwise *d, const T *x, T *out, const T *weight, \
-                                                       VEC first)                                            \
-    {                                                                                                        \
-        FC(depthwise_any_plane)(d, x, out, weight, first, stride);                                           \
+#define BODY(stride)                                                                              \
+    FC_NOINLINE void FC(depthwise_any_stride_##stride)(const fc_depthwise *d, const T *x, T *out, \
+                                                       const T *weight, VEC first)                \
+    {                                                                                             \
+        FC(depthwise_any_plane)(d, x, out, weight, first, stride);                                \
     }
-BODY(0) BODY(1) BODY(2)
+BODY(0)
+BODY(1)
+BODY(2)
 #undef BODY
 
 typedef void (*FC(depthwise_body))(const fc_depthwise *, const T *, T *, const T *, VEC);
 
 static FC(depthwise_body) FC(depthwise_body_for)(const fc_depthwise *d)
 {
-    const int dense = d->stride_h == d->stride_w && (d->taps_h == 1 || d->dilation_h == 1)
-                      && (d->taps_w == 1 || d->dilation_w == 1) && d->out_h >= FC(DEPTHWISE_ROWS);
-#define BODY(kh, kw, stride)                                                                                   \
-    if (dense && d->taps_h == kh && (kw ? d->taps_w == kw : d->taps_w <= FC(DEPTHWISE_MOST)) && d->stride_w == stride) \
+    const int dense = d->stride_h == d->stride_w && (d->taps_h == 1 || d->dilation_h == 1) &&
+                      (d->taps_w == 1 || d->dilation_w == 1) && d->out_h >= FC(DEPTHWISE_ROWS);
+#define BODY(kh, kw, stride)                                                                    \
+    if (dense && d->taps_h == kh && (kw ? d->taps_w == kw : d->taps_w <= FC(DEPTHWISE_MOST)) && \
+        d->stride_w == stride)                                                                  \
         return BODY_NAME(kh, kw, stride);
     DEPTHWISE_BODIES(BODY)
 #undef BODY
@@ -285,8 +298,8 @@ static FC(depthwise_body) FC(depthwise_body_for)(const fc_depthwise *d)
 
 static void FC(depthwise)(const fc_depthwise *d)
 {
-    if (d->taps_h == 3 && d->taps_w == 3 && d->stride_h == 1 && d->stride_w == 1 && d->dilation_h == 1
-        && d->dilation_w == 1 && d->out_w <= LANES) {
+    if (d->taps_h == 3 && d->taps_w == 3 && d->stride_h == 1 && d->stride_w == 1 && d->dilation_h == 1 &&
+        d->dilation_w == 1 && d->out_w <= LANES) {
         FC(depthwise_narrow)(d);
         return;
     }

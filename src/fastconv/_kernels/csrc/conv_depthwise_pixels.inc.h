@@ -1,8 +1,9 @@
 /* Depthwise convolution of pixels (NHWC) and the gradient of its weight: lanes are channels. Contracts:
  * fc_depthwise in kernels.h.
  *
- * A run of neighbouring outputs shares loads: each pixel of the input serves all outputs that it meets, each tap
- * serves them all. Rows of taps outside the image are left out; pixels outside are left out, or zeros in a shared run.
+ * A run of neighbouring outputs shares loads: each pixel of the input serves all outputs that it meets, each
+ * tap serves them all. Rows of taps outside the image are left out; pixels outside are left out, or zeros in
+ * a shared run.
  */
 enum { FC(DEPTHWISE_RUN) = 4 };
 
@@ -16,8 +17,8 @@ FC_INLINE void FC(inside)(ptrdiff_t start, ptrdiff_t step, ptrdiff_t size, ptrdi
     *first = from < *last ? from : *last;
 }
 
-/* Outputs next to each other. The first one's taps begin at x, which may lie outside; of them rows [i0, i1) and, if
- * it is the only output, columns [j0, j1) lie inside, and so do x's neighbours [k0, k1). */
+/* Outputs next to each other. The first one's taps begin at x, which may lie outside; of them rows [i0, i1)
+ * and, if it is the only output, columns [j0, j1) lie inside, and so do x's neighbours [k0, k1). */
 typedef struct {
     const T *x;
     T *out;
@@ -30,16 +31,16 @@ typedef struct {
     int narrow;         /* fewer channels than lanes */
 } FC(run_kind);
 
-/* A row ahead, while channels c .. c + LANES - 1 are computed: as much of `pixels` neighbours from p on, in the order
- * in which they lie in memory, so that machines see them as one stream. */
+/* A row ahead, while channels c .. c + LANES - 1 are computed: as much of `pixels` neighbours from p on, in
+ * the order in which they lie in memory, so that machines see them as one stream. */
 FC_INLINE void FC(prefetch_run)(const T *p, ptrdiff_t c, const int pixels)
 {
     FC_UNROLL
     for (int at = 0; at < pixels * LANES; at += 64 / (int)sizeof(T)) FC_PREFETCH(p + c * pixels + at);
 }
 
-FC_INLINE void FC(prefetch_next_row)(const fc_depthwise *d, const FC(run) *run, ptrdiff_t c, const FC(run_kind) kind,
-                                     const int count)
+FC_INLINE void FC(prefetch_next_row)(const fc_depthwise *d, const FC(run) * run, ptrdiff_t c,
+                                     const FC(run_kind) kind, const int count)
 {
     for (int row = 0; row < kind.stride; row++)
         FC(prefetch_run)(run->x + (kind.kernel + row) * d->x_row, c, count * kind.stride);
@@ -47,7 +48,7 @@ FC_INLINE void FC(prefetch_next_row)(const fc_depthwise *d, const FC(run) *run, 
 }
 
 /* The pixels of one row of taps that `count` outputs share; with an edge, zeros for those outside. */
-FC_INLINE void FC(load_run)(VEC *in, const fc_depthwise *d, const FC(run) *run, const T *x, V(mask) mask,
+FC_INLINE void FC(load_run)(VEC *in, const fc_depthwise *d, const FC(run) * run, const T *x, V(mask) mask,
                             const FC(run_kind) kind, const int count, const int edge, const int partial)
 {
     FC_UNROLL
@@ -57,8 +58,8 @@ FC_INLINE void FC(load_run)(VEC *in, const fc_depthwise *d, const FC(run) *run, 
     }
 }
 
-FC_INLINE void FC(run_shared)(const fc_depthwise *d, const FC(run) *run, const FC(run_kind) kind, const int count,
-                              const int edge)
+FC_INLINE void FC(run_shared)(const fc_depthwise *d, const FC(run) * run, const FC(run_kind) kind,
+                              const int count, const int edge)
 {
     enum { RUN = FC(DEPTHWISE_RUN) };
     const ptrdiff_t channels = d->planes;
@@ -86,9 +87,10 @@ FC_INLINE void FC(run_shared)(const fc_depthwise *d, const FC(run) *run, const F
     }
 }
 
-FC_INLINE void FC(run_any)(const fc_depthwise *d, const FC(run) *run, const int count, const int narrow)
+FC_INLINE void FC(run_any)(const fc_depthwise *d, const FC(run) * run, const int count, const int narrow)
 {
-    const ptrdiff_t channels = d->planes, next = d->stride_w * d->x_pixel, column = d->dilation_w * d->x_pixel;
+    const ptrdiff_t channels = d->planes, next = d->stride_w * d->x_pixel,
+                    column = d->dilation_w * d->x_pixel;
     const T *bias = d->bias;
     const V(mask) mask = V(range)(0, channels);
     for (ptrdiff_t c = 0; c < channels; c += LANES) {
@@ -103,7 +105,8 @@ FC_INLINE void FC(run_any)(const fc_depthwise *d, const FC(run) *run, const int 
             for (ptrdiff_t j = run->j0; j < run->j1; j++, x += column, weight += channels) {
                 const VEC tap = FC(load_edge)(weight, mask, narrow);
                 FC_UNROLL
-                for (int q = 0; q < count; q++) acc[q] = V(fma)(FC(load_edge)(x + q * next, mask, narrow), tap, acc[q]);
+                for (int q = 0; q < count; q++)
+                    acc[q] = V(fma)(FC(load_edge)(x + q * next, mask, narrow), tap, acc[q]);
             }
         }
         FC_UNROLL
@@ -116,9 +119,9 @@ FC_INLINE void FC(run_any)(const fc_depthwise *d, const FC(run) *run, const int 
     }
 }
 
-/* sums[i][j][c ..] of the taps that the run meets += its grad_output (run->out) times its input; `partial` where
- * channels end within the vector. */
-FC_INLINE void FC(run_weight_shared)(const fc_depthwise *d, const FC(run) *run, T *sums, ptrdiff_t sums_step,
+/* sums[i][j][c ..] of the taps that the run meets += its grad_output (run->out) times its input; `partial`
+ * where channels end within the vector. */
+FC_INLINE void FC(run_weight_shared)(const fc_depthwise *d, const FC(run) * run, T *sums, ptrdiff_t sums_step,
                                      ptrdiff_t c, const FC(run_kind) kind, const int count, const int edge,
                                      const int partial)
 {
@@ -141,8 +144,8 @@ FC_INLINE void FC(run_weight_shared)(const fc_depthwise *d, const FC(run) *run, 
     }
 }
 
-FC_INLINE void FC(run_weight_any)(const fc_depthwise *d, const FC(run) *run, T *sums, ptrdiff_t sums_step, ptrdiff_t c,
-                                  const int count, const int partial)
+FC_INLINE void FC(run_weight_any)(const fc_depthwise *d, const FC(run) * run, T *sums, ptrdiff_t sums_step,
+                                  ptrdiff_t c, const int count, const int partial)
 {
     const ptrdiff_t next = d->stride_w * d->x_pixel, column = d->dilation_w * d->x_pixel;
     const V(mask) mask = V(range)(0, d->planes - c);
@@ -155,14 +158,15 @@ FC_INLINE void FC(run_weight_any)(const fc_depthwise *d, const FC(run) *run, T *
         for (ptrdiff_t j = run->j0; j < run->j1; j++, x += column, sum += sums_step) {
             VEC acc = V(load)(sum);
             FC_UNROLL
-            for (int q = 0; q < count; q++) acc = V(fma)(FC(load_edge)(x + q * next, mask, partial), g[q], acc);
+            for (int q = 0; q < count; q++)
+                acc = V(fma)(FC(load_edge)(x + q * next, mask, partial), g[q], acc);
             V(store)(sum, acc);
         }
     }
 }
 
 /* Computes a run, or, with sums, its share of the weight's gradient. */
-FC_INLINE void FC(do_run)(const fc_depthwise *d, const FC(run) *run, T *sums, ptrdiff_t sums_step,
+FC_INLINE void FC(do_run)(const fc_depthwise *d, const FC(run) * run, T *sums, ptrdiff_t sums_step,
                           const FC(run_kind) kind, const int of_weight, const int count, const int edge)
 {
     if (!of_weight) {
@@ -207,24 +211,29 @@ FC_INLINE void FC(all_runs)(const fc_depthwise *d, T *sums, ptrdiff_t sums_step,
     }
 }
 
-#define RUN_KINDS(KIND) KIND(3, 1) KIND(3, 2) KIND(5, 1) KIND(5, 2)
+#define RUN_KINDS(KIND) \
+    KIND(3, 1)          \
+    KIND(3, 2)          \
+    KIND(5, 1)          \
+    KIND(5, 2)
 
-#define KIND(kernel, stride)                                                                                   \
-    FC_NOINLINE void FC(pixels_##kernel##_stride_##stride)(const fc_depthwise *d)                              \
-    {                                                                                                          \
-        FC(all_runs)(d, NULL, 0, (FC(run_kind)){kernel, stride, 0}, 0);                                        \
-    }                                                                                                          \
-    FC_NOINLINE void FC(pixels_weight_##kernel##_stride_##stride)(const fc_depthwise *d, T *sums, ptrdiff_t step) \
-    {                                                                                                          \
-        FC(all_runs)(d, sums, step, (FC(run_kind)){kernel, stride, 0}, 1);                                     \
+#define KIND(kernel, stride)                                                                      \
+    FC_NOINLINE void FC(pixels_##kernel##_stride_##stride)(const fc_depthwise *d)                 \
+    {                                                                                             \
+        FC(all_runs)(d, NULL, 0, (FC(run_kind)){kernel, stride, 0}, 0);                           \
+    }                                                                                             \
+    FC_NOINLINE void FC(pixels_weight_##kernel##_stride_##stride)(const fc_depthwise *d, T *sums, \
+                                                                  ptrdiff_t step)                 \
+    {                                                                                             \
+        FC(all_runs)(d, sums, step, (FC(run_kind)){kernel, stride, 0}, 1);                        \
     }
 RUN_KINDS(KIND)
 #undef KIND
 
 FC_INLINE int FC(is_kind)(const fc_depthwise *d, ptrdiff_t kernel, ptrdiff_t stride)
 {
-    return d->taps_h == kernel && d->taps_w == kernel && d->stride_h == stride && d->stride_w == stride
-           && d->dilation_h == 1 && d->dilation_w == 1;
+    return d->taps_h == kernel && d->taps_w == kernel && d->stride_h == stride && d->stride_w == stride &&
+           d->dilation_h == 1 && d->dilation_w == 1;
 }
 
 static void FC(depthwise_pixels)(const fc_depthwise *d)
@@ -233,8 +242,11 @@ static void FC(depthwise_pixels)(const fc_depthwise *d)
         FC(all_runs)(d, NULL, 0, (FC(run_kind)){0, 0, 1}, 0);
         return;
     }
-#define KIND(kernel, stride) \
-    if (FC(is_kind)(d, kernel, stride)) { FC(pixels_##kernel##_stride_##stride)(d); return; }
+#define KIND(kernel, stride)                      \
+    if (FC(is_kind)(d, kernel, stride)) {         \
+        FC(pixels_##kernel##_stride_##stride)(d); \
+        return;                                   \
+    }
     RUN_KINDS(KIND)
 #undef KIND
     FC(all_runs)(d, NULL, 0, (FC(run_kind)){0, 0, 0}, 0);
@@ -242,8 +254,11 @@ static void FC(depthwise_pixels)(const fc_depthwise *d)
 
 static void FC(depthwise_pixels_weight)(const fc_depthwise *d, void *sums, ptrdiff_t sums_step)
 {
-#define KIND(kernel, stride) \
-    if (FC(is_kind)(d, kernel, stride)) { FC(pixels_weight_##kernel##_stride_##stride)(d, sums, sums_step); return; }
+#define KIND(kernel, stride)                                              \
+    if (FC(is_kind)(d, kernel, stride)) {                                 \
+        FC(pixels_weight_##kernel##_stride_##stride)(d, sums, sums_step); \
+        return;                                                           \
+    }
     RUN_KINDS(KIND)
 #undef KIND
     FC(all_runs)(d, sums, sums_step, (FC(run_kind)){0, 0, 0}, 1);

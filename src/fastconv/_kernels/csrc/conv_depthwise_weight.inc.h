@@ -1,13 +1,16 @@
 /* The gradient of a depthwise weight over planes (NCHW). Contract: depthwise_weight in kernels.h.
  *
- * One vector of partial sums a tap. Blocks are those of conv_depthwise.inc.h with the parts exchanged: a block of
- * grad_output stays in registers, a vector of x is loaded once and meets every row of the block. Lanes past the
- * end of a row of outputs are zero in both factors, so that no infinity outside meets a zero inside.
+ * One vector of partial sums a tap. Blocks are those of conv_depthwise.inc.h with the parts exchanged: a
+ * block of grad_output stays in registers, a vector of x is loaded once and meets every row of the block.
+ * Lanes past the end of a row of outputs are zero in both factors, so that no infinity outside meets a zero
+ * inside.
  */
 
-/* Tap columns j .. j + columns - 1 over `count` rows of outputs; sums are [tap column][tap row], from column j on. */
-FC_INLINE void FC(weight_sweep)(const fc_depthwise *d, const T *const *rows, const T *grad, VEC *sums, ptrdiff_t j,
-                                const int columns, const int kh, const int stride, const int count)
+/* Tap columns j .. j + columns - 1 over `count` rows of outputs; sums are [tap column][tap row], from column
+ * j on. */
+FC_INLINE void FC(weight_sweep)(const fc_depthwise *d, const T *const *rows, const T *grad, VEC *sums,
+                                ptrdiff_t j, const int columns, const int kh, const int stride,
+                                const int count)
 {
     const ptrdiff_t out_w = d->out_w, width = d->width;
     VEC acc[3 * FC(DEPTHWISE_MOST)], g[FC(DEPTHWISE_ROWS)];
@@ -15,32 +18,33 @@ FC_INLINE void FC(weight_sweep)(const fc_depthwise *d, const T *const *rows, con
     for (int t = 0; t < columns * kh; t++) acc[t] = sums[t];
     for (ptrdiff_t c = 0; c < out_w; c += LANES) {
         const ptrdiff_t from = c * stride - d->left + j, lanes = out_w - c;
-#define BLOCK(edge)                                                                                                   \
-    FC_UNROLL                                                                                                         \
-    for (int r = 0; r < count; r++) {                                                                                 \
-        g[r] = FC(load_edge)(grad + r * d->out_row + c, V(range)(0, lanes), edge);                                    \
-        if (stride == 2) g[r] = V(picked)(g[r]);                                                                      \
-    }                                                                                                                 \
-    FC_UNROLL                                                                                                         \
-    for (int s = 0; s < columns; s += stride) {                                                                       \
-        const ptrdiff_t at = from + s, end = stride * lanes < width - at ? stride * lanes : width - at;               \
-        const V(mask) near = V(range)(-at, end), far = V(range)(-at - LANES, end - LANES);                            \
-        FC_UNROLL                                                                                                     \
-        for (int k = 0; k < (count - 1) * stride + kh; k++) {                                                         \
-            VEC x = FC(load_edge)(rows[k] + at, near, edge), odd;                                                 \
-            if (stride == 2) {                                                                                        \
-                VEC next = FC(load_edge)(rows[k] + at + LANES, far, edge);                       \
-                odd = V(pick_odd)(x, next);                                                                           \
-                x = V(pick_even)(x, next);                                                                            \
-            }                                                                                                         \
-            FC_UNROLL                                                                                                 \
-            for (int r = 0; r < count; r++) {                                                                         \
-                const int i = k - r * stride;                                                                         \
-                if (i < 0 || i >= kh) continue;                                                                       \
-                acc[s * kh + i] = V(fma)(x, g[r], acc[s * kh + i]);                                                   \
-                if (stride == 2 && s + 1 < columns) acc[(s + 1) * kh + i] = V(fma)(odd, g[r], acc[(s + 1) * kh + i]); \
-            }                                                                                                         \
-        }                                                                                                             \
+#define BLOCK(edge)                                                                                     \
+    FC_UNROLL                                                                                           \
+    for (int r = 0; r < count; r++) {                                                                   \
+        g[r] = FC(load_edge)(grad + r * d->out_row + c, V(range)(0, lanes), edge);                      \
+        if (stride == 2) g[r] = V(picked)(g[r]);                                                        \
+    }                                                                                                   \
+    FC_UNROLL                                                                                           \
+    for (int s = 0; s < columns; s += stride) {                                                         \
+        const ptrdiff_t at = from + s, end = stride * lanes < width - at ? stride * lanes : width - at; \
+        const V(mask) near = V(range)(-at, end), far = V(range)(-at - LANES, end - LANES);              \
+        FC_UNROLL                                                                                       \
+        for (int k = 0; k < (count - 1) * stride + kh; k++) {                                           \
+            VEC x = FC(load_edge)(rows[k] + at, near, edge), odd;                                       \
+            if (stride == 2) {                                                                          \
+                VEC next = FC(load_edge)(rows[k] + at + LANES, far, edge);                              \
+                odd = V(pick_odd)(x, next);                                                             \
+                x = V(pick_even)(x, next);                                                              \
+            }                                                                                           \
+            FC_UNROLL                                                                                   \
+            for (int r = 0; r < count; r++) {                                                           \
+                const int i = k - r * stride;                                                           \
+                if (i < 0 || i >= kh) continue;                                                         \
+                acc[s * kh + i] = V(fma)(x, g[r], acc[s * kh + i]);                                     \
+                if (stride == 2 && s + 1 < columns)                                                     \
+                    acc[(s + 1) * kh + i] = V(fma)(odd, g[r], acc[(s + 1) * kh + i]);                   \
+            }                                                                                           \
+        }                                                                                               \
     }
         if (from >= 0 && from + (columns - 1) / stride * stride + stride * LANES <= width && LANES <= lanes) {
             BLOCK(0)
@@ -54,21 +58,22 @@ FC_INLINE void FC(weight_sweep)(const fc_depthwise *d, const T *const *rows, con
 }
 
 /* Any kernel, stride and dilation: `columns` taps of one tap row over one row of outputs. */
-FC_INLINE void FC(weight_any_sweep)(const fc_depthwise *d, const T *row, const T *grad, VEC *sums, ptrdiff_t j,
-                                    const int columns, const int stride)
+FC_INLINE void FC(weight_any_sweep)(const fc_depthwise *d, const T *row, const T *grad, VEC *sums,
+                                    ptrdiff_t j, const int columns, const int stride)
 {
     VEC acc[3];
     FC_UNROLL
     for (int s = 0; s < columns; s++) acc[s] = sums[s * d->taps_h];
     for (ptrdiff_t c = 0; c < d->out_w; c += LANES) {
         const ptrdiff_t from = c * d->stride_w - d->left + j * d->dilation_w, lanes = d->out_w - c;
-        const int edge = from < 0 || from + (columns - 1) * d->dilation_w + LANES * d->stride_w > d->width || lanes < LANES;
-#define BLOCK(edge)                                                                                            \
-    const VEC g = FC(load_edge)(grad + c, V(range)(0, lanes), edge);                                                     \
-    FC_UNROLL                                                                                                  \
-    for (int s = 0; s < columns; s++) {                                                                        \
-        const ptrdiff_t at = from + s * d->dilation_w;                                                         \
-        acc[s] = V(fma)(FC(load_columns)(row, at, d->width, d->stride_w, lanes, stride, edge), g, acc[s]);     \
+        const int edge = from < 0 || from + (columns - 1) * d->dilation_w + LANES * d->stride_w > d->width ||
+                         lanes < LANES;
+#define BLOCK(edge)                                                                                        \
+    const VEC g = FC(load_edge)(grad + c, V(range)(0, lanes), edge);                                       \
+    FC_UNROLL                                                                                              \
+    for (int s = 0; s < columns; s++) {                                                                    \
+        const ptrdiff_t at = from + s * d->dilation_w;                                                     \
+        acc[s] = V(fma)(FC(load_columns)(row, at, d->width, d->stride_w, lanes, stride, edge), g, acc[s]); \
     }
         if (edge) {
             BLOCK(1)
@@ -90,8 +95,10 @@ FC_INLINE void FC(weight_any_rows)(const fc_depthwise *d, const T *x, const T *g
             if (y < 0 || y >= d->height) continue;
             const T *from = x + y * d->x_row, *g = grad + row * d->out_row;
             ptrdiff_t j = 0;
-            for (; j + 3 <= d->taps_w; j += 3) FC(weight_any_sweep)(d, from, g, sums + j * d->taps_h + i, j, 3, stride);
-            for (; j < d->taps_w; j++) FC(weight_any_sweep)(d, from, g, sums + j * d->taps_h + i, j, 1, stride);
+            for (; j + 3 <= d->taps_w; j += 3)
+                FC(weight_any_sweep)(d, from, g, sums + j * d->taps_h + i, j, 3, stride);
+            for (; j < d->taps_w; j++)
+                FC(weight_any_sweep)(d, from, g, sums + j * d->taps_h + i, j, 1, stride);
         }
 }
 
@@ -119,7 +126,8 @@ FC_INLINE void FC(weight_rows)(const fc_depthwise *d, const T *x, const T *grad,
         for (int count = 2; count > 0; count--)
             for (; row + count <= d->out_h; row += count) {
                 FC(row_pointers)(d, x, row * stride - d->top, rows, (count - 1) * stride + kernel);
-                if (count == 2) FC(weight_sweep)(d, rows, grad + row * d->out_row, sums, 0, 3, kernel, stride, 2);
+                if (count == 2)
+                    FC(weight_sweep)(d, rows, grad + row * d->out_row, sums, 0, 3, kernel, stride, 2);
                 else FC(weight_sweep)(d, rows, grad + row * d->out_row, sums, 0, 3, kernel, stride, 1);
             }
         return;
@@ -127,33 +135,45 @@ FC_INLINE void FC(weight_rows)(const fc_depthwise *d, const T *x, const T *grad,
     FC(weight_any_rows)(d, x, grad, sums, row, stride);
 }
 
-#define WEIGHT_BODIES(BODY) BODY(3, 1) BODY(3, 2) BODY(5, 1) BODY(5, 2) BODY(7, 1)
-#define BODY(kernel, stride)                                                                                      \
-    FC_NOINLINE void FC(weight_##kernel##_stride_##stride)(const fc_depthwise *d, const T *x, const T *grad, VEC *sums) \
-    {                                                                                                             \
-        FC(weight_rows)(d, x, grad, sums, kernel, stride);                                                        \
+#define WEIGHT_BODIES(BODY) \
+    BODY(3, 1)              \
+    BODY(3, 2)              \
+    BODY(5, 1)              \
+    BODY(5, 2)              \
+    BODY(7, 1)
+#define BODY(kernel, stride)                                                                                 \
+    FC_NOINLINE void FC(weight_##kernel##_stride_##stride)(const fc_depthwise *d, const T *x, const T *grad, \
+                                                           VEC *sums)                                        \
+    {                                                                                                        \
+        FC(weight_rows)(d, x, grad, sums, kernel, stride);                                                   \
     }
 WEIGHT_BODIES(BODY)
 #undef BODY
 
-#define BODY(stride)                                                                                                   \
-    FC_NOINLINE void FC(weight_any_stride_##stride)(const fc_depthwise *d, const T *x, const T *grad, VEC *sums)       \
-    {                                                                                                                  \
-        FC(weight_any_rows)(d, x, grad, sums, 0, stride);                                                              \
+#define BODY(stride)                                                                                  \
+    FC_NOINLINE void FC(weight_any_stride_##stride)(const fc_depthwise *d, const T *x, const T *grad, \
+                                                    VEC *sums)                                        \
+    {                                                                                                 \
+        FC(weight_any_rows)(d, x, grad, sums, 0, stride);                                             \
     }
-BODY(0) BODY(1) BODY(2)
+BODY(0)
+BODY(1)
+BODY(2)
 #undef BODY
 
 typedef void (*FC(weight_body))(const fc_depthwise *, const T *, const T *, VEC *);
 
 static FC(weight_body) FC(weight_body_for)(const fc_depthwise *d)
 {
-    const int dense = d->stride_h == d->stride_w && d->dilation_h == 1 && d->dilation_w == 1 && d->taps_h == d->taps_w;
+    const int dense =
+        d->stride_h == d->stride_w && d->dilation_h == 1 && d->dilation_w == 1 && d->taps_h == d->taps_w;
 #define BODY(kernel, stride) \
     if (dense && d->taps_h == kernel && d->stride_w == stride) return FC(weight_##kernel##_stride_##stride);
     WEIGHT_BODIES(BODY)
 #undef BODY
-    return d->stride_w == 1 ? FC(weight_any_stride_1) : d->stride_w == 2 ? FC(weight_any_stride_2) : FC(weight_any_stride_0);
+    return d->stride_w == 1   ? FC(weight_any_stride_1)
+           : d->stride_w == 2 ? FC(weight_any_stride_2)
+                              : FC(weight_any_stride_0);
 }
 #undef WEIGHT_BODIES
 
