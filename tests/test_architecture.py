@@ -15,7 +15,7 @@ SPECS = ["_spec", "_pool_spec", "_columns_spec", "_transpose_spec", "_threads", 
 
 # From the ground up. A module belongs to the longest name here that begins its own.
 FLOORS = [
-    ["_checks"],
+    ["_checks", "_processors"],
     ["_kernels"],
     SPECS,
     ["functional", "serialization", "datasets", "_config"],

@@ -7,7 +7,7 @@ import platform
 import numpy as np
 
 from fastconv._kernels import isa
-from fastconv._threads import get_num_threads
+from fastconv._threads import thread_setting
 
 __all__ = ["__version__", "show_config"]
 
@@ -31,7 +31,7 @@ def show_config() -> None:
         "instruction sets": f"{isa.active()} in use; here {', '.join(isa.available())}; "
         f"compiled in {', '.join(isa.compiled())}",
         "OpenMP": build["openmp"],
-        "threads": str(get_num_threads()),
+        "threads": "{} ({})".format(*thread_setting()),
     }
     for name, value in lines.items():
         print(f"{name:<17} {value}")

@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-from fastconv._checks import integer
+from fastconv import _processors
+from fastconv._checks import argument_error, integer
 from fastconv._kernels import isa, threads
 
 # Less work than this, in multiply-adds (or elements moved, times eight), is done before a thread wakes up.
 WORTH_A_THREAD = 1_000_000
 
+# OpenMP ends the process where the system refuses it a thread, so an absurd number must not reach it.
+MOST_THREADS = 1024
+
+# The quota's files take fifty microseconds to read; what they said holds for this long.
+QUOTA_SECONDS = 0.5
+
+_OPENMP = isa.build_info()["openmp"] == "yes"
+
 _scoped: ContextVar[int | None] = ContextVar("fastconv_num_threads", default=None)
 _chosen: int | None = None
+_quota: tuple[float, int | None] = (0.0, None)  # when it is to be read again, what it was
 
 
 def get_num_threads() -> int:
     """The number of threads that a call made now may use.
 
     The innermost `num_threads` block of this thread decides, else `set_num_threads`, else the environment's
-    ``FASTCONV_NUM_THREADS``, else its ``OMP_NUM_THREADS``, else the processors that this process may use.
+    ``FASTCONV_NUM_THREADS``, else its ``OMP_NUM_THREADS``, else the processors that this process may use: its
+    affinity, or the CPU quota of its control groups where that is less. Whichever decides, a limit that
+    ``threadpoolctl`` (or another user of the same OpenMP library) has set for this thread is kept as well.
+    All of it is read when a call needs it, the quota at most twice a second.
+
     Without OpenMP, and in a process forked after fastconv was imported, it is 1.
 
     Returns
     -------
     int
+
+    Raises
+    ------
+    ValueError
+        ``FASTCONV_NUM_THREADS`` is set, and not to a number from 1 to 1024.
 
     Examples
     --------
@@ -41,16 +59,13 @@ def get_num_threads() -> int:
 
 def thread_setting() -> tuple[int, str]:
     """The number of threads, and where that number comes from."""
-    if isa.build_info()["openmp"] != "yes":
+    if not _OPENMP:
         return 1, "built without OpenMP"
     if threads.forked():
         return 1, "forked process"
-    scoped = _scoped.get()
-    if scoped is not None:
-        return scoped, "num_threads block"
-    if _chosen is not None:
-        return _chosen, "set_num_threads"
-    return _default()
+    number, source = _wanted()
+    limit = threads.openmp_limit()
+    return (limit, "OpenMP's limit, as threadpoolctl sets it") if limit < number else (number, source)
 
 
 def set_num_threads(n: int | None) -> None:
@@ -59,7 +74,7 @@ def set_num_threads(n: int | None) -> None:
     Parameters
     ----------
     n : int or None
-        At least 1. None goes back to what the environment and the machine say, read anew.
+        From 1 to 1024. None goes back to what the environment and the machine say.
 
     Examples
     --------
@@ -70,8 +85,7 @@ def set_num_threads(n: int | None) -> None:
     >>> fc.set_num_threads(None)
     """
     global _chosen
-    _chosen = None if n is None else integer("n", n, 1)
-    _default.cache_clear()
+    _chosen = None if n is None else _checked("n", n)
 
 
 @contextlib.contextmanager
@@ -81,7 +95,7 @@ def num_threads(n: int) -> Iterator[None]:
     Parameters
     ----------
     n : int
-        At least 1.
+        From 1 to 1024.
 
     Examples
     --------
@@ -90,7 +104,7 @@ def num_threads(n: int) -> Iterator[None]:
     ...     fc.get_num_threads()
     3
     """
-    token = _scoped.set(integer("n", n, 1))
+    token = _scoped.set(_checked("n", n))
     try:
         yield
     finally:
@@ -102,42 +116,41 @@ def threads_for(work: int) -> int:
     return 1 if work < WORTH_A_THREAD else get_num_threads()
 
 
-@functools.cache
-def _default() -> tuple[int, str]:
-    for variable in ("FASTCONV_NUM_THREADS", "OMP_NUM_THREADS"):
-        value = os.environ.get(variable, "").split(",")[0].strip()
-        if value.isdecimal() and int(value) > 0:
-            return int(value), variable
-    processors = _affinity()
-    quota = _cgroup_quota()
-    if quota is not None and quota < processors:
-        return quota, "cgroup CPU quota"
-    return processors, "processors this process may use"
+def _checked(name: str, n: object) -> int:
+    number = integer(name, n, 1)
+    if number > MOST_THREADS:
+        raise argument_error(name, number, f"an integer of at least 1 and at most {MOST_THREADS}")
+    return number
 
 
-def _affinity() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _wanted() -> tuple[int, str]:
+    scoped, chosen = _scoped.get(), _chosen
+    if scoped is not None:
+        return scoped, "num_threads block"
+    if chosen is not None:
+        return chosen, "set_num_threads"
+    own = threads.environment(b"FASTCONV_NUM_THREADS").strip()
+    if own:
+        try:
+            return _checked("FASTCONV_NUM_THREADS", int(own)), "FASTCONV_NUM_THREADS"
+        except ValueError:
+            needs = f"an integer of at least 1 and at most {MOST_THREADS}"
+            raise argument_error("FASTCONV_NUM_THREADS", repr(own), needs) from None
+    shared = threads.environment(b"OMP_NUM_THREADS").partition(",")[0].strip()  # "4,2": of nested regions
+    if shared.isdecimal() and int(shared) > 0:
+        return min(int(shared), MOST_THREADS), "OMP_NUM_THREADS"
+    processors, granted = _processors.affinity(), _cpu_quota()
+    if granted is not None and granted < processors:
+        return granted, "cgroup CPU quota"
+    return min(processors, MOST_THREADS), "processors this process may use"
 
 
-def _cgroup_quota(root: str = "/sys/fs/cgroup") -> int | None:
-    """Whole processors that the control group grants, rounded up; None where it sets no bound."""
-    try:
-        quota, period = _text(f"{root}/cpu.max").split()  # version 2
-    except (OSError, ValueError):
-        try:  # version 1
-            quota = _text(f"{root}/cpu/cpu.cfs_quota_us")
-            period = _text(f"{root}/cpu/cpu.cfs_period_us")
-        except OSError:
-            return None
-    try:
-        share = -(-int(quota) // int(period))
-    except (ValueError, ZeroDivisionError):  # "max"
-        return None
-    return share if share > 0 else None
-
-
-def _text(path: str) -> str:
-    with open(path, encoding="ascii") as file:  # pathlib would be a quarter of what `import fastconv` takes
-        return file.read()
+def _cpu_quota() -> int | None:
+    """The control groups' quota, at most QUOTA_SECONDS old."""
+    global _quota
+    until, granted = _quota
+    now = time.monotonic()
+    if now >= until:
+        granted = _processors.quota()
+        _quota = now + QUOTA_SECONDS, granted
+    return granted

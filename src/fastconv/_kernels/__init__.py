@@ -2,13 +2,14 @@
 
 import os
 
-# GCC's OpenMP lets threads that wait spin for up to 300,000 rounds, milliseconds, between calls too: where
-# others need the processor, that takes it from the very thread that is waited for. Some microseconds bridge
-# calls that follow each other. The library reads this once, when the first module that needs it is loaded.
-_set_here = not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ)
-if _set_here:
-    os.environ["GOMP_SPINCOUNT"] = "500"
+# OpenMP's threads spin while they wait, between calls too: GCC's for up to 300,000 rounds, milliseconds,
+# LLVM's for 200 ms. Where others need the processor, that takes it from the very thread that is waited for.
+# Some microseconds bridge calls that follow each other; LLVM's counts milliseconds, so there it is none at
+# all. The libraries read this once, when the first module that needs them is loaded.
+_PATIENCE = {"GOMP_SPINCOUNT": "500", "KMP_BLOCKTIME": "0"}
+_set_here = {} if {"OMP_WAIT_POLICY", *_PATIENCE} & set(os.environ) else _PATIENCE
+os.environ.update(_set_here)
 from fastconv._kernels import threads as threads  # noqa: E402
 
-if _set_here:
-    del os.environ["GOMP_SPINCOUNT"]
+for _name in _set_here:
+    del os.environ[_name]
