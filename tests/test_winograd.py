@@ -14,10 +14,9 @@ from fastconv._kernels.isa import tile_shape
 ROWS, COLUMNS, LANES = tile_shape("f")
 
 
-def case(name, batch, channels, size, filters, padding=1, groups=1):
-    return ConvCase(
-        name, (batch, channels, *size), (filters, channels // groups, 3, 3), padding=padding, groups=groups
-    )
+def case(name, batch, channels, size, filters, padding=1, groups=1, side=3):
+    weight_shape = (filters, channels // groups, side, side)
+    return ConvCase(name, (batch, channels, *size), weight_shape, padding=padding, groups=groups)
 
 
 def _sizes():
@@ -25,18 +24,25 @@ def _sizes():
     return [
         case(f"size-{h}x{w}", 2, 3, (h, w), 4, padding=padding)
         for h, (w, padding) in zip(range(1, 14), widths, strict=False)
+    ] + [
+        case(f"5x5-size-{h}x{w}", 2, 3, (h, w), 4, 2, side=5)
+        for h, w in zip(range(1, 8), (5, 1, 4, 7, 2, 3, 6), strict=True)
     ]
 
 
 def _paddings():
     edges = [((0, 0), (0, 0)), ((0, 3), (2, 1)), ((1, 0), (0, 1)), ((3, 0), (0, 3)), ((2, 2), (3, 3))]
-    return [case(f"padding-{e}", 3, 2, (5, 6), 3, padding=e) for e in edges]
+    return [case(f"padding-{e}", 3, 2, (5, 6), 3, padding=e) for e in edges] + [
+        case(f"5x5-padding-{e}", 3, 2, (5, 6), 3, padding=e, side=5) for e in [*edges, ((4, 5), (6, 0))]
+    ]
 
 
 def _channels():
     counts = sorted({n + d for n in (LANES, COLUMNS, 2 * COLUMNS) for d in (-1, 0, 1)} | {1, 2, 3, 7})
-    pairs = itertools.chain(zip(counts, counts[::-1], strict=True), [(66, 65), (1, 300), (263, 2)])
-    return [case(f"channels-{c}-{k}", 2, c, (6, 5), k) for c, k in pairs]
+    pairs = [*zip(counts, counts[::-1], strict=True), (66, 65), (1, 300), (263, 2)]
+    return [case(f"channels-{c}-{k}", 2, c, (6, 5), k) for c, k in pairs] + [
+        case(f"5x5-channels-{c}-{k}", 2, c, (3, 4), k, 2, side=5) for c, k in pairs
+    ]
 
 
 def _tiles():
@@ -54,6 +60,11 @@ CASES = [
     *_tiles(),
     case("groups-2", 2, 6, (7, 5), 10, groups=2),
     case("groups-3", 1, 3 * 9, (5, 9), 3 * 17, groups=3),
+    case("5x5-groups-3", 2, 3 * 9, (5, 6), 3 * 17, 2, groups=3, side=5),
+    *(
+        case(f"5x5-shared-{n}-of-{h}x{w}", n, 2, (h, w), 3, 2, side=5)
+        for n, h, w in ((5, 9, 9), (9, 1, 1), (47, 2, 2))
+    ),
     case("depthwise", 2, 5, (6, 6), 5, groups=5),
     case("nothing-batch", 0, 3, (5, 5), 4),
     case("nothing-in", 2, 0, (5, 5), 4),
@@ -65,6 +76,7 @@ LARGE = [
     ConvCase("k512", (1, 16, 7, 8), (512, 16, 3, 3), padding=1),
     # Beyond the tiles and the channels for which each block transforms the weights that it needs.
     case("many-tiles", 3, 5, (40, 41), 18),
+    case("5x5-many-tiles", 3, 66, (20, 19), 70, 2, side=5),
     case("many-tiles-deep", 1, 470, (48, 47), 3),
 ]
 
@@ -132,14 +144,15 @@ def test_error_where_nothing_cancels(case):
     arrays = positive(case, np.float32)
     output, _, _ = results(case, arrays, False, threads=1)
     x, weight, bias, _ = (array.astype(np.float64) for array in arrays)
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+    padded = np.pad(x, ((0, 0), (0, 0), *case.edges))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, case.weight_shape[2:], (2, 3))
     expected = np.einsum("nchwij,kcij->nkhw", windows, weight, optimize=True) + bias[:, None, None]
     assert_within(output, expected, case.tolerance(np.float32, "winograd"))
 
 
 WIDE = case("wide", 5, 9, (9, 50), 70)
-THREADED = [CASES[12], *LARGE, WIDE, case("grouped", 3, 34, (13, 13), 66, groups=2)]
+WIDE_5X5 = case("5x5-wide", 5, 9, (9, 50), 70, 2, side=5)
+THREADED = [CASES[12], *LARGE, WIDE, WIDE_5X5, case("grouped", 3, 34, (13, 13), 66, groups=2)]
 
 
 @pytest.mark.parametrize("case", THREADED, ids=str)
@@ -151,15 +164,17 @@ def test_same_bits_on_any_number_of_threads(case, dtype):
             np.testing.assert_array_equal(got, wanted)
 
 
-def test_layouts_give_the_same_bits():
-    arrays = conv_arrays(WIDE, np.float32)
-    for got, wanted in zip(results(WIDE, arrays, True, 1), results(WIDE, arrays, False, 1), strict=True):
+@pytest.mark.parametrize("case", [WIDE, WIDE_5X5], ids=str)
+def test_layouts_give_the_same_bits(case):
+    arrays = conv_arrays(case, np.float32)
+    for got, wanted in zip(results(case, arrays, True, 1), results(case, arrays, False, 1), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 
-def test_relu_follows_the_bias(dtype):
-    arrays = conv_arrays(WIDE, dtype)
-    plain, fused = (results(WIDE, arrays, False, 1, relu=relu)[0] for relu in (False, True))
+@pytest.mark.parametrize("case", [WIDE, WIDE_5X5], ids=str)
+def test_relu_follows_the_bias(case, dtype):
+    arrays = conv_arrays(case, dtype)
+    plain, fused = (results(case, arrays, False, 1, relu=relu)[0] for relu in (False, True))
     assert plain.min() < 0
     np.testing.assert_array_equal(fused, np.maximum(plain, 0))
 
@@ -175,20 +190,24 @@ def test_nan_stays_in_reach():
     assert not np.isnan(output[0]).any()
 
 
-def test_packed_weights_and_no_bias(dtype):
-    x, weight, bias, _ = conv_arrays(WIDE, dtype)
-    g = geometry(WIDE, False)
+@pytest.mark.parametrize("case", [WIDE, WIDE_5X5], ids=str)
+def test_packed_weights_and_no_bias(case, dtype):
+    x, weight, bias, _ = conv_arrays(case, dtype)
+    g = geometry(case, False)
     packed = conv_winograd.pack_weight(g, weight, 2)
-    without = np.empty(WIDE.output_shape, dtype)
+    without = np.empty(case.output_shape, dtype)
     for _ in range(2):
         conv_winograd.forward_packed(g, x, packed, None, without, False, 2)
-    expected = conv_expected(WIDE, dtype) - bias[:, None, None]
-    assert_within(without, expected, WIDE.tolerance(dtype, "winograd"))
+    expected = conv_expected(case, dtype) - bias[:, None, None]
+    assert_within(without, expected, case.tolerance(dtype, "winograd"))
 
 
 @pytest.mark.parametrize(
     ("kernel", "stride", "dilation", "able"),
-    [((3, 3), 1, 1, True), ((3, 2), 1, 1, False), ((3, 3), 2, 1, False), ((3, 3), 1, 2, False)],
+    [
+        *[((3, 3), 1, 1, True), ((5, 5), 1, 1, True), ((3, 2), 1, 1, False), ((3, 5), 1, 1, False)],
+        *[((4, 4), 1, 1, False), ((3, 3), 2, 1, False), ((5, 5), 1, 2, False)],
+    ],
 )
 def test_supports(kernel, stride, dilation, able):
     g = ConvGeometry(

@@ -40,7 +40,8 @@ class Work:
     out_channels: int
     length: float
     stride: int  # pixels from one window to the next along a row
-    tiles: int  # 4x4 blocks of results
+    tiles: int  # Winograd's blocks of results
+    block: int  # rows and columns of such a block
     rows: int  # of a register tile
     columns: int
     lanes: int
@@ -66,6 +67,7 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
             phases_h = phases_w = 1
     pixels = g.batch * height * width
     flat = taps == stride == g.stride_h == 1 and g.height * g.width == height * width
+    block = max(1, 7 - g.kernel_h)
     return Work(
         g.groups,
         pixels,
@@ -74,7 +76,8 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
         out_channels,
         in_channels * taps / (phases_h * phases_w),
         stride,
-        g.batch * ceil_div(height, 4) * ceil_div(width, 4),
+        g.batch * ceil_div(height, block) * ceil_div(width, block),
+        block,
         *tile,
         packed,
     )
@@ -110,10 +113,15 @@ def cost_im2col(w: Work) -> float:
     return w.groups * (product + pack + 0.6 * w.pixels * w.out_channels + pack_weight(w))
 
 
+def cost_transform(w: Work) -> float:
+    """Of a block, for a vector of channels: the larger ones (4x4) have more results to transpose."""
+    return (13 if w.block == 4 else 8) * 36
+
+
 def cost_winograd(w: Work) -> float:
-    """36 products in place of 144 for a 4x4 block; transforms of the input, the weight and the results."""
+    """36 products a block, not 144 (3x3) or 100 (5x5); transforms of the input, the weight and the results."""
     product = 1.3 * 36 * w.tiles * w.in_channels * w.out_channels / w.fused_a_cycle
-    blocks = 13 * 36 * w.tiles * (w.in_channels + w.out_channels) / w.lanes
+    blocks = cost_transform(w) * w.tiles * (w.in_channels + w.out_channels) / w.lanes
     weights = 0 if w.packed else 5 * 36 * w.in_channels * w.out_channels / w.lanes
     return w.groups * (product + blocks + weights)
 
@@ -122,7 +130,8 @@ def cost_winograd_weight(w: Work) -> float:
     """As cost_winograd; each 64 channels of one side transform the other side's blocks again."""
     product = 1.3 * 36 * w.tiles * w.in_channels * w.out_channels / w.fused_a_cycle
     repeats = w.in_channels * ceil_div(w.out_channels, 64) + w.out_channels * ceil_div(w.in_channels, 64)
-    return w.groups * (product + 13 * 36 * w.tiles * repeats / w.lanes + 80 * w.in_channels * w.out_channels)
+    transforms = cost_transform(w) * w.tiles * repeats / w.lanes
+    return w.groups * (product + transforms + 80 * w.in_channels * w.out_channels)
 
 
 COSTS: dict[str, Callable[[Work], float]] = {
@@ -167,7 +176,7 @@ def can(algorithm: str, g: ConvGeometry) -> bool:
 
 def needs(algorithm: str) -> str:
     """What `algorithm` asks of a convolution, for an error message."""
-    return {"winograd": "a 3x3 kernel with stride 1 and dilation 1"}.get(algorithm, "any")
+    return {"winograd": "a 3x3 or 5x5 kernel with stride 1 and dilation 1"}.get(algorithm, "any")
 
 
 def kernels(task: str, algorithm: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> str:

@@ -1,6 +1,6 @@
-"""3x3 convolution with stride 1 by Winograd's F(4x4, 3x3), forward and backward.
+"""3x3 and 5x5 convolution with stride 1 by Winograd's F(4x4, 3x3) and F(2x2, 5x5), forward and backward.
 
-An image is cut into tiles of 4x4 outputs, each seeing 6x6 inputs. Transformed tiles of one block,
+An image is cut into tiles of 4x4 or 2x2 outputs, each seeing 6x6 inputs. Transformed tiles of one block,
 V[position][tile][channel], times transformed weights, U[panel][position][channel][column of the panel], is a
 matrix product at each of 36 positions; its result M[position][tile][output channel] is transformed back.
 The weight's gradient uses the transposed transforms, and the tiles are what is summed over.
@@ -30,7 +30,6 @@ from fastconv._kernels.winograd_tiles cimport (
 cnp.import_array()
 
 cdef enum:
-    TAPS = 9
     BLOCK_TILES = 48         # about
     BLOCK_CHANNELS = 64      # output channels that are transformed back at a time, about
     FEW_TILES = 256          # up to so many, transformed weights are not worth keeping
@@ -49,6 +48,7 @@ cdef struct Weights:
 # y = x * weights, one convolution. Channels are those of one group.
 cdef struct Product:
     const fc_kernels *table
+    int side                     # taps along an axis
     Canvas canvas
     View x, y
     Py_ssize_t groups, in_channels, out_channels
@@ -103,12 +103,12 @@ cdef inline Py_ssize_t u_position(const Product *p) noexcept nogil:
 
 cdef Weights weights_of(ConvGeometry g, const char *data, bint for_grad_input) noexcept nogil:
     """For the input's gradient with flipped taps and the channels' roles exchanged."""
-    cdef Py_ssize_t row = TAPS * (g.in_channels // g.groups)
+    cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, row = taps * (g.in_channels // g.groups)
     cdef Weights result
     result.data = data
     result.group = g.out_channels // g.groups * row
-    result.column = TAPS if for_grad_input else row
-    result.depth = row if for_grad_input else TAPS
+    result.column = taps if for_grad_input else row
+    result.depth = row if for_grad_input else taps
     result.flip = for_grad_input
     return result
 
@@ -118,7 +118,8 @@ cdef void transform_panel(const Product *p, Py_ssize_t group, Py_ssize_t panel, 
     cdef Py_ssize_t first = panel * p.table.nr
     p.table.winograd_weight(
         u, u_position(p), w.data + p.table.itemsize * (group * w.group + first * w.column), w.column, w.depth,
-        min(p.table.nr, p.out_channels - first), p.in_channels, w.flip)
+        min(p.table.nr, p.out_channels - first), p.in_channels, w.flip,
+        p.side)
 
 
 cdef Py_ssize_t packed_elements(const Product *p) noexcept nogil:
@@ -267,8 +268,8 @@ cdef char *take(Py_ssize_t bytes) except NULL:
 
 def supports(ConvGeometry g) -> bool:
     """Whether this algorithm can do the convolution."""
-    return (g.kernel_h == 3 and g.kernel_w == 3 and g.stride_h == 1 and g.stride_w == 1
-            and g.dilation_h == 1 and g.dilation_w == 1)
+    return ((g.kernel_h == 3 or g.kernel_h == 5) and g.kernel_w == g.kernel_h
+            and g.stride_h == 1 and g.stride_w == 1 and g.dilation_h == 1 and g.dilation_w == 1)
 
 
 cdef Product forward_product(ConvGeometry g, const fc_kernels *table) noexcept nogil:
@@ -276,6 +277,7 @@ cdef Product forward_product(ConvGeometry g, const fc_kernels *table) noexcept n
     cdef Product p
     memset(&p, 0, sizeof(p))
     p.table = table
+    p.side = g.kernel_h
     p.groups = g.groups
     p.in_channels = g.in_channels // g.groups
     p.out_channels = g.out_channels // g.groups
@@ -314,7 +316,7 @@ cdef int run_forward(Product *p, ConvGeometry g, cnp.ndarray x, bias, cnp.ndarra
     cdef char *whole_panels = NULL
     p.x = view_of(cnp.PyArray_BYTES(x), g.in_channels, g.height, g.width, g.channels_last)
     p.y = view_of(cnp.PyArray_BYTES(out), g.out_channels, g.out_h, g.out_w, g.channels_last)
-    p.canvas = canvas_of(g.batch, &p.x, g.top, g.bottom, g.left, g.right, g.out_h, g.out_w)
+    p.canvas = canvas_of(g.kernel_h, g.batch, &p.x, g.top, g.bottom, g.left, g.right, g.out_h, g.out_w)
     p.relu = relu
     if bias is not None:
         whole_panels = padded_bias(p, cnp.PyArray_BYTES(bias))
@@ -346,12 +348,14 @@ cdef Py_ssize_t crop(Py_ssize_t *padding) noexcept nogil:
 
 def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
                int num_threads) -> None:
-    """grad_x: grad_output convolved with the flipped weights, padded by two pixels less what x was."""
+    """grad_x: grad_output convolved with the flipped weights, padded by side - 1 pixels less what x was."""
     cdef Product p
     memset(&p, 0, sizeof(p))
-    cdef Py_ssize_t top = 2 - g.top, bottom = 2 - g.bottom, left = 2 - g.left, right = 2 - g.right
+    cdef Py_ssize_t halo = g.kernel_h - 1
+    cdef Py_ssize_t top = halo - g.top, bottom = halo - g.bottom, left = halo - g.left, right = halo - g.right
     cdef Py_ssize_t y = crop(&top), x = crop(&left)
     p.table = kernels_for(cnp.PyArray_TYPE(grad_output))
+    p.side = g.kernel_h
     p.groups = g.groups
     p.in_channels = g.out_channels // g.groups
     p.out_channels = g.in_channels // g.groups
@@ -360,7 +364,7 @@ def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.
     p.x.data += p.table.itemsize * (y * p.x.row + x * p.x.pixel)
     p.x.height = max(0, p.x.height - y - crop(&bottom))
     p.x.width = max(0, p.x.width - x - crop(&right))
-    p.canvas = canvas_of(g.batch, &p.x, top, bottom, left, right, g.height, g.width)
+    p.canvas = canvas_of(p.side, g.batch, &p.x, top, bottom, left, right, g.height, g.width)
     p.panels = ceil_div(p.out_channels, p.table.nr)
     p.weights = weights_of(g, cnp.PyArray_BYTES(weight), True)
     convolve(&p, num_threads)
@@ -408,7 +412,7 @@ cdef Py_ssize_t reduction_bytes(const Reduction *p, char *work, Tiles *v, Tiles 
 cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept nogil:
     """The sums of one chunk of tiles for a block of input and a block of output channels."""
     cdef const fc_kernels *table = p.table
-    cdef Py_ssize_t size = table.itemsize, lanes = table.lanes
+    cdef Py_ssize_t size = table.itemsize, lanes = table.lanes, taps = p.canvas.side * p.canvas.side
     cdef Py_ssize_t c0 = item % p.in_blocks * p.in_block
     cdef Py_ssize_t k0 = item // p.in_blocks % p.out_blocks * p.out_block
     cdef Py_ssize_t group = item // (p.in_blocks * p.out_blocks) % p.groups
@@ -433,11 +437,11 @@ cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept 
         accumulate(table, s, w, v, tiles, out_channels, in_channels, block == 0)
     for k in range(out_channels):
         sums = p.grad_weight if chunk == 0 else p.partial + (chunk - 1) * p.bytes
-        sums += size * TAPS * ((group * p.out_channels + k0 + k) * p.in_channels + c0)
+        sums += size * taps * ((group * p.out_channels + k0 + k) * p.in_channels + c0)
         for i in range(ceil_div(in_channels, lanes)):
-            table.winograd_grad_weight(sums + i * lanes * TAPS * size, TAPS,
+            table.winograd_grad_weight(sums + i * lanes * taps * size, taps,
                                        s.data + size * (k * s.tile + i * lanes), s.position,
-                                       min(lanes, in_channels - i * lanes))
+                                       min(lanes, in_channels - i * lanes), p.canvas.side)
 
 
 def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndarray grad_weight,
@@ -454,7 +458,7 @@ def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndar
     p.out_channels = g.out_channels // g.groups
     p.x = view_of(cnp.PyArray_BYTES(x), g.in_channels, g.height, g.width, g.channels_last)
     p.y = view_of(cnp.PyArray_BYTES(grad_output), g.out_channels, g.out_h, g.out_w, g.channels_last)
-    p.canvas = canvas_of(g.batch, &p.x, g.top, g.bottom, g.left, g.right, g.out_h, g.out_w)
+    p.canvas = canvas_of(g.kernel_h, g.batch, &p.x, g.top, g.bottom, g.left, g.right, g.out_h, g.out_w)
     p.grad_weight = cnp.PyArray_BYTES(grad_weight)
     p.bytes = cnp.PyArray_NBYTES(grad_weight)
     if p.bytes == 0 or p.canvas.tiles == 0:

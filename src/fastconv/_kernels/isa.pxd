@@ -92,14 +92,16 @@ cdef extern from "kernels.h" nogil:
         void (*prefetch)(const void *, Py_ssize_t) noexcept nogil
         void (*lanes_from)(void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*lanes_to)(void *, Py_ssize_t, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        void (*winograd_input)(void *, Py_ssize_t, Py_ssize_t, void *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        void (*winograd_grad_output)(void *, Py_ssize_t, Py_ssize_t,
-                                      void *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        void (*winograd_output)(void *, Py_ssize_t, const void *, Py_ssize_t,
-                                 Py_ssize_t, Py_ssize_t, const void *, int) noexcept nogil
-        void (*winograd_weight)(void *, Py_ssize_t, const void *, Py_ssize_t,
-                                Py_ssize_t, Py_ssize_t, Py_ssize_t, int) noexcept nogil
-        void (*winograd_grad_weight)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*winograd_input)(void *, Py_ssize_t, Py_ssize_t, void *, Py_ssize_t, Py_ssize_t,
+                               int) noexcept nogil
+        void (*winograd_grad_output)(void *, Py_ssize_t, Py_ssize_t, void *, Py_ssize_t, Py_ssize_t,
+                                     int) noexcept nogil
+        void (*winograd_output)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                const void *, int, int) noexcept nogil
+        void (*winograd_weight)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                Py_ssize_t, int, int) noexcept nogil
+        void (*winograd_grad_weight)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t,
+                                     int) noexcept nogil
         void (*depthwise)(const fc_depthwise *) noexcept nogil
         void (*depthwise_pixels)(const fc_depthwise *) noexcept nogil
         void (*depthwise_spread)(const fc_depthwise *) noexcept nogil

@@ -1,8 +1,7 @@
 from fastconv._kernels.isa cimport fc_kernels
 
 cdef enum:
-    TILE = 4               # outputs of a tile along an axis
-    HALO = 2               # more inputs than outputs along an axis
+    PATCH = 6              # inputs of a tile along an axis
     POSITIONS = 36         # of a transformed tile
 
 # An array of images. Steps count elements, here and below.
@@ -14,6 +13,8 @@ ctypedef struct View:
 # Several images on one plane, cut into tiles. Image (i, j) of a canvas has its first output at pixel
 # (i * period_h, j * period_w), its first input `top` and `left` pixels further on.
 ctypedef struct Canvas:
+    int side                     # taps along an axis, 3 or 5
+    int tile                     # outputs of a tile along an axis, PATCH + 1 - side
     Py_ssize_t images
     Py_ssize_t down, across      # images of a canvas
     Py_ssize_t period_h, period_w
@@ -29,8 +30,8 @@ ctypedef struct Tiles:
 
 cdef View view_of(char *data, Py_ssize_t channels, Py_ssize_t height, Py_ssize_t width,
                   bint channels_last) noexcept nogil
-cdef Canvas canvas_of(Py_ssize_t images, const View *x, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t left,
-                      Py_ssize_t right, Py_ssize_t out_h, Py_ssize_t out_w) noexcept nogil
+cdef Canvas canvas_of(int side, Py_ssize_t images, const View *x, Py_ssize_t top, Py_ssize_t bottom,
+                      Py_ssize_t left, Py_ssize_t right, Py_ssize_t out_h, Py_ssize_t out_w) noexcept nogil
 cdef Py_ssize_t scratch_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil
 cdef void load_inputs(
     const fc_kernels *table, Tiles to, const View *x, const Canvas *canvas, Py_ssize_t tile,

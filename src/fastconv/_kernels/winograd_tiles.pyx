@@ -28,13 +28,15 @@ cdef View view_of(char *data, Py_ssize_t channels, Py_ssize_t height, Py_ssize_t
     return view
 
 
-cdef Canvas canvas_of(Py_ssize_t images, const View *x, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t left,
-                      Py_ssize_t right, Py_ssize_t out_h, Py_ssize_t out_w) noexcept nogil:
+cdef Canvas canvas_of(int side, Py_ssize_t images, const View *x, Py_ssize_t top, Py_ssize_t bottom,
+                      Py_ssize_t left, Py_ssize_t right, Py_ssize_t out_h, Py_ssize_t out_w) noexcept nogil:
     """The arrangement of the images of x, padded by so many pixels, that needs the fewest tiles."""
     cdef Canvas best, canvas
     cdef Py_ssize_t across
     cdef int stacked
     memset(&canvas, 0, sizeof(canvas))
+    canvas.side = side
+    canvas.tile = PATCH + 1 - side
     canvas.images = images
     canvas.top = top
     canvas.left = left
@@ -47,8 +49,8 @@ cdef Canvas canvas_of(Py_ssize_t images, const View *x, Py_ssize_t top, Py_ssize
         for stacked in range(2):
             canvas.across = across
             canvas.down = ceil_div(images, across) if stacked else 1
-            canvas.tiles_h = ceil_div((canvas.down - 1) * canvas.period_h + out_h, TILE)
-            canvas.tiles_w = ceil_div((canvas.across - 1) * canvas.period_w + out_w, TILE)
+            canvas.tiles_h = ceil_div((canvas.down - 1) * canvas.period_h + out_h, canvas.tile)
+            canvas.tiles_w = ceil_div((canvas.across - 1) * canvas.period_w + out_w, canvas.tile)
             canvas.tiles = ceil_div(images, canvas.across * canvas.down) * canvas.tiles_h * canvas.tiles_w
             if best.tiles == 0 or canvas.tiles < best.tiles:
                 best = canvas
@@ -56,12 +58,12 @@ cdef Canvas canvas_of(Py_ssize_t images, const View *x, Py_ssize_t top, Py_ssize
 
 
 cdef Py_ssize_t row_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil:
-    return (TILE * min(canvas.tiles_w, SEGMENT) + HALO) * table.lanes
+    return (canvas.tile * min(canvas.tiles_w, SEGMENT) + canvas.side - 1) * table.lanes
 
 
 cdef Py_ssize_t scratch_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil:
     """The scratch that loading and storing need: the six rows of a row of tiles."""
-    return (TILE + HALO) * row_elements(table, canvas)
+    return PATCH * row_elements(table, canvas)
 
 
 # Part of a row of tiles of a canvas.
@@ -78,7 +80,7 @@ cdef Strip strip_of(const Canvas *canvas, Py_ssize_t tile, Py_ssize_t count) noe
     strip.first = tile % canvas.tiles_w
     strip.count = min(min(count, SEGMENT), canvas.tiles_w - strip.first)
     strip.images = number // canvas.tiles_h * canvas.down * canvas.across
-    strip.row = number % canvas.tiles_h * TILE
+    strip.row = number % canvas.tiles_h * canvas.tile
     return strip
 
 
@@ -90,7 +92,7 @@ cdef void load_row(const fc_kernels *table, char *row, const View *view, const C
     cdef Py_ssize_t block = min((strip.row + line) // canvas.period_h, canvas.down - 1)
     cdef Py_ssize_t y = strip.row + line - block * canvas.period_h - top
     cdef Py_ssize_t image = strip.images + block * canvas.across
-    cdef Py_ssize_t begin = strip.first * TILE, end = begin + strip.count * TILE + halo
+    cdef Py_ssize_t begin = strip.first * canvas.tile, end = begin + strip.count * canvas.tile + halo
     cdef Py_ssize_t done = begin, j = begin // canvas.period_w
     cdef Py_ssize_t origin, start, stop
     if 0 <= y < view.height:
@@ -117,7 +119,7 @@ cdef void store_row(const fc_kernels *table, const char *row, const View *view, 
     cdef Py_ssize_t block = min((strip.row + line) // canvas.period_h, canvas.down - 1)
     cdef Py_ssize_t y = strip.row + line - block * canvas.period_h
     cdef Py_ssize_t image = strip.images + block * canvas.across
-    cdef Py_ssize_t begin = strip.first * TILE, end = begin + strip.count * TILE
+    cdef Py_ssize_t begin = strip.first * canvas.tile, end = begin + strip.count * canvas.tile
     cdef Py_ssize_t j = begin // canvas.period_w
     cdef Py_ssize_t origin, start, stop
     if y >= view.height:
@@ -145,10 +147,11 @@ cdef void load_inputs(
         strip = strip_of(canvas, tile, count)
         first = 0
         while first < channels:
-            for line in range(TILE + HALO):
+            for line in range(PATCH):
                 load_row(table, scratch + line * row * size, x, canvas, &strip, line, canvas.top, canvas.left,
-                         HALO, channel + first, min(table.lanes, channels - first))
-            table.winograd_input(to.data + first * size, to.position, to.tile, scratch, row, strip.count)
+                         canvas.side - 1, channel + first, min(table.lanes, channels - first))
+            table.winograd_input(to.data + first * size, to.position, to.tile, scratch, row, strip.count,
+                                 canvas.side)
             first += table.lanes
         to.data += strip.count * to.tile * size
         tile += strip.count
@@ -166,11 +169,11 @@ cdef void load_grad_outputs(
         strip = strip_of(canvas, tile, count)
         first = 0
         while first < channels:
-            for line in range(TILE):
+            for line in range(canvas.tile):
                 load_row(table, scratch + line * row * size, y, canvas, &strip, line, 0, 0, 0,
                          channel + first, min(table.lanes, channels - first))
             table.winograd_grad_output(to.data + first * size, to.position, to.tile, scratch, row,
-                                       strip.count)
+                                       strip.count, canvas.side)
             first += table.lanes
         to.data += strip.count * to.tile * size
         tile += strip.count
@@ -190,8 +193,8 @@ cdef void store_outputs(
         first = 0
         while first < channels:
             table.winograd_output(scratch, row, tiles.data + first * size, tiles.position, tiles.tile,
-                                  strip.count, NULL if bias == NULL else bias + first * size, relu)
-            for line in range(TILE):
+                                  strip.count, NULL if bias == NULL else bias + first * size, relu, canvas.side)
+            for line in range(canvas.tile):
                 store_row(table, scratch + line * row * size, y, canvas, &strip, line, channel + first,
                           min(table.lanes, channels - first))
             first += table.lanes

@@ -197,27 +197,27 @@ typedef struct {
     void (*lanes_to)(void *dst, ptrdiff_t lane_step, ptrdiff_t step, const void *src, ptrdiff_t lanes,
                      ptrdiff_t count);
 
-    /* Winograd's F(4x4, 3x3), see winograd.inc.h: transforms of a row of tiles, for as many channels as a
-     * vector has lanes. A pixel is one vector; so is each of the 36 positions of a transformed tile, which
-     * are *_position apart.
-     *   winograd_input        v = B^T x B      x: 6 rows of 4*tiles + 2 pixels, overwritten
-     *   winograd_grad_output  w = A y A^T      y: 4 rows of 4*tiles pixels in room for 6, overwritten
+    /* Winograd's F(4x4, 3x3) and F(2x2, 5x5), see winograd.inc.h: transforms of a row of tiles, for as many
+     * channels as a vector has lanes. `side` is 3 or 5, `tile` is 7 - side. A pixel is one vector; so is each of
+     * the 36 positions of a transformed tile, which are *_position apart.
+     *   winograd_input        v = B^T x B      x: 6 rows of tile*tiles + side - 1 pixels, overwritten
+     *   winograd_grad_output  w = A y A^T      y: `tile` rows of tile*tiles pixels in room for 6, overwritten
      *   winograd_output       y = A^T m A + bias, then max(y, 0) with relu; bias: one vector, or NULL */
     void (*winograd_input)(void *v, ptrdiff_t v_position, ptrdiff_t v_tile, void *x, ptrdiff_t x_row,
-                           ptrdiff_t tiles);
+                           ptrdiff_t tiles, int side);
     void (*winograd_grad_output)(void *w, ptrdiff_t w_position, ptrdiff_t w_tile, void *y, ptrdiff_t y_row,
-                                 ptrdiff_t tiles);
+                                 ptrdiff_t tiles, int side);
     void (*winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                            ptrdiff_t tiles, const void *bias, int relu);
+                            ptrdiff_t tiles, const void *bias, int relu, int side);
 
-    /* u[k*nr + j] = G g G^T of the 9 taps at g + k*depth_step + j*column_step, k < depth, for j < columns, and
-     * 0 for columns <= j < nr. flip: the taps are taken backwards. */
+    /* u[k*nr + j] = G g G^T of the side^2 taps at g + k*depth_step + j*column_step, k < depth, for j < columns,
+     * and 0 for columns <= j < nr. flip: the taps are taken backwards. */
     void (*winograd_weight)(void *u, ptrdiff_t u_position, const void *g, ptrdiff_t column_step,
-                            ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip);
+                            ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip, int side);
 
-    /* g = G^T s G: 9 taps at g + j*lane_step, j < lanes, from one vector at each of 36 positions. */
+    /* g = G^T s G: side^2 taps at g + j*lane_step, j < lanes, from one vector at each of 36 positions. */
     void (*winograd_grad_weight)(void *g, ptrdiff_t lane_step, const void *s, ptrdiff_t s_position,
-                                 ptrdiff_t lanes);
+                                 ptrdiff_t lanes, int side);
 
     void (*depthwise)(const fc_depthwise *job);
     void (*depthwise_pixels)(const fc_depthwise *job);

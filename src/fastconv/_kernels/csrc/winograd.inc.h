@@ -1,21 +1,25 @@
-/* Winograd's F(4x4, 3x3): the transforms of tiles, one channel a vector lane.
+/* Winograd's F(4x4, 3x3) and F(2x2, 5x5): the transforms of tiles, one channel a vector lane.
  *
- *     y = A^T [ (G g G^T) .* (B^T d B) ] A        d: 6x6 input, g: 3x3 weights, y: 4x4 output
+ *     y = A^T [ (G g G^T) .* (B^T d B) ] A        d: 6x6 input, g: `side`^2 weights, y: `tile`^2 output
  *
- * and its transposes for the gradients. The matrices belong to the points 0, +-a, +-b and infinity (Lavin
- * and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, have a = 1 and b = 2). With a = 3/4
- * and b = 3/2 the largest error over 512 channels is a quarter of theirs, and A and B are exact in binary.
+ * with tile = 7 - side, and its transposes for the gradients. The matrices belong to the points 0, +-a, +-b
+ * and infinity (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, have a = 1 and
+ * b = 2): A and G hold the points' powers, B depends on the points alone. With a = 3/4 and b = 3/2 the largest
+ * error over 512 channels is a quarter of theirs, and A and B are exact in binary.
  *
  * Position (i, j) of a transformed tile is number 6*i + j. Contracts in kernels.h.
  */
 #ifndef FC_WINOGRAD_POINTS
 #define FC_WINOGRAD_POINTS
-enum { FC_POSITIONS = 36, FC_TAPS = 9 };
-static const double fc_a = 0.75, fc_a2 = 0.5625, fc_a3 = 0.421875;
-static const double fc_b = 1.5, fc_b2 = 2.25, fc_b3 = 3.375;
+enum { FC_PATCH = 6, FC_MAX_SIDE = 5, FC_MAX_TAPS = 25 };
+static const double fc_a = 0.75, fc_a2 = 0.5625, fc_a3 = 0.421875, fc_a4 = 0.31640625;
+static const double fc_b = 1.5, fc_b2 = 2.25, fc_b3 = 3.375, fc_b4 = 5.0625;
 static const double fc_a2b2 = 1.265625, fc_a2_b2 = 2.8125; /* a^2 b^2, a^2 + b^2 */
 /* One over the products of the differences between a point and the others. */
 static const double fc_at_0 = 64.0 / 81.0, fc_at_a = -128.0 / 243.0, fc_at_b = 32.0 / 243.0;
+
+/* body(..., side) with `side` a constant, so that the compiler unrolls it */
+#define FC_FOR_SIDE(body, ...) (side == 3 ? body(__VA_ARGS__, 3) : body(__VA_ARGS__, 5))
 #endif
 
 #define C(x) V(set1)((T)(x))
@@ -34,50 +38,68 @@ FC_INLINE void FC(winograd_bt)(VEC r[6], const VEC d[6])
 }
 
 /* y = A^T m */
-FC_INLINE void FC(winograd_at)(VEC y[4], const VEC m[6])
+FC_INLINE void FC(winograd_at)(VEC *y, const VEC m[6], int side)
 {
     const VEC sum_a = V(add)(m[1], m[2]), difference_a = V(sub)(m[1], m[2]);
     const VEC sum_b = V(add)(m[3], m[4]), difference_b = V(sub)(m[3], m[4]);
     y[0] = V(add)(m[0], V(add)(sum_a, sum_b));
-    y[1] = V(fma)(C(fc_a), difference_a, V(mul)(C(fc_b), difference_b));
-    y[2] = V(fma)(C(fc_a2), sum_a, V(mul)(C(fc_b2), sum_b));
-    y[3] = V(fma)(C(fc_a3), difference_a, V(fma)(C(fc_b3), difference_b, m[5]));
+    if (side == 5) {
+        y[1] = V(fma)(C(fc_a), difference_a, V(fma)(C(fc_b), difference_b, m[5]));
+    } else {
+        y[1] = V(fma)(C(fc_a), difference_a, V(mul)(C(fc_b), difference_b));
+        y[2] = V(fma)(C(fc_a2), sum_a, V(mul)(C(fc_b2), sum_b));
+        y[3] = V(fma)(C(fc_a3), difference_a, V(fma)(C(fc_b3), difference_b, m[5]));
+    }
 }
 
 /* w = A y */
-FC_INLINE void FC(winograd_a)(VEC w[6], const VEC y[4])
+FC_INLINE void FC(winograd_a)(VEC w[6], const VEC *y, int side)
 {
-    const VEC even_a = V(fma)(C(fc_a2), y[2], y[0]), odd_a = V(fma)(C(fc_a2), y[3], y[1]);
-    const VEC even_b = V(fma)(C(fc_b2), y[2], y[0]), odd_b = V(fma)(C(fc_b2), y[3], y[1]);
+    VEC even_a = y[0], odd_a = y[1], even_b = y[0], odd_b = y[1];
+    if (side == 3) {
+        even_a = V(fma)(C(fc_a2), y[2], even_a), odd_a = V(fma)(C(fc_a2), y[3], odd_a);
+        even_b = V(fma)(C(fc_b2), y[2], even_b), odd_b = V(fma)(C(fc_b2), y[3], odd_b);
+    }
     w[0] = y[0];
     w[1] = V(fma)(C(fc_a), odd_a, even_a);
     w[2] = V(fma)(C(-fc_a), odd_a, even_a);
     w[3] = V(fma)(C(fc_b), odd_b, even_b);
     w[4] = V(fma)(C(-fc_b), odd_b, even_b);
-    w[5] = y[3];
+    w[5] = y[6 - side];
 }
 
 /* u = G g */
-FC_INLINE void FC(winograd_g)(VEC u[6], const VEC g[3])
+FC_INLINE void FC(winograd_g)(VEC u[6], const VEC *g, int side)
 {
-    const VEC even_a = V(fma)(C(fc_a2 * fc_at_a), g[2], V(mul)(C(fc_at_a), g[0]));
-    const VEC even_b = V(fma)(C(fc_b2 * fc_at_b), g[2], V(mul)(C(fc_at_b), g[0]));
+    VEC even_a = V(mul)(C(fc_at_a), g[0]), odd_a = V(mul)(C(fc_a * fc_at_a), g[1]);
+    VEC even_b = V(mul)(C(fc_at_b), g[0]), odd_b = V(mul)(C(fc_b * fc_at_b), g[1]);
+    even_a = V(fma)(C(fc_a2 * fc_at_a), g[2], even_a);
+    even_b = V(fma)(C(fc_b2 * fc_at_b), g[2], even_b);
+    if (side == 5) {
+        even_a = V(fma)(C(fc_a4 * fc_at_a), g[4], even_a), odd_a = V(fma)(C(fc_a3 * fc_at_a), g[3], odd_a);
+        even_b = V(fma)(C(fc_b4 * fc_at_b), g[4], even_b), odd_b = V(fma)(C(fc_b3 * fc_at_b), g[3], odd_b);
+    }
     u[0] = V(mul)(C(fc_at_0), g[0]);
-    u[1] = V(fma)(C(fc_a * fc_at_a), g[1], even_a);
-    u[2] = V(fma)(C(-fc_a * fc_at_a), g[1], even_a);
-    u[3] = V(fma)(C(fc_b * fc_at_b), g[1], even_b);
-    u[4] = V(fma)(C(-fc_b * fc_at_b), g[1], even_b);
-    u[5] = g[2];
+    u[1] = V(add)(even_a, odd_a);
+    u[2] = V(sub)(even_a, odd_a);
+    u[3] = V(add)(even_b, odd_b);
+    u[4] = V(sub)(even_b, odd_b);
+    u[5] = g[side - 1];
 }
 
 /* g = G^T u */
-FC_INLINE void FC(winograd_gt)(VEC g[3], const VEC u[6])
+FC_INLINE void FC(winograd_gt)(VEC *g, const VEC u[6], int side)
 {
     const VEC sum_a = V(add)(u[1], u[2]), difference_a = V(sub)(u[1], u[2]);
     const VEC sum_b = V(add)(u[3], u[4]), difference_b = V(sub)(u[3], u[4]);
     g[0] = V(fma)(C(fc_at_0), u[0], V(fma)(C(fc_at_a), sum_a, V(mul)(C(fc_at_b), sum_b)));
     g[1] = V(fma)(C(fc_a * fc_at_a), difference_a, V(mul)(C(fc_b * fc_at_b), difference_b));
-    g[2] = V(fma)(C(fc_a2 * fc_at_a), sum_a, V(fma)(C(fc_b2 * fc_at_b), sum_b, u[5]));
+    g[2] = V(fma)(C(fc_a2 * fc_at_a), sum_a, V(mul)(C(fc_b2 * fc_at_b), sum_b));
+    if (side == 5) {
+        g[3] = V(fma)(C(fc_a3 * fc_at_a), difference_a, V(mul)(C(fc_b3 * fc_at_b), difference_b));
+        g[4] = V(fma)(C(fc_a4 * fc_at_a), sum_a, V(mul)(C(fc_b4 * fc_at_b), sum_b));
+    }
+    g[side - 1] = V(add)(g[side - 1], u[5]);
 }
 
 #undef C
@@ -125,12 +147,12 @@ static void FC(lanes_to)(void *dst_, ptrdiff_t lane_step, ptrdiff_t step, const 
     }
 }
 
-static void FC(winograd_input)(void *v_, ptrdiff_t v_position, ptrdiff_t v_tile, void *x_, ptrdiff_t x_row,
-                               ptrdiff_t tiles)
+FC_INLINE void FC(winograd_input_of)(T *v, ptrdiff_t v_position, ptrdiff_t v_tile, T *x, ptrdiff_t x_row,
+                                     ptrdiff_t tiles, int side)
 {
-    T *v = v_, *x = x_;
+    const int tile = FC_PATCH + 1 - side;
     VEC d[6], r[6];
-    for (ptrdiff_t column = 0; column < 4 * tiles + 2; column++) {
+    for (ptrdiff_t column = 0; column < tile * tiles + side - 1; column++) {
         T *at = x + column * LANES;
         for (int i = 0; i < 6; i++) d[i] = V(load)(at + i * x_row);
         FC(winograd_bt)(r, d);
@@ -138,7 +160,7 @@ static void FC(winograd_input)(void *v_, ptrdiff_t v_position, ptrdiff_t v_tile,
     }
     for (ptrdiff_t t = 0; t < tiles; t++)
         for (int i = 0; i < 6; i++) {
-            const T *at = x + i * x_row + 4 * t * LANES;
+            const T *at = x + i * x_row + tile * t * LANES;
             T *to = v + 6 * i * v_position + t * v_tile;
             for (int j = 0; j < 6; j++) d[j] = V(load)(at + j * LANES);
             FC(winograd_bt)(r, d);
@@ -146,24 +168,28 @@ static void FC(winograd_input)(void *v_, ptrdiff_t v_position, ptrdiff_t v_tile,
         }
 }
 
-static void FC(winograd_output)(void *y_, ptrdiff_t y_row, const void *m_, ptrdiff_t m_position,
-                                ptrdiff_t m_tile, ptrdiff_t tiles, const void *bias_, int relu)
+static void FC(winograd_input)(void *v, ptrdiff_t v_position, ptrdiff_t v_tile, void *x, ptrdiff_t x_row,
+                               ptrdiff_t tiles, int side)
 {
-    T *y = y_;
-    const T *m = m_;
-    const VEC bias = bias_ ? V(load)(bias_) : V(zero)();
+    FC_FOR_SIDE(FC(winograd_input_of), v, v_position, v_tile, x, x_row, tiles);
+}
+
+FC_INLINE void FC(winograd_output_of)(T *y, ptrdiff_t y_row, const T *m, ptrdiff_t m_position, ptrdiff_t m_tile,
+                                      ptrdiff_t tiles, VEC bias, int relu, int side)
+{
+    const int tile = FC_PATCH + 1 - side;
     VEC s[6], r[4], half[4][6];
     for (ptrdiff_t t = 0; t < tiles; t++) {
         for (int j = 0; j < 6; j++) {
             const T *at = m + t * m_tile + j * m_position;
             for (int i = 0; i < 6; i++) s[i] = V(load)(at + 6 * i * m_position);
-            FC(winograd_at)(r, s);
-            for (int i = 0; i < 4; i++) half[i][j] = r[i];
+            FC(winograd_at)(r, s, side);
+            for (int i = 0; i < tile; i++) half[i][j] = r[i];
         }
-        for (int i = 0; i < 4; i++) {
-            T *to = y + i * y_row + 4 * t * LANES;
-            FC(winograd_at)(r, half[i]);
-            for (int j = 0; j < 4; j++) {
+        for (int i = 0; i < tile; i++) {
+            T *to = y + i * y_row + tile * t * LANES;
+            FC(winograd_at)(r, half[i], side);
+            for (int j = 0; j < tile; j++) {
                 r[j] = V(add)(r[j], bias);
                 if (relu) r[j] = V(max)(V(zero)(), r[j]);
                 V(store)(to + j * LANES, r[j]);
@@ -172,75 +198,99 @@ static void FC(winograd_output)(void *y_, ptrdiff_t y_row, const void *m_, ptrdi
     }
 }
 
-static void FC(winograd_grad_output)(void *w_, ptrdiff_t w_position, ptrdiff_t w_tile, void *y_,
-                                     ptrdiff_t y_row, ptrdiff_t tiles)
+static void FC(winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
+                                ptrdiff_t tiles, const void *bias_, int relu, int side)
 {
-    T *w = w_, *y = y_;
-    VEC d[6], r[6];
-    for (ptrdiff_t column = 0; column < 4 * tiles; column++) {
+    const VEC bias = bias_ ? V(load)(bias_) : V(zero)();
+    FC_FOR_SIDE(FC(winograd_output_of), y, y_row, m, m_position, m_tile, tiles, bias, relu);
+}
+
+FC_INLINE void FC(winograd_grad_output_of)(T *w, ptrdiff_t w_position, ptrdiff_t w_tile, T *y, ptrdiff_t y_row,
+                                           ptrdiff_t tiles, int side)
+{
+    const int tile = FC_PATCH + 1 - side;
+    VEC d[4], r[6];
+    for (ptrdiff_t column = 0; column < tile * tiles; column++) {
         T *at = y + column * LANES;
-        for (int i = 0; i < 4; i++) d[i] = V(load)(at + i * y_row);
-        FC(winograd_a)(r, d);
+        for (int i = 0; i < tile; i++) d[i] = V(load)(at + i * y_row);
+        FC(winograd_a)(r, d, side);
         for (int i = 0; i < 6; i++) V(store)(at + i * y_row, r[i]);
     }
     for (ptrdiff_t t = 0; t < tiles; t++)
         for (int i = 0; i < 6; i++) {
-            const T *at = y + i * y_row + 4 * t * LANES;
+            const T *at = y + i * y_row + tile * t * LANES;
             T *to = w + 6 * i * w_position + t * w_tile;
-            for (int j = 0; j < 4; j++) d[j] = V(load)(at + j * LANES);
-            FC(winograd_a)(r, d);
+            for (int j = 0; j < tile; j++) d[j] = V(load)(at + j * LANES);
+            FC(winograd_a)(r, d, side);
             for (int j = 0; j < 6; j++) V(store)(to + j * w_position, r[j]);
         }
 }
 
-static void FC(winograd_weight)(void *u_, ptrdiff_t u_position, const void *g_, ptrdiff_t column_step,
-                                ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip)
+static void FC(winograd_grad_output)(void *w, ptrdiff_t w_position, ptrdiff_t w_tile, void *y, ptrdiff_t y_row,
+                                     ptrdiff_t tiles, int side)
 {
-    T *u = u_, taps[2][LANES * FC_TAPS * LANES];
-    const T *g = g_;
-    const ptrdiff_t run = depth_step == FC_TAPS ? LANES : 1; /* channels whose taps lie in one row */
-    VEC s[3], r[6], half[6][3];
+    FC_FOR_SIDE(FC(winograd_grad_output_of), w, w_position, w_tile, y, y_row, tiles);
+}
+
+FC_INLINE void FC(winograd_weight_of)(T *u, ptrdiff_t u_position, const T *g, ptrdiff_t column_step,
+                                      ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip, int side)
+{
+    const int count = side * side;
+    const ptrdiff_t run = depth_step == count ? LANES : 1; /* channels whose taps lie in one row */
+    T taps[2][LANES * FC_MAX_TAPS * LANES];
+    VEC s[FC_MAX_SIDE], r[6], half[6][FC_MAX_SIDE];
     for (ptrdiff_t k = 0; k < depth; k++, u += FC(NR)) {
         if (k % run == 0)
-            for (int side = 0; side < 2; side++) {
-                const ptrdiff_t first = side * LANES, lanes = columns - first;
-                FC(lanes_from)(taps[side], g + first * column_step + k * depth_step, column_step, 1,
+            for (int half_panel = 0; half_panel < 2; half_panel++) {
+                const ptrdiff_t first = half_panel * LANES, lanes = columns - first;
+                FC(lanes_from)(taps[half_panel], g + first * column_step + k * depth_step, column_step, 1,
                                lanes < 0 ? 0 : lanes < LANES ? lanes : LANES,
-                               FC_TAPS * (run < depth - k ? run : depth - k));
+                               count * (run < depth - k ? run : depth - k));
             }
-        for (int side = 0; side < 2; side++) {
-            const T *from = taps[side] + k % run * FC_TAPS * LANES;
-            for (int j = 0; j < 3; j++) {
-                for (int i = 0; i < 3; i++) {
-                    const int tap = 3 * i + j;
-                    s[i] = V(load)(from + (flip ? FC_TAPS - 1 - tap : tap) * LANES);
+        for (int half_panel = 0; half_panel < 2; half_panel++) {
+            const T *from = taps[half_panel] + k % run * count * LANES;
+            for (int j = 0; j < side; j++) {
+                for (int i = 0; i < side; i++) {
+                    const int tap = side * i + j;
+                    s[i] = V(load)(from + (flip ? count - 1 - tap : tap) * LANES);
                 }
-                FC(winograd_g)(r, s);
+                FC(winograd_g)(r, s, side);
                 for (int i = 0; i < 6; i++) half[i][j] = r[i];
             }
             for (int i = 0; i < 6; i++) {
-                T *to = u + 6 * i * u_position + side * LANES;
-                FC(winograd_g)(r, half[i]);
+                T *to = u + 6 * i * u_position + half_panel * LANES;
+                FC(winograd_g)(r, half[i], side);
                 for (int j = 0; j < 6; j++) V(store)(to + j * u_position, r[j]);
             }
         }
     }
 }
 
-static void FC(winograd_grad_weight)(void *g_, ptrdiff_t lane_step, const void *s_, ptrdiff_t s_position,
-                                     ptrdiff_t lanes)
+static void FC(winograd_weight)(void *u, ptrdiff_t u_position, const void *g, ptrdiff_t column_step,
+                                ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip, int side)
 {
-    const T *from = s_;
-    T taps[FC_TAPS * LANES];
-    VEC s[6], r[3], half[3][6];
+    FC_FOR_SIDE(FC(winograd_weight_of), u, u_position, g, column_step, depth_step, columns, depth, flip);
+}
+
+FC_INLINE void FC(winograd_grad_weight_of)(T *g, ptrdiff_t lane_step, const T *from, ptrdiff_t s_position,
+                                           ptrdiff_t lanes, int side)
+{
+    T taps[FC_MAX_TAPS * LANES];
+    VEC s[6], r[FC_MAX_SIDE], half[FC_MAX_SIDE][6];
     for (int j = 0; j < 6; j++) {
         for (int i = 0; i < 6; i++) s[i] = V(load)(from + (6 * i + j) * s_position);
-        FC(winograd_gt)(r, s);
-        for (int i = 0; i < 3; i++) half[i][j] = r[i];
+        FC(winograd_gt)(r, s, side);
+        for (int i = 0; i < side; i++) half[i][j] = r[i];
     }
-    for (int i = 0; i < 3; i++) {
-        FC(winograd_gt)(r, half[i]);
-        for (int j = 0; j < 3; j++) V(store)(taps + (3 * i + j) * LANES, r[j]);
+    for (int i = 0; i < side; i++) {
+        FC(winograd_gt)(r, half[i], side);
+        for (int j = 0; j < side; j++) V(store)(taps + (side * i + j) * LANES, r[j]);
     }
-    FC(lanes_to)(g_, lane_step, 1, taps, lanes, FC_TAPS);
+    FC(lanes_to)(g, lane_step, 1, taps, lanes, side * side);
+}
+
+static void FC(winograd_grad_weight)(void *g, ptrdiff_t lane_step, const void *s, ptrdiff_t s_position,
+                                     ptrdiff_t lanes, int side)
+{
+    FC_FOR_SIDE(FC(winograd_grad_weight_of), g, lane_step, s, s_position, lanes);
 }
