@@ -1,8 +1,8 @@
 """The oracle of the tests: convolution and pooling in float64, as plain loops over NumPy arrays.
 
-Nothing here is fast, and nothing here knows of fastconv. Every operation walks the same list, `window_taps`:
-output pixel (oy, ox) sees padded input pixel (iy, ix) through kernel tap (ky, kx). A forward gathers along
-that list; a gradient scatters along it, and never calls a forward.
+Nothing here knows of fastconv. Every convolution walks the same list, `window_taps`: through kernel tap
+(ky, kx), the windows see those rows and columns of the padded input. A forward gathers along that list; a
+gradient scatters along it, and never calls a forward.
 
 Shapes: N images, C input channels, O output channels, G groups, (H, W) the image, (KH, KW) the kernel,
 (OH, OW) the output. Images are (N, C, H, W) and weights (O, C // G, KH, KW). Arguments mean what they mean in
@@ -83,31 +83,37 @@ def explicit_padding(
 
 def window_taps(
     output_size: tuple[int, int], kernel: tuple[int, int], stride: Pair, dilation: Pair
-) -> Iterator[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]]:
-    """Every (oy, ox), (ky, kx) and the padded pixel (iy, ix) they meet at, row by row."""
+) -> Iterator[tuple[tuple[int, int], tuple[slice, slice]]]:
+    """Every tap (ky, kx), row by row, and the rows and columns of the padded image that the windows see by it."""
     (step_y, step_x), (gap_y, gap_x) = pair(stride), pair(dilation)
-    for oy, ox in np.ndindex(output_size):
+    high, wide = output_size
+    if high > 0 and wide > 0:
         for ky, kx in np.ndindex(kernel):
-            yield (oy, ox), (ky, kx), (oy * step_y + ky * gap_y, ox * step_x + kx * gap_x)
+            rows = slice(ky * gap_y, ky * gap_y + (high - 1) * step_y + 1, step_y)
+            columns = slice(kx * gap_x, kx * gap_x + (wide - 1) * step_x + 1, step_x)
+            yield (ky, kx), (rows, columns)
 
 
-def padded_sources(length: int, edges: Edges, mode: str) -> list[int | None]:
-    """For each position of a padded axis, the position it copies; None where it is zero."""
+def contract(weight: Array, images: Array) -> Array:
+    """Filters of one tap (K, C) over images (N, C, H, W): (N, K, H, W)."""
+    return np.moveaxis(np.tensordot(weight, images, (1, 1)), 0, 1)
+
+
+def padded_sources(length: int, edges: Edges, mode: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which positions of a padded axis are copies, and of which positions."""
     if mode == "zeros":
-        return [None] * edges[0] + list(range(length)) + [None] * edges[1]
-    return [int(i) for i in np.pad(np.arange(length), edges, mode=NUMPY_PAD_MODES[mode])]  # type: ignore[call-overload]
+        return np.arange(length) + edges[0], np.arange(length)
+    sources = np.pad(np.arange(length), edges, mode=NUMPY_PAD_MODES[mode])  # type: ignore[call-overload]
+    return np.arange(len(sources)), sources
 
 
 def pad(x: ArrayLike, padding: tuple[Edges, Edges], mode: str = "zeros") -> Array:
     """`x` with rows above and below, columns left and right."""
     x = np.asarray(x, np.float64)
-    rows = padded_sources(x.shape[2], padding[0], mode)
-    columns = padded_sources(x.shape[3], padding[1], mode)
-    padded = np.zeros((*x.shape[:2], len(rows), len(columns)))
-    for py, y in enumerate(rows):
-        for px, source in enumerate(columns):
-            if y is not None and source is not None:
-                padded[:, :, py, px] = x[:, :, y, source]
+    rows, y = padded_sources(x.shape[2], padding[0], mode)
+    columns, source = padded_sources(x.shape[3], padding[1], mode)
+    padded = np.zeros((*x.shape[:2], *(x.shape[2 + i] + sum(padding[i]) for i in (0, 1))))
+    padded[:, :, *np.ix_(rows, columns)] = x[:, :, *np.ix_(y, source)]
     return padded
 
 
@@ -116,12 +122,9 @@ def pad_backward(
 ) -> Array:
     """The gradient of `pad`: every copy of a pixel gives back what it received."""
     grad_x = np.zeros(input_size)
-    rows = padded_sources(input_size[2], padding[0], mode)
-    columns = padded_sources(input_size[3], padding[1], mode)
-    for py, y in enumerate(rows):
-        for px, source in enumerate(columns):
-            if y is not None and source is not None:
-                grad_x[:, :, y, source] += grad_padded[:, :, py, px]
+    rows, y = padded_sources(input_size[2], padding[0], mode)
+    columns, source = padded_sources(input_size[3], padding[1], mode)
+    np.add.at(grad_x, (..., *np.ix_(y, source)), grad_padded[:, :, *np.ix_(rows, columns)])
     return grad_x
 
 
@@ -164,9 +167,9 @@ def conv2d(
     if bias is not None:
         output += np.asarray(bias, np.float64)[:, None, None]
     channels = group_channels(weight.shape[0], x.shape[1], groups)
-    for (oy, ox), (ky, kx), (iy, ix) in window_taps(output_size, kernel, stride, dilation):
+    for (ky, kx), (rows, columns) in window_taps(output_size, kernel, stride, dilation):
         for made, seen in channels:
-            output[:, made, oy, ox] += padded[:, seen, iy, ix] @ weight[made, :, ky, kx].T
+            output[:, made] += contract(weight[made, :, ky, kx], padded[:, seen, rows, columns])
     return output
 
 
@@ -188,10 +191,12 @@ def conv2d_backward(
     padded = pad(x, edges, padding_mode)
     grad_padded, grad_weight = np.zeros_like(padded), np.zeros_like(weight)
     channels = group_channels(weight.shape[0], x.shape[1], groups)
-    for (oy, ox), (ky, kx), (iy, ix) in window_taps(grad_output.shape[2:], kernel, stride, dilation):
+    for (ky, kx), (rows, columns) in window_taps(grad_output.shape[2:], kernel, stride, dilation):
         for made, seen in channels:
-            grad_padded[:, seen, iy, ix] += grad_output[:, made, oy, ox] @ weight[made, :, ky, kx]
-            grad_weight[made, :, ky, kx] += grad_output[:, made, oy, ox].T @ padded[:, seen, iy, ix]
+            grad_padded[:, seen, rows, columns] += contract(weight[made, :, ky, kx].T, grad_output[:, made])
+            grad_weight[made, :, ky, kx] += np.tensordot(
+                grad_output[:, made], padded[:, seen, rows, columns], ((0, 2, 3), (0, 2, 3))
+            )
     grad_bias = grad_output.sum(axis=(0, 2, 3))
     return pad_backward(grad_padded, x.shape, edges, padding_mode), grad_weight, grad_bias
 
@@ -215,12 +220,35 @@ def conv_transpose2d(
         (size[i] - 1) * pair(stride)[i] + (kernel[i] - 1) * pair(dilation)[i] + 1 + added[i] for i in (0, 1)
     ]
     whole = np.zeros((x.shape[0], weight.shape[1] * groups, *reach))
-    for (oy, ox), (ky, kx), (iy, ix) in window_taps(size, kernel, stride, dilation):
+    for (ky, kx), (rows, columns) in window_taps(size, kernel, stride, dilation):
         for seen, made in group_channels(x.shape[1], whole.shape[1], groups):
-            whole[:, made, iy, ix] += x[:, seen, oy, ox] @ weight[seen, :, ky, kx]
+            whole[:, made, rows, columns] += contract(weight[seen, :, ky, kx].T, x[:, seen])
     (top, bottom), (left, right) = edges
     output = whole[:, :, top : reach[0] - bottom, left : reach[1] - right]
     return output if bias is None else output + np.asarray(bias, np.float64)[:, None, None]
+
+
+def conv_transpose2d_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    stride: Pair = 1,
+    padding: int | tuple[int, int] | tuple[Edges, Edges] = 0,
+    output_padding: Pair = 0,
+    groups: int = 1,
+    dilation: Pair = 1,
+) -> tuple[Array, Array, Array]:
+    """Through each tap, a pixel and its weight receive what the output pixel that they met received."""
+    x, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
+    size, kernel = x.shape[2:], weight.shape[2:]
+    whole = pad(grad_output, explicit_padding(padding, size, kernel))
+    grad_x, grad_weight = np.zeros_like(x), np.zeros_like(weight)
+    for (ky, kx), (rows, columns) in window_taps(size, kernel, stride, dilation):
+        for seen, made in group_channels(x.shape[1], whole.shape[1], groups):
+            grad = whole[:, made, rows, columns]
+            grad_x[:, seen] += contract(weight[seen, :, ky, kx], grad)
+            grad_weight[seen, :, ky, kx] += np.tensordot(x[:, seen], grad, ((0, 2, 3), (0, 2, 3)))
+    return grad_x, grad_weight, np.asarray(grad_output, np.float64).sum(axis=(0, 2, 3))
 
 
 def im2col(
@@ -232,10 +260,10 @@ def im2col(
     edges = explicit_padding(padding, size, kernel, stride, dilation)
     padded = pad(x, edges)
     output_size = _output_size(size, kernel, stride, edges, dilation)
-    columns = np.zeros((*x.shape[:2], *kernel, *output_size))
-    for (oy, ox), (ky, kx), (iy, ix) in window_taps(output_size, kernel, stride, dilation):
-        columns[:, :, ky, kx, oy, ox] = padded[:, :, iy, ix]
-    return columns.reshape(x.shape[0], x.shape[1] * kernel[0] * kernel[1], output_size[0] * output_size[1])
+    cols = np.zeros((*x.shape[:2], *kernel, *output_size))
+    for (ky, kx), (rows, columns) in window_taps(output_size, kernel, stride, dilation):
+        cols[:, :, ky, kx] = padded[:, :, rows, columns]
+    return cols.reshape(x.shape[0], x.shape[1] * kernel[0] * kernel[1], output_size[0] * output_size[1])
 
 
 def col2im(
@@ -250,14 +278,23 @@ def col2im(
     kernel, size = pair(kernel_size), (input_size[2], input_size[3])
     edges = explicit_padding(padding, size, kernel, stride, dilation)
     output_size = _output_size(size, kernel, stride, edges, dilation)
-    columns = np.asarray(cols, np.float64).reshape(*input_size[:2], *kernel, *output_size)
+    cols = np.asarray(cols, np.float64).reshape(*input_size[:2], *kernel, *output_size)
     padded = np.zeros((*input_size[:2], size[0] + sum(edges[0]), size[1] + sum(edges[1])))
-    for (oy, ox), (ky, kx), (iy, ix) in window_taps(output_size, kernel, stride, dilation):
-        padded[:, :, iy, ix] += columns[:, :, ky, kx, oy, ox]
+    for (ky, kx), (rows, columns) in window_taps(output_size, kernel, stride, dilation):
+        padded[:, :, rows, columns] += cols[:, :, ky, kx]
     return pad_backward(padded, input_size, edges)
 
 
 # ---- pooling ----
+
+
+def seen_pixels(
+    outputs: int, step: int, start: int, length: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which windows see a pixel of the image by a tap that begins at `start`, and which pixel."""
+    pixels = np.arange(outputs) * step + start
+    windows = np.flatnonzero((pixels >= 0) & (pixels < length))
+    return windows, pixels[windows]
 
 
 def _pool_geometry(
@@ -292,19 +329,20 @@ def max_pool2d(
     """
     x = np.asarray(x, np.float64)
     height, width = x.shape[2:]
+    dilations = pair(dilation)
     kernel, steps, edges, output_size = _pool_geometry(
         x.shape, kernel_size, stride, padding, dilation, ceil_mode
     )
     output = np.full((*x.shape[:2], *output_size), -np.inf)
     indices = np.full(output.shape, -1, np.int64)
-    for (oy, ox), _, (py, px) in window_taps(output_size, kernel, steps, dilation):
-        iy, ix = py - edges[0][0], px - edges[1][0]
-        if 0 <= iy < height and 0 <= ix < width:
-            value = x[:, :, iy, ix]
-            best, best_index = output[:, :, oy, ox], indices[:, :, oy, ox]
-            wins = (value > best) | np.isnan(value) | (best_index < 0)
-            output[:, :, oy, ox] = np.where(wins, value, best)
-            indices[:, :, oy, ox] = np.where(wins, iy * width + ix, best_index)
+    for ky, kx in np.ndindex(kernel):
+        rows, iy = seen_pixels(output_size[0], steps[0], ky * dilations[0] - edges[0][0], height)
+        columns, ix = seen_pixels(output_size[1], steps[1], kx * dilations[1] - edges[1][0], width)
+        windows, places = np.ix_(rows, columns), np.ix_(iy, ix)
+        value, best, best_index = x[:, :, *places], output[:, :, *windows], indices[:, :, *windows]
+        wins = (value > best) | np.isnan(value) | (best_index < 0)
+        output[:, :, *windows] = np.where(wins, value, best)
+        indices[:, :, *windows] = np.where(wins, places[0] * width + places[1], best_index)
     return output, indices
 
 
@@ -314,9 +352,9 @@ def max_pool2d_backward(
     """Each output's gradient goes to the pixel it came from."""
     grad_output = np.asarray(grad_output, np.float64)
     grad_x = np.zeros(input_size)
-    for n, c, oy, ox in np.ndindex(grad_output.shape):
-        y, x = divmod(int(indices[n, c, oy, ox]), input_size[3])
-        grad_x[n, c, y, x] += grad_output[n, c, oy, ox]
+    n, c = np.ogrid[: input_size[0], : input_size[1]]
+    image, channel = n[..., None, None], c[..., None, None]
+    np.add.at(grad_x, (image, channel, indices // input_size[3], indices % input_size[3]), grad_output)
     return grad_x
 
 
