@@ -23,7 +23,7 @@ enum { FC_SUM, FC_SHARE, FC_SHARE_EVENLY, FC_MAX, FC_ARGMAX };
 /* Bytes: short rows in turn are no stream that the processor's own prefetching would follow. */
 enum { FC_POOL_AHEAD = 2048 };
 
-/* Positions whose range is checked before any of them is used. */
+/* Positions that are copied and checked before any of them is used. */
 enum { FC_POOL_CHECKED = 256 };
 #endif
 
@@ -472,12 +472,14 @@ static void FC(avg_pool_backward)(const fc_pool *pool, const void *grad_output, 
     else FC(pool_planes)(pool, grad_output, grad_x, NULL, begin, end, workspace, FC_SHARE);
 }
 
-/* Whether an index is below 0 or not below `pixels`: it or its distance from the last pixel has the sign bit, then. */
-FC_INLINE int FC(any_outside)(const int64_t *indices, ptrdiff_t count, ptrdiff_t pixels)
+/* Copies positions and tells whether one is below 0 or not below `pixels`: it or its distance from the last pixel has
+ * the sign bit, then. What is used must be the copy, since another thread may change the caller's array meanwhile. */
+FC_INLINE int FC(copy_positions)(int64_t *copy, const int64_t *indices, ptrdiff_t count, ptrdiff_t pixels)
 {
     const uint64_t last = (uint64_t)pixels - 1;
     uint64_t signs = 0;
-    for (ptrdiff_t i = 0; i < count; i++) signs |= (uint64_t)indices[i] | (last - (uint64_t)indices[i]);
+    memcpy(copy, indices, (size_t)count * sizeof *copy);
+    for (ptrdiff_t i = 0; i < count; i++) signs |= (uint64_t)copy[i] | (last - (uint64_t)copy[i]);
     return (int)(signs >> 63);
 }
 
@@ -486,15 +488,16 @@ FC_INLINE int FC(any_outside)(const int64_t *indices, ptrdiff_t count, ptrdiff_t
 FC_INLINE int FC(scatter_planes)(T *grad_x, const T *grad_output, const int64_t *indices, ptrdiff_t pixels,
                                  ptrdiff_t outputs, const int streams)
 {
+    int64_t positions[4][FC_POOL_CHECKED];
     memset(grad_x, 0, (size_t)(streams * pixels) * sizeof(T));
     for (ptrdiff_t first = 0; first < outputs; first += FC_POOL_CHECKED) {
-        const ptrdiff_t end = outputs - first < FC_POOL_CHECKED ? outputs : first + FC_POOL_CHECKED;
+        const ptrdiff_t count = outputs - first < FC_POOL_CHECKED ? outputs - first : FC_POOL_CHECKED;
         for (int i = 0; i < streams; i++)
-            if (FC(any_outside)(indices + i * outputs + first, end - first, pixels)) return 1;
-        for (ptrdiff_t o = first; o < end; o++) {
+            if (FC(copy_positions)(positions[i], indices + i * outputs + first, count, pixels)) return 1;
+        for (ptrdiff_t o = 0; o < count; o++) {
             FC_UNROLL
             for (int i = 0; i < streams; i++)
-                grad_x[i * pixels + indices[i * outputs + o]] += grad_output[i * outputs + o];
+                grad_x[i * pixels + positions[i][o]] += grad_output[i * outputs + first + o];
         }
     }
     return 0;
@@ -504,11 +507,15 @@ FC_INLINE int FC(scatter_planes)(T *grad_x, const T *grad_output, const int64_t 
 static int FC(scatter_pixels)(T *grad_x, const T *grad_output, const int64_t *indices, ptrdiff_t pixels,
                               ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end)
 {
+    int64_t positions[FC_POOL_CHECKED];
     for (ptrdiff_t i = 0; i < pixels; i++) memset(grad_x + i * channels + begin, 0, (size_t)(end - begin) * sizeof(T));
-    for (ptrdiff_t o = 0; o < outputs; o++, indices += channels, grad_output += channels) {
-        if (FC(any_outside)(indices + begin, end - begin, pixels)) return 1;
-        for (ptrdiff_t c = begin; c < end; c++) grad_x[indices[c] * channels + c] += grad_output[c];
-    }
+    for (ptrdiff_t o = 0; o < outputs; o++, indices += channels, grad_output += channels)
+        for (ptrdiff_t first = begin; first < end; first += FC_POOL_CHECKED) {
+            const ptrdiff_t count = end - first < FC_POOL_CHECKED ? end - first : FC_POOL_CHECKED;
+            if (FC(copy_positions)(positions, indices + first, count, pixels)) return 1;
+            for (ptrdiff_t c = 0; c < count; c++)
+                grad_x[positions[c] * channels + first + c] += grad_output[first + c];
+        }
     return 0;
 }
 
