@@ -6,6 +6,9 @@ lists are guarded by a lock that is held for a few instructions. What is kept is
 would exceed the bound goes back to the system at once.
 
 An array keeps its block through its `base`; only when the last view is gone is the block free again.
+
+AddressSanitizer is told what of a block is in use: all else, and a kept block but for its header, is
+poisoned.
 """
 
 cimport numpy as cnp
@@ -18,6 +21,18 @@ cnp.import_array()
 
 cdef extern from *:
     """
+    #if defined(__has_feature)
+    #if __has_feature(address_sanitizer)
+    #define __SANITIZE_ADDRESS__ 1
+    #endif
+    #endif
+    #ifdef __SANITIZE_ADDRESS__
+    #include <sanitizer/asan_interface.h>
+    #else
+    #define ASAN_POISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+    #define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+    #endif
+
     #if defined(_WIN32)
     #include <malloc.h>
     static void *fc_aligned(size_t alignment, size_t bytes) { return _aligned_malloc(bytes, alignment); }
@@ -39,6 +54,8 @@ cdef extern from *:
     """
     void *fc_aligned(size_t alignment, size_t bytes) noexcept nogil
     void fc_aligned_free(void *) noexcept nogil
+    void ASAN_POISON_MEMORY_REGION(void *, size_t) noexcept nogil
+    void ASAN_UNPOISON_MEMORY_REGION(void *, size_t) noexcept nogil
 
 cdef enum:
     HEADER = 64            # bytes before each block, so that data begins on a cache line
@@ -56,6 +73,7 @@ cdef Block *free_blocks[CLASSES]
 cdef size_t kept_bytes = 0
 cdef size_t used_bytes = 0
 cdef size_t keep_at_most = <size_t>1 << 30
+cdef Py_ssize_t until_failure = 0     # takes, the failing one included; 0: none fails (fail_allocation)
 cdef PyThread_type_lock lock = PyThread_allocate_lock()
 
 
@@ -75,12 +93,24 @@ cdef int size_class_of(size_t bytes, size_t *rounded) noexcept nogil:
     return (power - 9) * STEPS
 
 
+cdef bint must_fail() noexcept nogil:
+    """Whether this is the allocation that `fail_allocation` named."""
+    global until_failure
+    cdef bint failing = False
+    if until_failure:
+        PyThread_acquire_lock(lock, WAIT_LOCK)
+        failing = until_failure == 1
+        until_failure -= until_failure > 0
+        PyThread_release_lock(lock)
+    return failing
+
+
 cdef void *take(size_t bytes) noexcept nogil:
     """At least `bytes` bytes, aligned to 64, contents undefined; NULL where there is no memory."""
     global kept_bytes, used_bytes
     cdef size_t whole
     cdef Block *block
-    if bytes > (<size_t>1 << 56):
+    if bytes > (<size_t>1 << 56) or must_fail():
         return NULL
     cdef int size_class = size_class_of(bytes + HEADER, &whole)
     PyThread_acquire_lock(lock, WAIT_LOCK)
@@ -102,6 +132,8 @@ cdef void *take(size_t bytes) noexcept nogil:
         PyThread_acquire_lock(lock, WAIT_LOCK)
         used_bytes += whole
         PyThread_release_lock(lock)
+    ASAN_UNPOISON_MEMORY_REGION(<char *>block + HEADER, bytes)
+    ASAN_POISON_MEMORY_REGION(<char *>block + HEADER + bytes, whole - HEADER - bytes)
     return <char *>block + HEADER
 
 
@@ -113,6 +145,7 @@ cdef void give_back(void *pointer) noexcept nogil:
     if pointer == NULL:
         return
     block = <Block *>(<char *>pointer - HEADER)
+    ASAN_POISON_MEMORY_REGION(pointer, block.bytes - HEADER)
     PyThread_acquire_lock(lock, WAIT_LOCK)
     used_bytes -= block.bytes
     keep = kept_bytes + block.bytes <= keep_at_most
@@ -122,7 +155,12 @@ cdef void give_back(void *pointer) noexcept nogil:
         kept_bytes += block.bytes
     PyThread_release_lock(lock)
     if not keep:
-        fc_aligned_free(block)
+        free_block(block)
+
+
+cdef void free_block(Block *block) noexcept nogil:
+    ASAN_UNPOISON_MEMORY_REGION(block, block.bytes)
+    fc_aligned_free(block)
 
 
 cdef void release_kept() noexcept nogil:
@@ -141,7 +179,7 @@ cdef void release_kept() noexcept nogil:
         PyThread_release_lock(lock)
         while block != NULL:
             rest = block.next
-            fc_aligned_free(block)
+            free_block(block)
             block = rest
 
 
@@ -199,3 +237,11 @@ def memory_info() -> dict:
 def release_memory() -> None:
     """Give all kept memory back to the system."""
     release_kept()
+
+
+def fail_allocation(Py_ssize_t number) -> bool:
+    """For tests: the `number`-th allocation from now on fails, once; 0: none. Is an earlier order pending?"""
+    global until_failure
+    pending = until_failure > 0
+    until_failure = number
+    return pending
