@@ -1,4 +1,4 @@
-"""What fastconv costs besides arithmetic: a call, its import, workspaces; and what a second thread brings.
+"""What fastconv costs besides arithmetic: a call, its import, workspaces, denormals, a second thread.
 
 python benchmarks/overhead.py
 """
@@ -32,6 +32,8 @@ LIMITS = {"conv2d": 4.0, "max_pool2d": 3.0}
 IMPORT_LIMIT_MILLISECONDS = 30.0
 WORKSPACE_LIMIT_BYTES = 8 << 20
 SCALING_LIMIT = 1.85
+DENORMALS_LIMIT = 2.0
+DENORMALS_ROW = rows.conv("3x3", 1, 32, 56, 32, 3, 1, 1)
 
 
 def calls() -> None:
@@ -122,6 +124,35 @@ def _in_new_process(program: str) -> str:
     return done.stdout.strip()
 
 
+def denormals() -> None:
+    """How much slower a convolution with its gradients is where numbers, or products, are denormals."""
+    fc.set_num_threads(1)
+    for dtype in (np.float32, np.float64):
+        tiny = float(np.finfo(dtype).tiny) / 8
+        scales = {"normal numbers": 1.0, "denormal numbers": tiny, "denormal products": tiny**0.5}
+        for algorithm in ("direct", "im2col", "winograd"):
+            contenders = {
+                name: Contender(_there_and_back(DENORMALS_ROW, dtype, algorithm, scale), dict)
+                for name, scale in scales.items()
+            }
+            normal, *others = race(contenders).items()
+            for name, timing in others:
+                ratio = timing.median / normal[1].median
+                print(f"{name}, {dtype.__name__}, {algorithm}: {ratio:.2f} (limit {DENORMALS_LIMIT})")
+
+
+def _there_and_back(row: rows.ConvRow, dtype: type, algorithm: str, scale: float) -> Callable[[], Any]:
+    """A convolution and its gradients, of numbers that are `scale` times the usual ones."""
+    x, weight, grad_output = ((a * scale).astype(dtype) for a in (row.x, row.weight, row.grad_output))
+    how = (row.stride, row.padding, row.dilation, row.groups)
+
+    def run() -> None:
+        fc.conv2d(x, weight, None, *how, algorithm=algorithm)
+        fc.conv2d_backward(grad_output, x, weight, *how, algorithm=algorithm)
+
+    return run
+
+
 def scaling() -> None:
     """How much faster two threads are than one, on rows that take long enough for it to matter."""
     families = {
@@ -146,4 +177,5 @@ if __name__ == "__main__":
     calls()
     imports()
     workspaces()
+    denormals()
     scaling()

@@ -12,10 +12,11 @@ thread; for NHWC the weight once more; for the weight's gradient its partial sum
 """
 
 cimport numpy as cnp
-from cython.parallel cimport prange
+from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport Correlation, align, ceil_div, forward_correlation, input_correlation
+from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_depthwise, fc_kernels, kernels_for
 from fastconv._kernels.memory cimport give_back, take
@@ -155,6 +156,7 @@ cdef char *take_zeros(size_t bytes) noexcept nogil:
 
 cdef bint correlate_planes(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
+    cdef fc_float_mode mode = 0
     cdef Cut cut = cut_planes(c, c.out_h, c.out_w * c.kernels.itemsize, 4 * num_threads if num_threads > 1 else 1)
     cdef fc_depthwise job = job_of(c)
     cdef char *zeros = take_zeros(c.width * c.kernels.itemsize)
@@ -162,8 +164,11 @@ cdef bint correlate_planes(const Correlation *c, int num_threads) noexcept nogil
     if zeros == NULL:
         return False
     job.zeros = zeros
-    for item in prange(cut.items, num_threads=num_threads, schedule="static"):
-        compute_planes(c, job, &cut, item)
+    with parallel(num_threads=num_threads):
+        mode = fc_flush_denormals()
+        for item in prange(cut.items, schedule="static"):
+            compute_planes(c, job, &cut, item)
+        fc_restore_float_mode(mode)
     give_back(zeros)
     return True
 
@@ -186,12 +191,16 @@ cdef bint spreads(ConvGeometry g) noexcept:
 cdef void spread(
         const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
         int num_threads) noexcept:
+    cdef fc_float_mode mode = 0
     # The forward one, whose x is written and whose out is read.
     cdef Correlation c = forward_correlation(kernels, g, grad_x, weight, None, grad_output, False)
     cdef Cut cut = cut_planes(&c, c.height, c.width * kernels.itemsize, 4 * num_threads if num_threads > 1 else 1)
     cdef Py_ssize_t item
-    for item in prange(cut.items, num_threads=num_threads, nogil=True, schedule="static"):
-        spread_planes(&c, &cut, item)
+    with nogil, parallel(num_threads=num_threads):
+        mode = fc_flush_denormals()
+        for item in prange(cut.items, schedule="static"):
+            spread_planes(&c, &cut, item)
+        fc_restore_float_mode(mode)
 
 
 cdef void spread_planes(const Correlation *c, const Cut *cut, Py_ssize_t item) noexcept nogil:
@@ -217,6 +226,7 @@ cdef void restore_rows(Correlation *c, ConvGeometry g, Py_ssize_t phase_h, Py_ss
 
 cdef bint merge_phases(const Correlation *phases, ConvGeometry g, char *grad_x, int num_threads) noexcept nogil:
     """The gradient of a strided input: phases[h*stride_w + w] with its columns merged into rows."""
+    cdef fc_float_mode mode = 0
     cdef const Correlation *c = phases
     cdef Py_ssize_t size = c.kernels.itemsize
     cdef Cut cut = cut_planes(c, c.out_h, g.stride_h * g.width * size, 4 * num_threads if num_threads > 1 else 1)
@@ -230,9 +240,12 @@ cdef bint merge_phases(const Correlation *phases, ConvGeometry g, char *grad_x, 
         give_back(buffers)
         give_back(zeros)
         return False
-    for item in prange(cut.items, num_threads=num_threads, schedule="static"):
-        merge_item(phases, stride_h, stride_w, height, width, grad_x, &cut, item, rows, pitch, zeros,
-                   buffers + each * thread_index())
+    with parallel(num_threads=num_threads):
+        mode = fc_flush_denormals()
+        for item in prange(cut.items, schedule="static"):
+            merge_item(phases, stride_h, stride_w, height, width, grad_x, &cut, item, rows, pitch, zeros,
+                       buffers + each * thread_index())
+        fc_restore_float_mode(mode)
     give_back(buffers)
     give_back(zeros)
     return True
@@ -301,6 +314,7 @@ cdef void merge_rows(
 
 cdef bint correlate_pixels(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out, which is NHWC. False where there was no memory; nothing is written then."""
+    cdef fc_float_mode mode = 0
     cdef Py_ssize_t size = c.kernels.itemsize, taps = c.taps_h * c.taps_w
     cdef Py_ssize_t items = c.batch * c.out_h, item
     cdef char *turned = <char *>take(taps * c.groups * size)
@@ -309,8 +323,11 @@ cdef bint correlate_pixels(const Correlation *c, int num_threads) noexcept nogil
         return False
     turn_weight(c, turned)
     job.weight = turned
-    for item in prange(items, num_threads=num_threads, schedule="static"):
-        compute_pixels(c, job, item)
+    with parallel(num_threads=num_threads):
+        mode = fc_flush_denormals()
+        for item in prange(items, schedule="static"):
+            compute_pixels(c, job, item)
+        fc_restore_float_mode(mode)
     give_back(turned)
     return True
 
@@ -346,6 +363,7 @@ ctypedef struct WeightJob:
 def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
                 cnp.ndarray grad not None, int num_threads):
     """grad = gradient of the weight."""
+    cdef fc_float_mode mode = 0
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
     cdef WeightJob job
     cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, item, items
@@ -376,8 +394,11 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     with nogil:
         memset(job.sums, 0, job.splits * job.sums_bytes)
         items = job.splits * job.ranges
-        for item in prange(items, num_threads=num_threads, schedule="dynamic"):
-            sum_parts(&job, item // job.ranges, item % job.ranges)
+        with parallel(num_threads=num_threads):
+            mode = fc_flush_denormals()
+            for item in prange(items, schedule="dynamic"):
+                sum_parts(&job, item // job.ranges, item % job.ranges)
+            fc_restore_float_mode(mode)
         for item in range(1, job.splits):
             kernels.add(job.sums, job.sums + item * job.sums_bytes, job.sums_bytes // kernels.itemsize)
         finish_sums(&job, out)

@@ -13,7 +13,7 @@ less than the rows that one row of outputs needs), a panel of outputs and the ta
 """
 
 cimport numpy as cnp
-from cython.parallel cimport prange
+from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport (
@@ -21,6 +21,7 @@ from fastconv._kernels.correlation cimport (
     compute_forward, compute_grad_input, cut, merges_phases, fill_table, forward_correlation, load_band,
     pack_weight_panel, row_pixels, sum_length, weight_correlation,
 )
+from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for
 from fastconv._kernels.memory cimport aligned, give_back, take
@@ -80,6 +81,7 @@ ctypedef struct PanelJob:
 
 cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
+    cdef fc_float_mode mode = 0
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
     cdef Py_ssize_t length = sum_length(c)
@@ -114,10 +116,13 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
             for index in prange(passed, num_threads=num_threads, schedule="static"):
                 pack_panel(c, first + index, packing + index * panel_bytes)
         items = chunks.count * splits
-        for index in prange(items, num_threads=num_threads, schedule="dynamic"):
-            compute_chunk(c, &chunks, index // splits, first, first + passed * (index % splits) // splits,
-                          first + passed * (index % splits + 1) // splits, packed, panel_bytes,
-                          private + each * thread_index(), table_bytes, tiles_bytes, turned_bytes)
+        with parallel(num_threads=num_threads):
+            mode = fc_flush_denormals()
+            for index in prange(items, schedule="dynamic"):
+                compute_chunk(c, &chunks, index // splits, first, first + passed * (index % splits) // splits,
+                              first + passed * (index % splits + 1) // splits, packed, panel_bytes,
+                              private + each * thread_index(), table_bytes, tiles_bytes, turned_bytes)
+            fc_restore_float_mode(mode)
         first += passed
     give_back(packing)
     give_back(private)
@@ -260,6 +265,7 @@ ctypedef struct WeightJob:
 def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
                 cnp.ndarray grad not None, int num_threads):
     """grad = gradient of the weight."""
+    cdef fc_float_mode mode = 0
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
     cdef WeightJob job
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
@@ -293,9 +299,12 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
             job.passed = min(panels_a_pass, job.panels - job.first)
             ranges = min(job.passed, ceil_div(3 * num_threads, job.splits)) if num_threads > 1 else 1
             items = job.splits * ranges
-            for index in prange(items, num_threads=num_threads, schedule="dynamic"):
-                sum_panels(&job, index // ranges, job.passed * (index % ranges) // ranges,
-                           job.passed * (index % ranges + 1) // ranges, job.private + job.each * thread_index())
+            with parallel(num_threads=num_threads):
+                mode = fc_flush_denormals()
+                for index in prange(items, schedule="dynamic"):
+                    sum_panels(&job, index // ranges, job.passed * (index % ranges) // ranges,
+                               job.passed * (index % ranges + 1) // ranges, job.private + job.each * thread_index())
+                fc_restore_float_mode(mode)
             for index in prange(job.passed, num_threads=num_threads, schedule="static"):
                 finish_panel(&job, index, out)
             job.first += job.passed

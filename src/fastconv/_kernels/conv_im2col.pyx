@@ -9,7 +9,7 @@ correlation.pyx), panels of about PANEL_BYTES (at least one) and two tables.
 """
 
 cimport numpy as cnp
-from cython.parallel cimport prange
+from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
@@ -17,6 +17,7 @@ from fastconv._kernels.correlation cimport (
     compute_forward, compute_grad_input, cut, fill_table, forward_correlation, load_band,
     pack_weight_panel, sum_length, weight_correlation,
 )
+from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, fc_kernels, fc_tile, kernels_for
 from fastconv._kernels.memory cimport aligned, give_back, take
@@ -73,6 +74,7 @@ ctypedef struct Run:
 
 cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
+    cdef fc_float_mode mode = 0
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
     cdef Py_ssize_t length = sum_length(c)
@@ -106,10 +108,13 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
             for index in prange(passed, num_threads=num_threads, schedule="static"):
                 pack_strip(c, first + index, height, packing + index * strip_bytes)
         items = chunks.count * splits
-        for index in prange(items, num_threads=num_threads, schedule="dynamic"):
-            compute_chunk(c, &chunks, index // splits, first, first + passed * (index % splits) // splits,
-                          first + passed * (index % splits + 1) // splits, height, packed, strip_bytes,
-                          private + each * thread_index(), table_bytes, panels, panel_bytes)
+        with parallel(num_threads=num_threads):
+            mode = fc_flush_denormals()
+            for index in prange(items, schedule="dynamic"):
+                compute_chunk(c, &chunks, index // splits, first, first + passed * (index % splits) // splits,
+                              first + passed * (index % splits + 1) // splits, height, packed, strip_bytes,
+                              private + each * thread_index(), table_bytes, panels, panel_bytes)
+            fc_restore_float_mode(mode)
         first += passed
     give_back(packing)
     give_back(private)
@@ -257,6 +262,7 @@ ctypedef struct WeightJob:
 def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
                 cnp.ndarray grad not None, int num_threads):
     """grad = gradient of the weight."""
+    cdef fc_float_mode mode = 0
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
     cdef WeightJob job
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
@@ -289,8 +295,11 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
         raise MemoryError("no memory for the workspace of a convolution's gradient")
     with nogil:
         items = job.splits * panels
-        for index in prange(items, num_threads=num_threads, schedule="dynamic"):
-            sum_panel(&job, index // panels, index % panels, job.private + job.each * thread_index())
+        with parallel(num_threads=num_threads):
+            mode = fc_flush_denormals()
+            for index in prange(items, schedule="dynamic"):
+                sum_panel(&job, index // panels, index % panels, job.private + job.each * thread_index())
+            fc_restore_float_mode(mode)
         for index in prange(panels, num_threads=num_threads, schedule="static"):
             finish_panel(&job, index, out)
         give_back(job.sums)

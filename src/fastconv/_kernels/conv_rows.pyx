@@ -9,13 +9,14 @@ table of the sum.
 """
 
 cimport numpy as cnp
-from cython.parallel cimport prange
+from cython.parallel cimport parallel, prange
 
 from fastconv._kernels.correlation cimport (
     Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, channel_start, chunk_at,
     compute_forward, compute_grad_input, cut, merges_phases, fill_table, load_band, pack_weight_panel,
     row_pixels, sum_length, weight_correlation,
 )
+from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, fc_kernels, fc_tile, kernels_for
 from fastconv._kernels.memory cimport aligned, give_back, take
@@ -90,6 +91,7 @@ cdef Tiling tiling_of(const Correlation *c) noexcept nogil:
 
 cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
+    cdef fc_float_mode mode = 0
     cdef Tiling tiling = tiling_of(c)
     cdef Py_ssize_t strips_a_pass = max(1, min(tiling.strips * c.groups, PACKED_BYTES // max(tiling.strip_bytes, 1)))
     cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
@@ -114,9 +116,12 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
             for index in prange(passed, num_threads=num_threads, schedule="static"):
                 pack_strip(c, &tiling, tiling.first + index, packing + index * tiling.strip_bytes)
         items = chunks.count * splits
-        for index in prange(items, num_threads=num_threads, schedule="dynamic"):
-            compute_chunk(c, &tiling, &chunks, index // splits, tiling.first + passed * (index % splits) // splits,
-                          tiling.first + passed * (index % splits + 1) // splits, private + each * thread_index())
+        with parallel(num_threads=num_threads):
+            mode = fc_flush_denormals()
+            for index in prange(items, schedule="dynamic"):
+                compute_chunk(c, &tiling, &chunks, index // splits, tiling.first + passed * (index % splits) // splits,
+                              tiling.first + passed * (index % splits + 1) // splits, private + each * thread_index())
+            fc_restore_float_mode(mode)
         tiling.first += passed
     give_back(packing)
     give_back(private)

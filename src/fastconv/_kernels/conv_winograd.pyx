@@ -14,11 +14,12 @@ The weight's gradient needs 3 MB a thread and, for small weights, up to 8 times 
 """
 
 cimport numpy as cnp
-from cython.parallel cimport prange
+from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels cimport memory
 from fastconv._kernels.correlation cimport align, ceil_div
+from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for
 from fastconv._kernels.threads cimport thread_index
@@ -128,10 +129,14 @@ cdef Py_ssize_t packed_elements(const Product *p) noexcept nogil:
 
 cdef void transform_weights(const Product *p, char *u, int num_threads) noexcept:
     """All of U."""
+    cdef fc_float_mode mode = 0
     cdef Py_ssize_t bytes = p.table.itemsize * POSITIONS * u_position(p)
     cdef Py_ssize_t item
-    for item in prange(p.groups * p.panels, nogil=True, num_threads=num_threads, schedule="static"):
-        transform_panel(p, item // p.panels, item % p.panels, u + item * bytes)
+    with nogil, parallel(num_threads=num_threads):
+        mode = fc_flush_denormals()
+        for item in prange(p.groups * p.panels, schedule="static"):
+            transform_panel(p, item // p.panels, item % p.panels, u + item * bytes)
+        fc_restore_float_mode(mode)
 
 
 # ---- forward, and the input's gradient ----
@@ -233,6 +238,7 @@ cdef void convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept
 
 
 cdef int convolve(Product *p, int num_threads) except -1:
+    cdef fc_float_mode mode = 0
     cdef Py_ssize_t items, item, each
     cdef Tiles v, m
     cdef char *packed = NULL
@@ -251,8 +257,11 @@ cdef int convolve(Product *p, int num_threads) except -1:
         num_threads = min(num_threads, items)
         each = product_bytes(p, NULL, &v, &m, &u, &scratch)
         work = take(num_threads * each)
-        for item in prange(items, nogil=True, num_threads=num_threads, schedule="dynamic"):
-            convolve_block(p, item, work + thread_index() * each)
+        with nogil, parallel(num_threads=num_threads):
+            mode = fc_flush_denormals()
+            for item in prange(items, schedule="dynamic"):
+                convolve_block(p, item, work + thread_index() * each)
+            fc_restore_float_mode(mode)
     finally:
         memory.give_back(work)
         memory.give_back(packed)
@@ -447,6 +456,7 @@ cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept 
 def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndarray grad_weight,
                 int num_threads) -> None:
     """grad_weight, summed over all images and pixels in an order that depends on the geometry alone."""
+    cdef fc_float_mode mode = 0
     cdef Reduction p
     cdef Py_ssize_t parts, items, item, each, chunk
     cdef char *scratch
@@ -475,8 +485,11 @@ def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndar
     each = reduction_bytes(&p, NULL, &v, &w, &s, &scratch)
     work = take(num_threads * each + (p.chunks - 1) * p.bytes)
     p.partial = work + num_threads * each
-    for item in prange(items, nogil=True, num_threads=num_threads, schedule="dynamic"):
-        reduce_part(&p, item, work + thread_index() * each)
+    with nogil, parallel(num_threads=num_threads):
+        mode = fc_flush_denormals()
+        for item in prange(items, schedule="dynamic"):
+            reduce_part(&p, item, work + thread_index() * each)
+        fc_restore_float_mode(mode)
     for chunk in range(p.chunks - 1):
         p.table.add(p.grad_weight, p.partial + chunk * p.bytes, p.bytes // p.table.itemsize)
     memory.give_back(work)

@@ -9,9 +9,10 @@ Workspace: for each thread, at most the blocks of ROW_TILES and COLUMN_TILES til
 """
 
 cimport numpy as cnp
-from cython.parallel cimport prange
+from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
 
+from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.isa cimport (
     FC_DOT_COLUMNS, FC_DOT_ROWS, FC_MAX_NR, fc_dot, fc_kernels, fc_tile, kernels_for,
 )
@@ -51,6 +52,7 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 def forward(cnp.ndarray x not None, cnp.ndarray weight not None, bias, cnp.ndarray out not None,
             int num_threads):
     """out[n, k] = sum of x[n, c] * weight[k, c], plus bias[k]; bias may be None."""
+    cdef fc_float_mode mode = 0
     cdef Py_ssize_t batch = cnp.PyArray_DIM(x, 0), channels = cnp.PyArray_DIM(x, 1)
     cdef Product p = product(x, channels, 1, weight, channels, 1, channels, out)
     cdef Py_ssize_t quad, quads = ceil_div(p.columns, FC_DOT_COLUMNS)
@@ -59,21 +61,28 @@ def forward(cnp.ndarray x not None, cnp.ndarray weight not None, bias, cnp.ndarr
     if batch > FEW_ROWS:
         multiply(&p, num_threads)
         return
-    for quad in prange(quads, num_threads=num_threads, nogil=True, schedule="static"):
-        multiply_rows(&p, quad * FC_DOT_COLUMNS)
+    with nogil, parallel(num_threads=num_threads):
+        mode = fc_flush_denormals()
+        for quad in prange(quads, schedule="static"):
+            multiply_rows(&p, quad * FC_DOT_COLUMNS)
+        fc_restore_float_mode(mode)
 
 
 def grad_input(cnp.ndarray grad_output not None, cnp.ndarray weight not None, cnp.ndarray grad_x not None,
                int num_threads):
     """grad_x[n, c] = sum over k of grad_output[n, k] * weight[k, c]."""
+    cdef fc_float_mode mode = 0
     cdef Py_ssize_t outputs = cnp.PyArray_DIM(weight, 0), channels = cnp.PyArray_DIM(weight, 1)
     cdef Product p = product(grad_output, outputs, 1, weight, 1, channels, outputs, grad_x)
     cdef Py_ssize_t chunk, chunks = ceil_div(channels, STREAMED)
     if p.rows > FEW_ROWS:
         multiply(&p, num_threads)
         return
-    for chunk in prange(chunks, num_threads=num_threads, nogil=True, schedule="static"):
-        combine_columns(&p, chunk * STREAMED, min(<Py_ssize_t>STREAMED, channels - chunk * STREAMED))
+    with nogil, parallel(num_threads=num_threads):
+        mode = fc_flush_denormals()
+        for chunk in prange(chunks, schedule="static"):
+            combine_columns(&p, chunk * STREAMED, min(<Py_ssize_t>STREAMED, channels - chunk * STREAMED))
+        fc_restore_float_mode(mode)
 
 
 def grad_weight(cnp.ndarray grad_output not None, cnp.ndarray x not None, cnp.ndarray grad not None,
@@ -134,6 +143,7 @@ cdef void combine_columns(const Product *p, Py_ssize_t column, Py_ssize_t column
 
 cdef int multiply(Product *p, int num_threads) except -1:
     """Computes all of p.c, block by block."""
+    cdef fc_float_mode mode = 0
     cdef Py_ssize_t index, blocks_a_row, each
     cdef char *memory
     if num_threads > 1:
@@ -147,9 +157,12 @@ cdef int multiply(Product *p, int num_threads) except -1:
     if memory == NULL:
         raise MemoryError("no memory for the workspace of a matrix product")
     blocks_a_row = ceil_div(p.columns, p.block_columns)
-    for index in prange(blocks(p), num_threads=num_threads, nogil=True, schedule="dynamic"):
-        multiply_block(p, index // blocks_a_row * p.block_rows, index % blocks_a_row * p.block_columns,
-                       memory + each * thread_index())
+    with nogil, parallel(num_threads=num_threads):
+        mode = fc_flush_denormals()
+        for index in prange(blocks(p), schedule="dynamic"):
+            multiply_block(p, index // blocks_a_row * p.block_rows, index % blocks_a_row * p.block_columns,
+                           memory + each * thread_index())
+        fc_restore_float_mode(mode)
     give_back(memory)
     return 0
 
