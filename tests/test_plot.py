@@ -36,6 +36,33 @@ def test_images_of_one_value_and_in_colour() -> None:
     assert drawn(plot.images(np.arange(12.0).reshape(1, 3, 2, 2)))[0].shape == (2, 2, 3)
 
 
+def test_numbers() -> None:
+    image, kernel = np.arange(6).reshape(2, 3), np.array([[-0.5], [1234.25]])
+    figure = plot.numbers([image, kernel], marks=[np.s_[0, 1:], None], signs=["*"], title="a sum")
+    (axes,) = figure.axes
+    written = [text.get_text() for text in axes.texts]
+    assert written == ["0", "1", "2", "3", "4", "5", "*", "-0.5", "1234"]
+    white, orange = (1, 1, 1), (1, 0.8, 0.5)
+    first, second = (mesh.get_array() for mesh in axes.collections)
+    np.testing.assert_array_equal(first, [[white, orange, orange], [white, white, white]])
+    np.testing.assert_array_equal(second, [[white], [white]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([],), "arrays: got none"),
+        (([np.zeros(3)],), "arrays"),
+        (([np.zeros((2, 2))], [None, None]), "marks: got 2 of them, needs none or 1"),
+        (([np.zeros((2, 2))], [], ["+"]), "signs: got 1 of them, needs none or 0"),
+    ],
+)
+def test_numbers_that_do_not_fit(arguments: tuple[Any, ...], message: str) -> None:
+    arrays, marks, signs = (*arguments, (), ())[:3]
+    with pytest.raises(ValueError, match=message):
+        plot.numbers(arrays, marks=marks, signs=signs)
+
+
 def test_filters(rng: np.random.Generator) -> None:
     weight = rng.normal(size=(6, 1, 5, 5))
     figure = plot.filters(weight)

@@ -28,6 +28,7 @@ __all__ = [
     "filters",
     "images",
     "learning_curves",
+    "numbers",
     "receptive_field",
 ]
 
@@ -97,6 +98,60 @@ def _drawable(picture: NDArray[Any]) -> NDArray[np.float64]:
     low, high = float(picture.min()), float(picture.max())
     scaled: NDArray[np.float64] = (picture - low) / ((high - low) or 1.0)
     return scaled
+
+
+def numbers(
+    arrays: Sequence[ArrayLike], *, marks: Sequence[Any] = (), signs: Sequence[str] = (), title: str = ""
+) -> Figure:
+    """Small arrays as tables of their numbers, side by side, as on a blackboard.
+
+    Parameters
+    ----------
+    arrays : sequence of array_like, (H, W) each
+    marks : sequence of index or None
+        Which cells of each array to mark, such as ``np.s_[0:2, 1:3]``; as many as there are arrays, or none.
+    signs : sequence of str
+        What to write between the arrays, such as ``("*", "=")``; one fewer than there are arrays, or none.
+    title : str
+        What to write above all.
+    """
+    tables = [_checks.as_array("arrays", array) for array in arrays]
+    for table in tables:
+        _checks.axes("arrays", table, "H, W")
+    if not tables:
+        raise _checks.argument_error("arrays", "none", "at least one")
+    if marks and len(marks) != len(tables):
+        raise _checks.argument_error("marks", f"{len(marks)} of them", f"none or {len(tables)}")
+    if signs and len(signs) != len(tables) - 1:
+        raise _checks.argument_error("signs", f"{len(signs)} of them", f"none or {len(tables) - 1}")
+    height, width = max(len(table) for table in tables), sum(table.shape[1] for table in tables)
+    width += len(tables) - 1
+    figure = _figure(0.45 * width + 0.1, 0.45 * height + 0.1 + 0.4 * bool(title))
+    axes = figure.subplots()
+    axes.set(xlim=(-0.1, width + 0.1), ylim=(height + 0.1, -0.1), aspect="equal")
+    axes.set_axis_off()
+    if title:
+        figure.suptitle(title)
+    left = 0
+    for i, table in enumerate(tables):
+        marked = np.zeros(table.shape, bool)
+        if marks and marks[i] is not None:
+            marked[marks[i]] = True
+        _draw_table(axes, table, marked, left, (height - len(table)) / 2)
+        left += table.shape[1] + 1
+        if i < len(signs):
+            axes.text(left - 0.5, height / 2, signs[i], ha="center", va="center", fontsize=14)
+    return figure
+
+
+def _draw_table(axes: Axes, table: NDArray[Any], marked: NDArray[np.bool_], left: float, top: float) -> None:
+    """Cells of side 1 below and to the right of (left, top); marked ones are orange."""
+    rows, columns = table.shape
+    x, y = left + np.arange(columns + 1), top + np.arange(rows + 1)
+    colours = np.where(marked[..., None], (1.0, 0.8, 0.5), (1.0, 1.0, 1.0))
+    axes.pcolormesh(x, y, colours, edgecolors="0.5", linewidth=0.8)
+    for (row, column), value in np.ndenumerate(table):
+        axes.text(left + column + 0.5, top + row + 0.5, f"{value:.4g}", ha="center", va="center", fontsize=9)
 
 
 def filters(weight: ArrayLike, *, title: str = "Filters") -> Figure:
@@ -212,7 +267,9 @@ def confusion_matrix(
 def receptive_field(
     model: Module, image: ArrayLike, position: tuple[int, ...], *, title: str = "Receptive field"
 ) -> Figure:
-    """Which pixels of `image` an element of the output depends on, and how strongly: |d output / d pixel|.
+    """Which pixels of `image` an element of the output depends on, and how strongly.
+
+    Drawn is the absolute derivative of that element by each pixel, summed over channels.
 
     Parameters
     ----------
