@@ -1,4 +1,4 @@
-"""Fails unless the given wheel is small and holds modules, stubs and licence, but no native sources."""
+"""Fails unless the given wheel is small and holds modules, stubs and licences, but no native sources."""
 
 import sys
 import zipfile
@@ -20,6 +20,6 @@ if sources:
     sys.exit(f"the wheel holds sources: {', '.join(sources)}")
 if not compiled or unstubbed:
     sys.exit(f"extension modules without a stub: {', '.join(unstubbed) or 'there are no modules at all'}")
-for needed in ("fastconv/py.typed", "licenses/LICENSE"):
+for needed in ("fastconv/py.typed", "licenses/LICENSE", "licenses/licenses/libgomp.txt"):
     if not any(name.endswith(needed) for name in names):
         sys.exit(f"the wheel lacks {needed}")
