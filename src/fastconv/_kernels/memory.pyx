@@ -33,13 +33,21 @@ cdef extern from *:
     #define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
     #endif
 
+    static PyThread_type_lock fc_lock;
+
     #if defined(_WIN32)
     #include <malloc.h>
+    static void fc_hold_lock_over_forks(void) {}
     static void *fc_aligned(size_t alignment, size_t bytes) { return _aligned_malloc(bytes, alignment); }
     static void fc_aligned_free(void *p) { _aligned_free(p); }
     #else
+    #include <pthread.h>
     #include <stdlib.h>
     #include <sys/mman.h>
+    /* A child that was forked while another thread held the lock would wait for it forever. */
+    static void fc_before_fork(void) { PyThread_acquire_lock(fc_lock, WAIT_LOCK); }
+    static void fc_after_fork(void) { PyThread_release_lock(fc_lock); }
+    static void fc_hold_lock_over_forks(void) { pthread_atfork(fc_before_fork, fc_after_fork, fc_after_fork); }
     static void *fc_aligned(size_t alignment, size_t bytes)
     {
         void *p = NULL;
@@ -52,6 +60,8 @@ cdef extern from *:
     static void fc_aligned_free(void *p) { free(p); }
     #endif
     """
+    PyThread_type_lock fc_lock
+    void fc_hold_lock_over_forks()
     void *fc_aligned(size_t alignment, size_t bytes) noexcept nogil
     void fc_aligned_free(void *) noexcept nogil
     void ASAN_POISON_MEMORY_REGION(void *, size_t) noexcept nogil
@@ -74,7 +84,9 @@ cdef size_t kept_bytes = 0
 cdef size_t used_bytes = 0
 cdef size_t keep_at_most = <size_t>1 << 30
 cdef Py_ssize_t until_failure = 0     # takes, the failing one included; 0: none fails (fail_allocation)
-cdef PyThread_type_lock lock = PyThread_allocate_lock()
+
+fc_lock = PyThread_allocate_lock()
+fc_hold_lock_over_forks()
 
 
 cdef int size_class_of(size_t bytes, size_t *rounded) noexcept nogil:
@@ -98,10 +110,10 @@ cdef bint must_fail() noexcept nogil:
     global until_failure
     cdef bint failing = False
     if until_failure:
-        PyThread_acquire_lock(lock, WAIT_LOCK)
+        PyThread_acquire_lock(fc_lock, WAIT_LOCK)
         failing = until_failure == 1
         until_failure -= until_failure > 0
-        PyThread_release_lock(lock)
+        PyThread_release_lock(fc_lock)
     return failing
 
 
@@ -113,13 +125,13 @@ cdef void *take(size_t bytes) noexcept nogil:
     if bytes > (<size_t>1 << 56) or must_fail():
         return NULL
     cdef int size_class = size_class_of(bytes + HEADER, &whole)
-    PyThread_acquire_lock(lock, WAIT_LOCK)
+    PyThread_acquire_lock(fc_lock, WAIT_LOCK)
     block = free_blocks[size_class]
     if block != NULL:
         free_blocks[size_class] = block.next
         kept_bytes -= block.bytes
         used_bytes += block.bytes
-    PyThread_release_lock(lock)
+    PyThread_release_lock(fc_lock)
     if block == NULL:
         block = <Block *>fc_aligned(HUGE_PAGE if whole >= 2 * HUGE_PAGE else HEADER, whole)
         if block == NULL:
@@ -129,9 +141,9 @@ cdef void *take(size_t bytes) noexcept nogil:
                 return NULL
         block.bytes = whole
         block.size_class = size_class
-        PyThread_acquire_lock(lock, WAIT_LOCK)
+        PyThread_acquire_lock(fc_lock, WAIT_LOCK)
         used_bytes += whole
-        PyThread_release_lock(lock)
+        PyThread_release_lock(fc_lock)
     ASAN_UNPOISON_MEMORY_REGION(<char *>block + HEADER, bytes)
     ASAN_POISON_MEMORY_REGION(<char *>block + HEADER + bytes, whole - HEADER - bytes)
     return <char *>block + HEADER
@@ -146,14 +158,14 @@ cdef void give_back(void *pointer) noexcept nogil:
         return
     block = <Block *>(<char *>pointer - HEADER)
     ASAN_POISON_MEMORY_REGION(pointer, block.bytes - HEADER)
-    PyThread_acquire_lock(lock, WAIT_LOCK)
+    PyThread_acquire_lock(fc_lock, WAIT_LOCK)
     used_bytes -= block.bytes
     keep = kept_bytes + block.bytes <= keep_at_most
     if keep:
         block.next = free_blocks[block.size_class]
         free_blocks[block.size_class] = block
         kept_bytes += block.bytes
-    PyThread_release_lock(lock)
+    PyThread_release_lock(fc_lock)
     if not keep:
         free_block(block)
 
@@ -169,14 +181,14 @@ cdef void release_kept() noexcept nogil:
     cdef Block *rest
     cdef int i
     for i in range(CLASSES):
-        PyThread_acquire_lock(lock, WAIT_LOCK)
+        PyThread_acquire_lock(fc_lock, WAIT_LOCK)
         block = free_blocks[i]
         free_blocks[i] = NULL
         rest = block
         while rest != NULL:
             kept_bytes -= rest.bytes
             rest = rest.next
-        PyThread_release_lock(lock)
+        PyThread_release_lock(fc_lock)
         while block != NULL:
             rest = block.next
             free_block(block)
