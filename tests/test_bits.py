@@ -1,0 +1,159 @@
+"""The same bits wherever the arrays lie and whatever ran before, on any number of threads."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import fastconv as fc
+from fastconv._kernels import memory
+
+Array = NDArray[Any]
+Operation = Callable[..., Any]
+
+OFFSETS = (0, 4, 8, 12, 20, 32, 36, 60, 64)  # bytes from a cache line; halves of float64, too
+DTYPES = ("float32", "float64")
+
+
+def _convolution(algorithm: str, **arguments: Any) -> Operation:
+    def run(x: Array, weight: Array, bias: Array, grad_output: Array) -> list[Array]:
+        y = fc.conv2d(x, weight, bias, algorithm=algorithm, activation="relu", **arguments)
+        gradients = fc.conv2d_backward(grad_output, x, weight, algorithm=algorithm, **arguments)
+        return [y, *gradients]
+
+    return run
+
+
+def _transposed(x: Array, weight: Array, bias: Array, grad_output: Array) -> list[Array]:
+    y = fc.conv_transpose2d(x, weight, bias, stride=2)
+    return [y, *fc.conv_transpose2d_backward(grad_output, x, weight, stride=2)]
+
+
+def _linear(x: Array, weight: Array, bias: Array, grad_output: Array) -> list[Array]:
+    return [fc.linear(x, weight, bias), *fc.linear_backward(grad_output, x, weight)]
+
+
+def _max_pool(x: Array, grad_output: Array) -> list[Array]:
+    y, where = fc.max_pool2d(x, 3, stride=2, return_indices=True)
+    return [y, where, fc.max_pool2d(x, 3, stride=2), fc.max_pool2d_backward(grad_output, where, x.shape)]
+
+
+def _avg_pool(x: Array, grad_output: Array) -> list[Array]:
+    return [fc.avg_pool2d(x, 3, stride=2), fc.avg_pool2d_backward(grad_output, x.shape, 3, stride=2)]
+
+
+def _columns(x: Array, columns: Array) -> list[Array]:
+    return [fc.im2col(x, 3), fc.col2im(columns, x.shape, 3)]
+
+
+def _activations(x: Array, grad_output: Array) -> list[Array]:
+    forward = [fc.relu(x), fc.leaky_relu(x), fc.sigmoid(x), fc.tanh(x), fc.softmax(x), fc.log_softmax(x)]
+    return [*forward, fc.relu_backward(grad_output, x), fc.leaky_relu_backward(grad_output, x)]
+
+
+def _normalization(x: Array, weight: Array, bias: Array, grad_output: Array) -> list[Array]:
+    y = fc.batch_norm(x, None, None, weight, bias, training=True)
+    return [y, *fc.batch_norm_backward(grad_output, x, weight=weight, training=True),
+            fc.local_response_norm(x, 3), fc.local_response_norm_backward(grad_output, x, 3)]  # fmt: skip
+
+
+# What runs, and the shapes of its arrays: large enough for recycled memory and for remainders of every kind.
+OPERATIONS: dict[str, tuple[Operation, tuple[tuple[int, ...], ...]]] = {
+    **{
+        f"conv-{algorithm}": (
+            _convolution(algorithm, padding=1),
+            ((2, 7, 29, 31), (13, 7, 3, 3), (13,), (2, 13, 29, 31)),
+        )
+        for algorithm in ("direct", "im2col", "winograd")
+    },
+    "conv-1x1": (_convolution("auto"), ((2, 17, 29, 31), (19, 17, 1, 1), (19,), (2, 19, 29, 31))),
+    "conv-strided": (_convolution("auto", stride=2), ((2, 3, 41, 43), (21, 3, 5, 5), (21,), (2, 21, 19, 20))),
+    "conv-5x5": (
+        _convolution("auto", padding=2),
+        ((2, 19, 29, 31), (17, 19, 5, 5), (17,), (2, 17, 29, 31)),
+    ),
+    "conv-nhwc": (
+        _convolution("auto", padding=1, layout="NHWC"),
+        ((2, 29, 31, 7), (13, 7, 3, 3), (13,), (2, 29, 31, 13)),
+    ),
+    "conv-depthwise": (
+        _convolution("auto", padding=1, groups=9),
+        ((2, 9, 29, 31), (9, 1, 3, 3), (9,), (2, 9, 29, 31)),
+    ),
+    "conv-depthwise-nhwc": (
+        _convolution("auto", padding=1, groups=9, layout="NHWC"),
+        ((2, 29, 31, 9), (9, 1, 3, 3), (9,), (2, 29, 31, 9)),
+    ),
+    "transposed": (_transposed, ((2, 5, 17, 19), (5, 7, 3, 3), (7,), (2, 7, 35, 39))),
+    "linear": (_linear, ((37, 131), (67, 131), (67,), (37, 67))),
+    "linear-few": (_linear, ((2, 1031), (67, 1031), (67,), (2, 67))),
+    "max-pool": (_max_pool, ((2, 7, 39, 41), (2, 7, 19, 20))),
+    "avg-pool": (_avg_pool, ((2, 7, 39, 41), (2, 7, 19, 20))),
+    "columns": (_columns, ((2, 3, 23, 25), (2, 27, 483))),
+    "activations": (_activations, ((2, 3, 37, 41), (2, 3, 37, 41))),
+    "normalization": (_normalization, ((2, 5, 29, 31), (5,), (5,), (2, 5, 29, 31))),
+}
+
+
+@pytest.fixture(autouse=True)
+def threads_for_the_smallest_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastconv._threads.WORTH_A_THREAD", 0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept() -> Iterator[None]:
+    yield
+    fc.release_memory()
+
+
+def spoil_memory(run: Operation, arrays: list[Array]) -> None:
+    """NaN in the memory that the next call gets: the operation's own results and workspaces, and blocks."""
+    with np.errstate(all="ignore"):
+        run(*(np.full_like(array, np.nan) for array in arrays))
+    dtype = arrays[0].dtype
+    sizes = [(4 + quarter) << power for power in range(10, 15) for quarter in range(4)]
+    for array in [memory.new_array((size,), dtype.num) for size in sizes for _ in range(3)]:
+        array.fill(np.nan)
+
+
+def placed(array: Array, offset: int) -> Array:
+    """A copy that begins `offset` bytes after a cache line, with NaN before and after it."""
+    room = np.full(array.nbytes // array.itemsize + 64, np.nan, array.dtype).view(np.uint8)
+    begin = -room.ctypes.data % 64 + offset
+    where = room[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    where[...] = array
+    return where
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bits_depend_on_the_numbers_alone(name: str, dtype: str, rng: np.random.Generator) -> None:
+    run, shapes = OPERATIONS[name]
+    arrays = [rng.normal(size=shape).astype(dtype) for shape in shapes]
+    with fc.num_threads(1):
+        expected = [np.array(result) for result in run(*arrays)]
+    assert not any(np.isnan(result).any() for result in expected)
+    for step, offset in enumerate(OFFSETS):
+        # Another alignment for each array, and another number of threads, each time.
+        moved = [placed(array, (offset + 20 * i) % 68) for i, array in enumerate(arrays)]
+        spoil_memory(run, moved)
+        with fc.num_threads(1 + step % 3):
+            results = run(*moved)
+        for result, want in zip(results, expected, strict=True):
+            assert result.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "im2col", "winograd"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_alignment_of_out(algorithm: str, dtype: str, rng: np.random.Generator) -> None:
+    x, weight = (rng.normal(size=shape).astype(dtype) for shape in ((2, 7, 29, 31), (13, 7, 3, 3)))
+    expected = fc.conv2d(x, weight, algorithm=algorithm)
+    pooled = fc.max_pool2d(x, 2)
+    for offset in range(0, 65, expected.itemsize):
+        out = placed(np.full_like(expected, np.nan), offset)
+        assert fc.conv2d(x, weight, algorithm=algorithm, out=out) is out
+        assert out.tobytes() == expected.tobytes()
+        out = placed(np.full_like(pooled, np.nan), offset)
+        assert fc.max_pool2d(x, 2, out=out).tobytes() == pooled.tobytes()
