@@ -95,7 +95,8 @@ class BuildKernels(build_ext):
             extension.extra_link_args += self.sanitizer_flags() + link_openmp
             if extension.name.endswith(".isa"):
                 self.add_instruction_sets(extension)
-                flags = " ".join(self.common_flags() + compile_openmp)
+                pythons = getattr(self.compiler, "compiler_so", [])[1:]  # MSVC's class has none
+                flags = " ".join(pythons + self.common_flags() + compile_openmp).replace('"', "'")
                 extension.define_macros += [("FC_OPENMP", f'"{openmp}"'), ("FC_COMPILE_FLAGS", f'"{flags}"')]
         super().build_extensions()
 

@@ -1,7 +1,7 @@
 """Fails where an instruction that old processors lack is outside the objects made for those that have it.
 
-Its argument is a build's folder of objects, as `build/temp.linux-x86_64-cpython-311`. Needs binutils' objdump.
-Looked for is what VEX and EVEX encode (AVX, FMA, AVX-512, BMI): what the compiler makes of `-mavx2` and its like.
+Its argument is a build's folder of objects, as `build/temp.linux-x86_64-cpython-311`. Needs objdump.
+It looks for what VEX and EVEX encode (AVX, FMA, AVX-512, BMI), as `-mavx2` and its like allow.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Arrays that another thread changes while a call reads them: the values are anybody's guess, the memory isn't."""
+"""Arrays that another thread changes while a call reads them: values are anybody's guess, memory isn't."""
 
 import subprocess
 import sys

@@ -119,7 +119,7 @@ def cost_transform(w: Work) -> float:
 
 
 def cost_winograd(w: Work) -> float:
-    """36 products a block, not 144 (3x3) or 100 (5x5); transforms of the input, the weight and the results."""
+    """36 products a block, not 144 (3x3) or 100 (5x5); transforms of input, weight and results."""
     product = 1.3 * 36 * w.tiles * w.in_channels * w.out_channels / w.fused_a_cycle
     blocks = cost_transform(w) * w.tiles * (w.in_channels + w.out_channels) / w.lanes
     weights = 0 if w.packed else 5 * 36 * w.in_channels * w.out_channels / w.lanes

@@ -22,10 +22,31 @@ cdef extern from *:
     #endif
     static const char *const fc_openmp_found = FC_OPENMP;
     static const char *const fc_compile_flags = FC_COMPILE_FLAGS;
+
+    #ifdef _OPENMP
+    #include <omp.h>
+    static const int fc_openmp_version = _OPENMP;
+    #else
+    static const int fc_openmp_version = 0;
+    #endif
+
+    /* The file that the OpenMP functions come from, where the system tells. */
+    #if defined(_OPENMP) && !defined(_WIN32)
+    #include <dlfcn.h>
+    static const char *fc_openmp_library(void)
+    {
+        Dl_info info;
+        return dladdr((void *)(Py_uintptr_t)&omp_get_max_threads, &info) ? info.dli_fname : "";
+    }
+    #else
+    static const char *fc_openmp_library(void) { return ""; }
+    #endif
     """
     const char *fc_compiler
     const char *fc_openmp_found
     const char *fc_compile_flags
+    const int fc_openmp_version
+    const char *fc_openmp_library()
 
 cdef const fc_kernels *active_float32 = NULL
 cdef const fc_kernels *active_float64 = NULL
@@ -55,11 +76,13 @@ def active() -> str:
 
 
 def build_info() -> dict:
-    """Compiler, flags and OpenMP as they were when this was built."""
+    """Compiler, flags and OpenMP as they were when this was built, and where OpenMP's functions are now."""
     return {
         "compiler": fc_compiler.decode(),
         "flags": fc_compile_flags.decode(),
         "openmp": fc_openmp_found.decode(),
+        "openmp_version": str(fc_openmp_version or ""),
+        "openmp_library": os.fsdecode(<bytes>fc_openmp_library()),
     }
 
 
