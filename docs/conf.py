@@ -66,7 +66,6 @@ locale_dirs = ["locale"]
 gettext_compact = False
 gettext_location = False  # line numbers would change with every edit
 gettext_uuid = False
-must_be_translated = ["index", "installation", "gallery/*"]
 
 # ---- HTML. Furo: small, no scripts or fonts from elsewhere, one column of pages as a lecture has ----
 

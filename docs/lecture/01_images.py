@@ -14,7 +14,7 @@ from fastconv import datasets, plot
 digits = datasets.mnist5k()
 digit = digits.x[250]
 print(digit.shape, digit.dtype, digit.min(), digit.max())
-plot.images([digit])
+plot.images([digit], size=2)
 
 # %%
 # A handwritten digit of 28 rows and 28 columns. Its numbers are whole ones from 0 to 255, so that a pixel
@@ -46,4 +46,4 @@ plot.numbers([image])
 # %%
 # The same as a picture: the smallest number is black, the largest is white.
 
-plot.images([image])
+plot.images([image], size=2)

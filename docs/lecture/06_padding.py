@@ -2,8 +2,8 @@
 Padding, and the size of the result
 ===================================
 
-Without further ado every convolution makes the image smaller, and pixels at the border are in fewer windows
-than those in the middle. *Padding* puts rows and columns of zeros around the image first.
+Every convolution so far made the image smaller, and pixels at the border are in fewer windows than those in
+the middle. *Padding* puts rows and columns of zeros around the image first.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ plot.numbers([padded, kernel, output], marks=[np.s_[0:2, 0:2], None, np.s_[0, 0]
 # image has H + 2P rows. The first window takes R of them; what remains allows (H + 2P - R) / S more steps,
 # rounded down. So the result has
 #
-# .. math:: \left\lfloor \frac{H + 2P - R}{S} \right\rfloor + 1
+# .. math:: \lfloor (H + 2P - R) / S \rfloor + 1
 #
 # rows, and the same holds for columns.
 

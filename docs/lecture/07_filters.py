@@ -85,4 +85,5 @@ plot.numbers(list(tables))
 # The photograph and its four feature maps. Training finds such filters by itself, and better ones.
 
 maps = fc.conv2d(photo[None], by_hand)[0]
-plot.images([photo.mean(axis=0)[1:-1, 1:-1], *maps.clip(-4, 20)], columns=5)
+grey = photo[:, 1:-1, 1:-1].mean(axis=0)
+plot.images([grey, maps[0], *maps[1:].clip(-3, 3)], columns=5, size=1.7)

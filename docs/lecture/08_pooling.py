@@ -38,7 +38,7 @@ digit = datasets.mnist5k().x[1250].astype(np.float32) / 255
 both = np.stack([digit, np.roll(digit, 1, axis=1)])
 pooled = fc.max_pool2d(both, 4)
 print(f"{abs(both[0] - both[1]).mean():.3f} → {abs(pooled[0] - pooled[1]).mean():.3f}")
-plot.images([*both, *(np.kron(small, np.ones((4, 4))) for small in pooled)], columns=4)
+plot.images([*both, *(np.kron(small, np.ones((4, 4))) for small in pooled)], columns=4, size=1.5)
 
 # %%
 # When a network learns, gradients go backwards through it, and max pooling passes each one on to the pixel

@@ -32,11 +32,11 @@ before = train.evaluate(model, loss, (x[held_out], digits.y[held_out]))
 print(f"{before.loss:.3f} {before.accuracy:.1%}")
 
 # %%
-# What is to be better is said by one number, the *loss*. Cross-entropy is minus the logarithm of the
-# probability that the network gave to the right answer: 0 if it was sure of it, and the larger the less it
-# believed in it. Ten equal probabilities give log 10 = 2.303.
+# One number says how far the network is from what is wanted: the *loss*. Cross-entropy is minus the
+# logarithm of the probability that the network gave to the right answer: 0 if it was sure of it, and the
+# larger the less it believed in it. Ten equal probabilities give log 10 = 2.303.
 #
-# One step of training has four parts: compute the network's answers (forward) and the loss; compute the
+# One step of training has three parts: compute the network's answers (forward) and the loss; compute the
 # *gradient*, that is for each parameter, how much the loss grows if it grows (backward); and move all
 # parameters a little against their gradients. By hand, with 64 digits:
 

@@ -59,7 +59,12 @@ def _grid(
 
 
 def images(
-    pictures: ArrayLike, titles: Sequence[str] = (), *, title: str = "", columns: int | None = None
+    pictures: ArrayLike,
+    titles: Sequence[str] = (),
+    *,
+    title: str = "",
+    columns: int | None = None,
+    size: float = 1.05,
 ) -> Figure:
     """Grey or colour pictures side by side.
 
@@ -73,6 +78,8 @@ def images(
         What to write above all.
     columns : int, optional
         How many a row.
+    size : float
+        The side of each, in inches.
     """
     array = _checks.as_array("pictures", pictures)
     _checks.axes("pictures", array, "N, H, W", "N, C, H, W")
@@ -82,7 +89,7 @@ def images(
         raise _checks.argument_error("pictures", f"shape {array.shape}", "at least one picture")
     if titles and len(titles) != len(array):
         raise _checks.argument_error("titles", f"{len(titles)} of them", f"none or {len(array)}")
-    figure, grid = _grid(len(array), columns, 1.05, title, extra=0.2 * bool(titles))
+    figure, grid = _grid(len(array), columns, size, title, extra=0.2 * bool(titles))
     for i, axes in enumerate(grid):
         axes.imshow(_drawable(array[i]), cmap="gray", interpolation="nearest")
         if titles:
