@@ -96,7 +96,7 @@ def processor(timing: Timing) -> float:
 def machine(modules: dict[str, ModuleType]) -> dict[str, Any]:
     """Where and with what the races are run."""
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "processors": os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -106,7 +106,7 @@ def machine(modules: dict[str, ModuleType]) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

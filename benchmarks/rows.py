@@ -81,18 +81,22 @@ class ConvRow(Row):
         return 2 * math.prod(self.output_shape) * math.prod(self.weight_shape[1:])
 
     @property
-    def tolerances(self) -> dict[str, float]:
-        """Errors allowed, relative to the largest result: eps (16 sqrt(L) + 32) where it sums L products."""
-        eps = float(np.finfo(self.dtype).eps)
+    def products(self) -> dict[str, int]:
+        """How many products are summed into one element of each result."""
         pixels = self.n * math.prod(self.output_image)
         window = math.prod(self.kernel)
-        products = {
+        return {
             "output": self.c // self.groups * window,
             "grad_x": self.k // self.groups * window,
             "grad_weight": pixels,
             "grad_bias": pixels,
         }
-        return {result: eps * (16 * math.sqrt(count) + 32) for result, count in products.items()}
+
+    @property
+    def tolerances(self) -> dict[str, float]:
+        """Errors allowed, relative to the largest result: eps (16 sqrt(L) + 32) where it sums L products."""
+        eps = float(np.finfo(self.dtype).eps)
+        return {result: eps * (16 * math.sqrt(count) + 32) for result, count in self.products.items()}
 
     @cached_property
     def x(self) -> np.ndarray:
