@@ -91,13 +91,97 @@ def test_gradient_is_the_numerical_one(name, rng):
     np.testing.assert_allclose(single, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dim", [0, 1, 2])
+@pytest.mark.parametrize("classes", [1, 3, 10, 33, 150])
 @pytest.mark.parametrize("name", ALONG_AXIS)
-def test_gradient_along_the_first_axis(name, rng):
-    x, grad_output = rng.standard_normal((2, 3, 5))
+def test_classes_along_every_axis(name, classes, dim, dtype, rng):
+    """softmax and softmax_backward: rows, columns and whatever is left at the end of either."""
+    shape = [3, 7, 19]
+    shape[dim] = classes
+    x, grad_output = rng.standard_normal((2, *shape)).astype(dtype)
+    wide = x.astype(np.float64)
+    output = FORWARD[name](x, dim)
+    tolerance = 16 * np.finfo(dtype).eps
+    np.testing.assert_allclose(output, ALONG_AXIS[name][1](wide, dim), rtol=tolerance, atol=tolerance)
+    probability = reference.softmax(wide, dim)
+    if name == "softmax":
+        expected = probability * (grad_output - (grad_output * probability).sum(dim, keepdims=True))
+    else:
+        expected = grad_output - probability * grad_output.sum(dim, keepdims=True, dtype=np.float64)
+    gradient = getattr(fc, f"{name}_backward")(grad_output, output, dim)
+    np.testing.assert_allclose(gradient, expected, rtol=tolerance, atol=tolerance * max(1, classes**0.5))
+
+
+def grid(dtype, rng):
+    """Numbers of every magnitude, dense where exp reaches 0, 1 and infinity, and the special ones."""
+    info = np.finfo(dtype)
+    edge = float(np.log(info.max))
+    spread = np.ldexp(rng.uniform(-2, 2, 40000), rng.integers(info.minexp - info.nmant, 10, 40000))
+    even = rng.uniform(-1.2 * edge, 1.2 * edge, 40000)
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, info.max, -info.max, info.tiny, info.smallest_subnormal]
+    return np.concatenate([spread, even, rng.uniform(-2, 2, 40000), special]).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_within_three_units_of_the_last_place(name, dtype, rng):
+    x = grid(dtype, rng)
+    wide = x.astype(np.longdouble)
+    sigmoid = np.exp(np.minimum(wide, 0)) / (1 + np.exp(-np.abs(wide)))
+    exact = sigmoid if name == "sigmoid" else np.tanh(wide)
+    output = FORWARD[name](x)
+    np.testing.assert_array_equal(np.isnan(output), np.isnan(x))
+    there = ~np.isnan(x)
+    unit = np.spacing(np.abs(exact[there].astype(dtype))).astype(np.longdouble)
+    assert np.max(np.abs(output[there] - exact[there]) / unit) < 3
+    zero = x == 0
+    if name == "tanh":
+        np.testing.assert_array_equal(np.signbit(output[zero]), np.signbit(x[zero]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_bits_depend_on_the_element_alone(name, dtype, rng):
+    """Neither on its place in the vector, nor on memory's alignment, nor on the number of threads.
+
+    relu, leaky_relu, sigmoid, tanh and relu_backward, leaky_relu_backward, sigmoid_backward, tanh_backward.
+    """
+    count = 150_001
+    x = (3 * rng.standard_normal(count)).astype(dtype)
+    grad_output = rng.standard_normal(count).astype(dtype)
+    with fc.num_threads(1):
+        output, gradient = FORWARD[name](x), BACKWARD[name](grad_output, x)
+    with fc.num_threads(3):
+        np.testing.assert_array_equal(FORWARD[name](x), output)
+        np.testing.assert_array_equal(BACKWARD[name](grad_output, x), gradient)
+    for start, size in ((1, 1), (1, 15), (2, 16), (3, 17), (5, 40)):
+        part = slice(start, start + size)
+        np.testing.assert_array_equal(FORWARD[name](x[part]), output[part])
+        np.testing.assert_array_equal(BACKWARD[name](grad_output[part], x[part]), gradient[part])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("name", ALONG_AXIS)
+def test_threads_do_not_change_a_softmax(name, dim, dtype, rng):
+    x, grad_output = rng.standard_normal((2, 400, 301)).astype(dtype)
     backward = getattr(fc, f"{name}_backward")
-    first = backward(grad_output, FORWARD[name](x, 0), 0)
-    last = backward(grad_output.T, FORWARD[name](x.T, -1), -1).T
-    np.testing.assert_array_equal(first, last)
+    with fc.num_threads(1):
+        output = FORWARD[name](x, dim)
+        gradient = backward(grad_output, output, dim)
+    with fc.num_threads(3):
+        np.testing.assert_array_equal(FORWARD[name](x, dim), output)
+        np.testing.assert_array_equal(backward(grad_output, output, dim), gradient)
+
+
+@pytest.mark.parametrize("copies", [1, 40])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_softmax_of_what_is_not_finite(dtype, copies):
+    x = np.tile(np.array([[np.nan, 1], [np.inf, 1], [-np.inf, 0], [-np.inf, -np.inf]], dtype), copies)
+    expected = np.tile([[np.nan, np.nan], [np.nan, np.nan], [0, 1 / copies], [np.nan, np.nan]], copies)
+    np.testing.assert_allclose(fc.softmax(x, 1), expected, rtol=1e-6)
+    np.testing.assert_allclose(fc.softmax(x.T, 0), expected.T, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", FORWARD)

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+import fastconv as fc
 from fastconv import nn, optim
 
 OPTIMIZERS = {
@@ -21,7 +22,7 @@ OPTIMIZERS = {
     "adamw": (optim.AdamW, {"lr": 0.1, "weight_decay": 0.2}),
     "adamw-amsgrad": (optim.AdamW, {"lr": 0.1, "amsgrad": True}),
 }
-SHAPES = [(3, 4), (5,), (), (0, 2), (200, 200)]  # the last is larger than what is updated at a time
+SHAPES = [(3, 4), (5,), (), (0, 2), (17,), (251, 250)]  # the last is shared out over threads
 
 
 def parameters(dtype=np.float64):
@@ -121,6 +122,53 @@ def test_single_precision_follows_double_precision():
             np.testing.assert_allclose(parameter.data, expected.data, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_threads_do_not_change_a_step(name, dtype):
+    """adam and sgd; nor does the place of an element in the array."""
+    kind, arguments = OPTIMIZERS[name]
+    alone, shared, cut = (parameters(dtype) for _ in range(3))
+    with fc.num_threads(1):
+        train(kind(alone, **arguments), alone, range(3))
+    with fc.num_threads(3):
+        train(kind(shared, **arguments), shared, range(3))
+    for parameter, expected in zip(shared, alone, strict=True):
+        np.testing.assert_array_equal(parameter.data, expected.data)
+    part = nn.Parameter(cut[-1].data.ravel()[3:20], dtype)
+    optimizer = kind([part], **arguments)
+    for step in range(3):
+        part.grad = gradients(step)[-1].ravel()[3:20]
+        optimizer.step()
+    np.testing.assert_array_equal(part.data, alone[-1].data.ravel()[3:20])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_half_precision_is_updated_in_single_precision(name):
+    kind, arguments = OPTIMIZERS[name]
+    halves, singles = parameters(np.float16), parameters(np.float16)
+    singles = [parameter.astype(np.float32) for parameter in singles]
+    for members in (halves, singles):
+        optimizer = kind(members, **arguments)
+        for parameter, gradient in zip(members, gradients(0), strict=True):
+            parameter.grad = gradient.astype(np.float16)
+        optimizer.step()
+    for parameter, expected in zip(halves, singles, strict=True):
+        assert parameter.dtype == np.float16
+        np.testing.assert_array_equal(parameter.data, expected.data.astype(np.float16))
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam])
+def test_a_read_only_parameter_is_refused(kind):
+    weight = nn.Parameter([1.0, 2.0])
+    optimizer = kind([weight], lr=0.1)
+    weight.grad = [1.0, 1.0]
+    weight.make_read_only()
+    weight.grad = [1.0, 1.0]
+    with pytest.raises(ValueError, match=r"^params: got a read-only parameter, needs one that can be"):
+        optimizer.step()
+    np.testing.assert_array_equal(weight.data, [1, 2])
+
+
 def test_groups_have_their_own_options():
     members = parameters()
     optimizer = optim.SGD([{"params": members[:1]}, {"params": members[1:], "lr": 0.0}], lr=1.0)
@@ -131,7 +179,7 @@ def test_groups_have_their_own_options():
     optimizer.param_groups[1]["lr"] = np.float64(2.0)
     train(optimizer, members, [0])
     np.testing.assert_array_equal(members[1].data, before[1] - 2 * gradients(0)[1])
-    assert [group["params"] for group in optimizer.state_dict()["param_groups"]] == [[0], [1, 2, 3, 4]]
+    assert [group["params"] for group in optimizer.state_dict()["param_groups"]] == [[0], [1, 2, 3, 4, 5]]
 
 
 def test_zero_grad():
@@ -186,7 +234,7 @@ def test_bad_arguments_are_refused(build, kind, message):
         (lambda s: s["param_groups"].pop(), ValueError, r"^state_dict: got groups of \[\] parameters, needs"),
         (lambda s: s["param_groups"][0].pop("lr"), ValueError, r"^state_dict: got a group with the options"),
         (lambda s: s["param_groups"][0].update(lr=-1), ValueError, r"^lr: got -1"),
-        (lambda s: s["state"].update({9: {}}), ValueError, r"^state_dict: got parameter 9, needs only 5"),
+        (lambda s: s["state"].update({9: {}}), ValueError, r"^state_dict: got parameter 9, needs only 6"),
         (lambda s: s["state"][1].update(x=1), ValueError, r"^state_dict: got 'x' for parameter 1, needs"),
         (
             lambda s: s["state"][1].update(exp_avg=np.zeros(4)),

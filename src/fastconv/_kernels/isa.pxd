@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint16_t
 
 
 cdef extern from "kernels.h" nogil:
@@ -12,6 +12,9 @@ cdef extern from "kernels.h" nogil:
         FC_MAX_LANES
         FC_FAR_FLOAT32
         FC_FAR_FLOAT64
+        FC_SUM_PLAIN
+        FC_SUM_SQUARES
+        FC_SUM_PRODUCTS
 
     ctypedef struct fc_tile:
         Py_ssize_t depth
@@ -67,6 +70,36 @@ cdef extern from "kernels.h" nogil:
         const void *zeros
         int relu
 
+    ctypedef struct fc_affine:
+        void *dst
+        const void *x
+        const void *y
+        Py_ssize_t channels
+        const void *offset
+        const void *scale
+        const void *shift
+        const void *center
+        const void *slope
+
+    ctypedef struct fc_adam:
+        void *data
+        void *mean
+        void *square
+        void *largest
+        const void *grad
+        int maximize
+        double decay, shrink, beta1, beta2, step_size, root_of_correction, eps
+
+    ctypedef struct fc_sgd:
+        void *data
+        void *velocity
+        const void *grad
+        int maximize, first, nesterov
+        double decay, lr, momentum, damped
+
+    ctypedef void (*fc_unary)(void *, const void *, Py_ssize_t, double) noexcept nogil
+    ctypedef void (*fc_binary)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
+
     ctypedef struct fc_kernels:
         const char *isa
         int itemsize
@@ -109,5 +142,24 @@ cdef extern from "kernels.h" nogil:
         void (*depthwise_weight_finish)(void *, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*depthwise_pixels_weight)(const fc_depthwise *, void *, Py_ssize_t) noexcept nogil
         void (*zip)(void *, const void *, const void *, Py_ssize_t) noexcept nogil
+        void (*relu)(void *, const void *, Py_ssize_t, double) noexcept nogil
+        void (*leaky_relu)(void *, const void *, Py_ssize_t, double) noexcept nogil
+        void (*sigmoid)(void *, const void *, Py_ssize_t, double) noexcept nogil
+        void (*tanh)(void *, const void *, Py_ssize_t, double) noexcept nogil
+        void (*relu_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
+        void (*leaky_relu_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
+        void (*sigmoid_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
+        void (*tanh_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
+        void (*softmax)(void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int) noexcept nogil
+        void (*softmax_backward)(void *, const void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                 int) noexcept nogil
+        double (*sum_row)(const void *, const void *, double, Py_ssize_t, int) noexcept nogil
+        void (*sum_pixels)(double *, const void *, const void *, const void *, Py_ssize_t, Py_ssize_t, int) noexcept nogil
+        void (*affine_rows)(const fc_affine *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*affine_pixels)(const fc_affine *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*adam)(const fc_adam *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*sgd)(const fc_sgd *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*from_half)(float *, const uint16_t *, Py_ssize_t) noexcept nogil
+        void (*to_half)(uint16_t *, const float *, Py_ssize_t) noexcept nogil
 
 cdef const fc_kernels *kernels_for(int typenum) except NULL

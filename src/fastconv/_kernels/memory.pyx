@@ -205,7 +205,7 @@ cdef class Memory:
 
 cdef cnp.ndarray empty(int ndim, cnp.npy_intp *shape, int typenum):
     """A new C-contiguous array, contents undefined; MemoryError where it does not fit."""
-    cdef size_t bytes = 4 if typenum == cnp.NPY_FLOAT32 else 8
+    cdef size_t bytes = 2 if typenum == cnp.NPY_FLOAT16 else 4 if typenum == cnp.NPY_FLOAT32 else 8
     cdef int i
     for i in range(ndim):
         if shape[i] and bytes > (<size_t>1 << 56) // <size_t>shape[i]:
@@ -233,7 +233,7 @@ cdef cnp.ndarray in_block(int ndim, cnp.npy_intp *shape, int typenum, size_t byt
 
 
 def new_array(tuple shape, int typenum):
-    """A new array in recycled memory; `typenum` is NumPy's number of float32, float64 or int64."""
+    """A new array in recycled memory; `typenum` is NumPy's number of float16, float32, float64 or int64."""
     cdef cnp.npy_intp dims[32]
     cdef int i
     for i in range(len(shape)):

@@ -35,7 +35,7 @@ def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs:
     return out if native else None
 
 
-def deliver(result: FloatArray, dtype: np.dtype[Any], out: np.ndarray[Any, Any] | None) -> FloatArray:
+def deliver(result: FloatArray, dtype: np.dtype[Any], out: np.ndarray[Any, Any] | None = None) -> FloatArray:
     """The result in the caller's dtype, in `out` if there is one."""
     if out is None:
         return result if result.dtype == dtype else result.astype(dtype)

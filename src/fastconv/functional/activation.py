@@ -6,13 +6,17 @@ and what the forward took (`x`) or gave (`output`), whichever the formula needs.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
+from fastconv._kernels import arrays, elementwise
+from fastconv._threads import threads_for
+from fastconv.functional._output import deliver
 
 __all__ = [
     "leaky_relu",
@@ -32,11 +36,28 @@ __all__ = [
 ]
 
 
+# So many multiply-adds an element counts as where threads are handed out: one that is moved, and one of which
+# an exponential is computed.
+_MOVED, _EXP = 8, 16
+
+
+def _prepared(x: ArrayLike) -> tuple[Any, np.dtype[Any]]:
+    """`x` for a kernel, and the dtype of the result."""
+    if arrays.native(x):
+        return x, x.dtype  # type: ignore[union-attr]
+    (data,), dtype = _checks.promote(x=x)
+    return data, dtype
+
+
 def _with_gradient(grad_output: ArrayLike, **other: ArrayLike) -> tuple[Any, Any, np.dtype[Any]]:
-    """grad_output and the one other array, of the same shape, promoted; and the dtype of the result."""
-    (name,) = other
-    (grad, array), dtype = _checks.promote(grad_output=grad_output, **other)
-    _checks.shape("grad_output", grad, array.shape, f"that of {name}")
+    """grad_output and the one other array, of the same shape, for a kernel; and the dtype of the result."""
+    ((name, array),) = other.items()
+    grad: Any = grad_output
+    if arrays.native(grad, array):
+        dtype = grad.dtype
+    else:
+        (grad, array), dtype = _checks.promote(grad_output=grad_output, **other)
+    _checks.shape("grad_output", grad, array.shape, f"that of {name}")  # type: ignore[union-attr]
     return grad, array, dtype
 
 
@@ -46,12 +67,6 @@ def _axis(dim: int, x: FloatArray) -> int:
     if not -x.ndim <= axis < x.ndim:
         raise _checks.argument_error("dim", dim, f"an axis of an array with {x.ndim}")
     return axis % x.ndim
-
-
-def _select(array: FloatArray, keep: NDArray[np.bool_]) -> FloatArray:
-    """`array` where `keep`, else 0, by masking bits: a product makes nan of inf * 0, np.where is slow."""
-    bits = np.bitwise_and(array.view(f"i{array.itemsize}"), -keep.view(np.int8))
-    return np.asarray(bits).view(array.dtype)
 
 
 def relu(x: ArrayLike) -> FloatArray:
@@ -70,8 +85,8 @@ def relu(x: ArrayLike) -> FloatArray:
     >>> relu([-2.0, 0.0, 3.0])
     array([0., 0., 3.])
     """
-    (data,), dtype = _checks.promote(x=x)
-    return np.asarray(np.maximum(data, 0), dtype)
+    data, dtype = _prepared(x)
+    return deliver(elementwise.relu(data, math.inf, threads_for(_MOVED * data.size)), dtype)
 
 
 def relu_backward(grad_output: ArrayLike, x: ArrayLike) -> FloatArray:
@@ -89,7 +104,7 @@ def relu_backward(grad_output: ArrayLike, x: ArrayLike) -> FloatArray:
     array([0., 0., 1.])
     """
     grad, data, dtype = _with_gradient(grad_output, x=x)
-    return np.asarray(_select(grad, ~(data <= 0)), dtype)
+    return deliver(elementwise.relu_backward(grad, data, math.inf, threads_for(_MOVED * data.size)), dtype)
 
 
 def relu6(x: ArrayLike) -> FloatArray:
@@ -100,8 +115,8 @@ def relu6(x: ArrayLike) -> FloatArray:
     >>> relu6([-2.0, 3.0, 8.0])
     array([0., 3., 6.])
     """
-    (data,), dtype = _checks.promote(x=x)
-    return np.asarray(np.minimum(np.maximum(data, 0), 6), dtype)
+    data, dtype = _prepared(x)
+    return deliver(elementwise.relu(data, 6, threads_for(_MOVED * data.size)), dtype)
 
 
 def relu6_backward(grad_output: ArrayLike, x: ArrayLike) -> FloatArray:
@@ -119,7 +134,7 @@ def relu6_backward(grad_output: ArrayLike, x: ArrayLike) -> FloatArray:
     array([0., 1., 0.])
     """
     grad, data, dtype = _with_gradient(grad_output, x=x)
-    return np.asarray(_select(grad, ~((data <= 0) | (data >= 6))), dtype)
+    return deliver(elementwise.relu_backward(grad, data, 6, threads_for(_MOVED * data.size)), dtype)
 
 
 def leaky_relu(x: ArrayLike, negative_slope: float = 0.01) -> FloatArray:
@@ -136,8 +151,8 @@ def leaky_relu(x: ArrayLike, negative_slope: float = 0.01) -> FloatArray:
     array([-1.,  0.,  3.])
     """
     slope = _checks.number("negative_slope", negative_slope)
-    (data,), dtype = _checks.promote(x=x)
-    return np.asarray(np.maximum(data, 0) + slope * np.minimum(data, 0), dtype)
+    data, dtype = _prepared(x)
+    return deliver(elementwise.leaky_relu(data, slope, threads_for(_MOVED * data.size)), dtype)
 
 
 def leaky_relu_backward(grad_output: ArrayLike, x: ArrayLike, negative_slope: float = 0.01) -> FloatArray:
@@ -150,8 +165,7 @@ def leaky_relu_backward(grad_output: ArrayLike, x: ArrayLike, negative_slope: fl
     """
     slope = _checks.number("negative_slope", negative_slope)
     grad, data, dtype = _with_gradient(grad_output, x=x)
-    positive = data > 0
-    return np.asarray(_select(grad, positive) + slope * _select(grad, ~positive), dtype)
+    return deliver(elementwise.leaky_relu_backward(grad, data, slope, threads_for(_MOVED * data.size)), dtype)
 
 
 def sigmoid(x: ArrayLike) -> FloatArray:
@@ -162,8 +176,8 @@ def sigmoid(x: ArrayLike) -> FloatArray:
     >>> sigmoid([-1000.0, 0.0, 1000.0])
     array([0. , 0.5, 1. ])
     """
-    (data,), dtype = _checks.promote(x=x)
-    return np.asarray(np.exp(np.minimum(data, 0)) / (1 + np.exp(-np.abs(data))), dtype)
+    data, dtype = _prepared(x)
+    return deliver(elementwise.sigmoid(data, threads_for(_EXP * data.size)), dtype)
 
 
 def sigmoid_backward(grad_output: ArrayLike, output: ArrayLike) -> FloatArray:
@@ -175,7 +189,7 @@ def sigmoid_backward(grad_output: ArrayLike, output: ArrayLike) -> FloatArray:
     array([0.25])
     """
     grad, given, dtype = _with_gradient(grad_output, output=output)
-    return np.asarray(grad * given * (1 - given), dtype)
+    return deliver(elementwise.sigmoid_backward(grad, given, threads_for(_MOVED * given.size)), dtype)
 
 
 def tanh(x: ArrayLike) -> FloatArray:
@@ -186,8 +200,8 @@ def tanh(x: ArrayLike) -> FloatArray:
     >>> tanh([-1000.0, 0.0, 1000.0])
     array([-1.,  0.,  1.])
     """
-    (data,), dtype = _checks.promote(x=x)
-    return np.asarray(np.tanh(data), dtype)
+    data, dtype = _prepared(x)
+    return deliver(elementwise.tanh(data, threads_for(_EXP * data.size)), dtype)
 
 
 def tanh_backward(grad_output: ArrayLike, output: ArrayLike) -> FloatArray:
@@ -199,7 +213,7 @@ def tanh_backward(grad_output: ArrayLike, output: ArrayLike) -> FloatArray:
     array([1.])
     """
     grad, given, dtype = _with_gradient(grad_output, output=output)
-    return np.asarray(grad * ((1 - given) * (1 + given)), dtype)
+    return deliver(elementwise.tanh_backward(grad, given, threads_for(_MOVED * given.size)), dtype)
 
 
 def softmax(x: ArrayLike, dim: int = -1) -> FloatArray:
@@ -222,12 +236,9 @@ def softmax(x: ArrayLike, dim: int = -1) -> FloatArray:
     array([[0.5, 0.5],
            [1. , 0. ]])
     """
-    (data,), dtype = _checks.promote(x=x)
+    data, dtype = _prepared(x)
     axis = _axis(dim, data)
-    output = data - data.max(axis=axis, keepdims=True, initial=-np.inf)
-    np.exp(output, out=output)
-    output /= output.sum(axis=axis, keepdims=True)
-    return np.asarray(output, dtype)
+    return deliver(elementwise.softmax(data, axis, False, threads_for(_EXP * data.size)), dtype)
 
 
 def softmax_backward(grad_output: ArrayLike, output: ArrayLike, dim: int = -1) -> FloatArray:
@@ -242,9 +253,8 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, dim: int = -1) -
     """
     grad, given, dtype = _with_gradient(grad_output, output=output)
     axis = _axis(dim, given)
-    weighted = grad * given
-    weighted -= given * weighted.sum(axis=axis, keepdims=True)
-    return np.asarray(weighted, dtype)
+    threads = threads_for(_MOVED * given.size)
+    return deliver(elementwise.softmax_backward(grad, given, axis, False, threads), dtype)
 
 
 def log_softmax(x: ArrayLike, dim: int = -1) -> FloatArray:
@@ -266,12 +276,9 @@ def log_softmax(x: ArrayLike, dim: int = -1) -> FloatArray:
     >>> log_softmax([1000.0, 0.0])
     array([    0., -1000.])
     """
-    (data,), dtype = _checks.promote(x=x)
+    data, dtype = _prepared(x)
     axis = _axis(dim, data)
-    output = data - data.max(axis=axis, keepdims=True, initial=-np.inf)
-    if output.size:  # no classes have no logarithm of their sum
-        output -= np.log(np.exp(output).sum(axis=axis, keepdims=True))
-    return np.asarray(output, dtype)
+    return deliver(elementwise.softmax(data, axis, True, threads_for(_EXP * data.size)), dtype)
 
 
 def log_softmax_backward(grad_output: ArrayLike, output: ArrayLike, dim: int = -1) -> FloatArray:
@@ -286,6 +293,5 @@ def log_softmax_backward(grad_output: ArrayLike, output: ArrayLike, dim: int = -
     """
     grad, given, dtype = _with_gradient(grad_output, output=output)
     axis = _axis(dim, given)
-    probability = np.exp(given)
-    probability *= grad.sum(axis=axis, keepdims=True)
-    return np.asarray(np.subtract(grad, probability, out=probability), dtype)
+    threads = threads_for(_EXP * given.size)
+    return deliver(elementwise.softmax_backward(grad, given, axis, True, threads), dtype)

@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastconv import _checks
+from fastconv._kernels import optimizer
+from fastconv._threads import threads_for
 from fastconv.nn.parameter import Parameter
-from fastconv.optim.optimizer import Optimizer, blocks
+from fastconv.optim.optimizer import WORK_AN_ELEMENT, Optimizer, updatable
 
 __all__ = ["Adam", "AdamW"]
 
@@ -98,25 +100,21 @@ class Adam(Optimizer):
         beta1, beta2 = group["betas"]
         step_size = lr / (1 - beta1 ** state["step"])
         root_of_correction = math.sqrt(1 - beta2 ** state["step"])
-        for data, gradient, mean, square, *largest in blocks(
-            parameter.data, parameter.grad, *(state[name] for name in names)
-        ):
-            change = -gradient if group["maximize"] else gradient
-            if weight_decay and self._decay_is_apart:
-                data *= 1 - lr * weight_decay
-            elif weight_decay:
-                change = change + weight_decay * data
-            mean += (1 - beta1) * (change - mean)
-            square *= beta2
-            square += (1 - beta2) * np.square(change)
-            if largest:
-                square = np.maximum(largest[0], square, out=largest[0])
-            scale = np.sqrt(square)
-            scale /= root_of_correction
-            scale += group["eps"]
-            np.divide(mean, scale, out=scale)
-            scale *= step_size
-            data -= scale
+        apart = self._decay_is_apart
+        with updatable(parameter.data, parameter.grad, *(state[name] for name in names)) as arrays:
+            data, gradient, mean, square, *largest = arrays
+            optimizer.adam(
+                *(data, gradient, mean, square, largest[0] if largest else None),
+                maximize=group["maximize"],
+                decay=0 if apart else weight_decay,
+                shrink=1 - lr * weight_decay if apart else 1,
+                beta1=beta1,
+                beta2=beta2,
+                step_size=step_size,
+                root_of_correction=root_of_correction,
+                eps=group["eps"],
+                num_threads=threads_for(WORK_AN_ELEMENT * data.size),
+            )
 
 
 class AdamW(Adam):

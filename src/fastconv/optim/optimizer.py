@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,17 +12,30 @@ from fastconv import _checks
 from fastconv._checks import FloatArray
 from fastconv.nn.parameter import Parameter
 
-__all__ = ["Optimizer", "blocks"]
+__all__ = ["WORK_AN_ELEMENT", "Optimizer", "updatable"]
 
-_BLOCK = 1 << 15
-"""How many elements are updated at a time: many enough to drown NumPy's calls, few enough for the cache."""
+WORK_AN_ELEMENT = 16
+"""So many multiply-adds an element that is updated counts as, where threads are handed out."""
 
 
-def blocks(*arrays: FloatArray) -> Iterator[tuple[FloatArray, ...]]:
-    """Views of the same elements of C-contiguous arrays of the same shape, a cacheful at a time."""
-    flat = [array.reshape(-1) for array in arrays]
-    for start in range(0, flat[0].size, _BLOCK):
-        yield tuple(array[start : start + _BLOCK] for array in flat)
+@contextlib.contextmanager
+def updatable(*arrays: FloatArray) -> Iterator[Sequence[FloatArray]]:
+    """The arrays for a kernel to write to: float16 ones as float32 copies, which are written back in the end.
+
+    Raises
+    ------
+    ValueError
+        The first, a parameter's value, is read-only.
+    """
+    if not arrays[0].flags.writeable:
+        raise _checks.argument_error("params", "a read-only parameter", "one that can be changed")
+    if arrays[0].dtype != np.float16:
+        yield arrays
+        return
+    copies = [array.astype(np.float32) for array in arrays]
+    yield copies
+    for array, copy in zip(arrays, copies, strict=True):
+        array[...] = copy
 
 
 class Optimizer:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from fastconv import _checks
+from fastconv._kernels import optimizer
+from fastconv._threads import threads_for
 from fastconv.nn.parameter import Parameter
-from fastconv.optim.optimizer import Optimizer, blocks
+from fastconv.optim.optimizer import WORK_AN_ELEMENT, Optimizer, updatable
 
 __all__ = ["SGD"]
 
@@ -83,21 +87,20 @@ class SGD(Optimizer):
         return checked
 
     def _update(self, parameter: Parameter, group: dict[str, Any], state: dict[str, Any]) -> None:
-        lr, momentum = float(group["lr"]), float(group["momentum"])
+        momentum = float(group["momentum"])
         is_first = momentum != 0 and "momentum_buffer" not in state
         if is_first:
-            state["momentum_buffer"] = parameter.data.copy()  # overwritten below
+            state["momentum_buffer"] = np.zeros_like(parameter.data)
         kept = [state["momentum_buffer"]] if momentum else []
-        for data, gradient, *buffer in blocks(parameter.data, parameter.grad, *kept):
-            change = -gradient if group["maximize"] else gradient
-            if group["weight_decay"]:
-                change = change + group["weight_decay"] * data
-            if momentum:
-                (velocity,) = buffer
-                if is_first:
-                    velocity[...] = change
-                else:
-                    velocity *= momentum
-                    velocity += change if group["dampening"] == 0 else (1 - group["dampening"]) * change
-                change = change + momentum * velocity if group["nesterov"] else velocity
-            data -= lr * change
+        with updatable(parameter.data, parameter.grad, *kept) as (data, gradient, *velocity):
+            optimizer.sgd(
+                *(data, gradient, velocity[0] if velocity else None),
+                maximize=group["maximize"],
+                first=is_first,
+                nesterov=group["nesterov"],
+                decay=group["weight_decay"],
+                lr=group["lr"],
+                momentum=momentum,
+                damped=1 - group["dampening"],
+                num_threads=threads_for(WORK_AN_ELEMENT * data.size),
+            )

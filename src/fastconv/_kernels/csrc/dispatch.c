@@ -31,7 +31,7 @@ static unsigned long long xcr0(void)
 }
 #endif
 
-enum { OSXSAVE = 1 << 27, FMA = 1 << 12, AVX = 1 << 28, AVX2 = 1 << 5 };
+enum { OSXSAVE = 1 << 27, FMA = 1 << 12, AVX = 1 << 28, F16C = 1 << 29, AVX2 = 1 << 5 };
 #define AVX512_FDQBWVL (1u << 16 | 1u << 17 | 1u << 30 | 1u << 31)
 
 static int machine_has(int with_avx512)
@@ -40,7 +40,7 @@ static int machine_has(int with_avx512)
     cpuid(0, 0, r);
     if (r[0] < 7) return 0;
     cpuid(1, 0, r);
-    if ((r[2] & (OSXSAVE | FMA | AVX)) != (OSXSAVE | FMA | AVX)) return 0;
+    if ((r[2] & (OSXSAVE | FMA | AVX | F16C)) != (OSXSAVE | FMA | AVX | F16C)) return 0;
     const unsigned long long state = with_avx512 ? 0xE6 : 0x6; /* XMM, YMM; opmask, ZMM low and high */
     if ((xcr0() & state) != state) return 0;
     cpuid(7, 0, r);

@@ -1,5 +1,6 @@
 /* Included by each isa_<name>.c after its simd header; defines fc_kernels_<name>. */
 #include "kernels.h"
+#include "half.inc.h"
 
 #define FC_DTYPE 32
 #include "isa_table.inc.h"

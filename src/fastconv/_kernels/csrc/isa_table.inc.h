@@ -9,6 +9,11 @@
 #include "gemm.inc.h"
 #include "pool.inc.h"
 #include "winograd.inc.h"
+#include "map.inc.h"
+#include "exp.inc.h"
+#include "activation.inc.h"
+#include "normalization.inc.h"
+#include "optimizer.inc.h"
 
 static const fc_kernels FC(kernels) = {
     .isa = FC_ISA_NAME,
@@ -34,6 +39,24 @@ static const fc_kernels FC(kernels) = {
     .depthwise_pixels = FC(depthwise_pixels),
     .depthwise_pixels_weight = FC(depthwise_pixels_weight),
     .zip = FC(zip),
+    .relu = FC(relu),
+    .leaky_relu = FC(leaky_relu),
+    .sigmoid = FC(sigmoid),
+    .tanh = FC(tanh),
+    .relu_backward = FC(relu_backward),
+    .leaky_relu_backward = FC(leaky_relu_backward),
+    .sigmoid_backward = FC(sigmoid_backward),
+    .tanh_backward = FC(tanh_backward),
+    .softmax = FC(softmax),
+    .softmax_backward = FC(softmax_backward),
+    .sum_row = FC(sum_row),
+    .sum_pixels = FC(sum_pixels),
+    .affine_rows = FC(affine_rows),
+    .affine_pixels = FC(affine_pixels),
+    .adam = FC(adam),
+    .sgd = FC(sgd),
+    .from_half = from_half,
+    .to_half = to_half,
     .max_pool = FC(max_pool),
     .avg_pool = FC(avg_pool),
     .avg_pool_backward = FC(avg_pool_backward),

@@ -128,6 +128,43 @@ typedef struct {
     int relu;
 } fc_depthwise;
 
+/* Elementwise functions of one array and of two, with a number: dst[i] from x[i], or from a[i] and b[i], i < count.
+ * dst may be one of the sources. An element's bits depend on its operands alone, not on where it stands. */
+typedef void fc_unary(void *dst, const void *x, ptrdiff_t count, double parameter);
+typedef void fc_binary(void *dst, const void *a, const void *b, ptrdiff_t count, double parameter);
+
+/* Per channel, c being an element's, dst = ((y - center[c]) * slope[c] + x - offset[c]) * scale[c] + shift[c];
+ * without y (NULL) the first term is absent, and center and slope aren't looked at. dst may be x or y. */
+typedef struct {
+    void *dst;
+    const void *x, *y;
+    ptrdiff_t channels;
+    const void *offset, *scale, *shift, *center, *slope;
+} fc_affine;
+
+/* Sums of x, of (x - center)^2, of x * (y - center). y must be readable; x itself will do where it isn't looked at. */
+enum { FC_SUM_PLAIN, FC_SUM_SQUARES, FC_SUM_PRODUCTS };
+
+/* A step of Adam: with g = grad (negated to maximize) + decay * data, after data *= shrink,
+ *     mean += (1 - beta1) * (g - mean),  square = beta2 * square + (1 - beta2) * g^2,
+ *     data -= step_size * mean / (sqrt(square) / root_of_correction + eps)
+ * where the largest square so far, kept in `largest`, takes the place of square unless `largest` is NULL. */
+typedef struct {
+    void *data, *mean, *square, *largest;
+    const void *grad;
+    int maximize;
+    double decay, shrink, beta1, beta2, step_size, root_of_correction, eps;
+} fc_adam;
+
+/* A step of gradient descent: with g as above, velocity = momentum * velocity + damped * g (g where `first`), and
+ *     data -= lr * velocity, or lr * (g + momentum * velocity) with nesterov, or lr * g where velocity is NULL. */
+typedef struct {
+    void *data, *velocity;
+    const void *grad;
+    int maximize, first, nesterov;
+    double decay, lr, momentum, damped;
+} fc_sgd;
+
 typedef struct {
     const char *isa;
     int itemsize;
@@ -239,6 +276,44 @@ typedef struct {
 
     /* dst[2*i] = even[i], dst[2*i + 1] = odd[i], `count` elements of dst in all. */
     void (*zip)(void *dst, const void *even, const void *odd, ptrdiff_t count);
+
+    /* Activations. A NaN in x gives NaN; its gradient by relu is grad_output. (parameter)
+     *   relu                  min(max(x, 0), ceiling)
+     *   relu_backward         grad_output where 0 < x < ceiling, else 0; an infinite ceiling is none
+     *   leaky_relu            x where x > 0, else slope * x
+     *   leaky_relu_backward   grad_output where x > 0, else slope * grad_output
+     *   sigmoid, tanh         within a few units of the last place everywhere; of the backwards, b is the output */
+    fc_unary *relu, *leaky_relu, *sigmoid, *tanh;
+    fc_binary *relu_backward, *leaky_relu_backward, *sigmoid_backward, *tanh_backward;
+
+    /* Of arrays [..][classes][inner], positions begin .. end-1 of the others, counted outer * inner + inner's:
+     *   softmax                exp(x - max) / sum(exp(x - max)), or the logarithm of that
+     *   softmax_backward       output * (grad_output - sum(grad_output * output)), or, of the logarithm,
+     *                          grad_output - exp(output) * sum(grad_output)
+     * An element's bits depend on its class, its fellows and on whether inner is 1. */
+    void (*softmax)(void *dst, const void *x, ptrdiff_t classes, ptrdiff_t inner, ptrdiff_t begin, ptrdiff_t end,
+                    int logarithm);
+    void (*softmax_backward)(void *dst, const void *grad_output, const void *output, ptrdiff_t classes,
+                             ptrdiff_t inner, ptrdiff_t begin, ptrdiff_t end, int logarithm);
+
+    /* Sums for normalization: of a row, and of each channel of [pixels][channels], added to sums. Few numbers are
+     * summed in T at a time, and these sums in double, in an order that depends on the sizes alone. */
+    double (*sum_row)(const void *x, const void *y, double center, ptrdiff_t count, int kind);
+    void (*sum_pixels)(double *sums, const void *x, const void *y, const void *center, ptrdiff_t pixels,
+                       ptrdiff_t channels, int kind);
+
+    /* fc_affine for rows begin .. end-1 of [..][channels][plane], or pixels begin .. end-1 of [..][channels]. */
+    void (*affine_rows)(const fc_affine *job, ptrdiff_t plane, ptrdiff_t begin, ptrdiff_t end);
+    void (*affine_pixels)(const fc_affine *job, ptrdiff_t begin, ptrdiff_t end);
+
+    /* Elements begin .. end-1. */
+    void (*adam)(const fc_adam *job, ptrdiff_t begin, ptrdiff_t end);
+    void (*sgd)(const fc_sgd *job, ptrdiff_t begin, ptrdiff_t end);
+
+    /* IEEE half precision to float, which is exact, and back, to the nearest, ties to even. The same in the tables
+     * of both dtypes. */
+    void (*from_half)(float *dst, const uint16_t *src, ptrdiff_t count);
+    void (*to_half)(uint16_t *dst, const float *src, ptrdiff_t count);
 } fc_kernels;
 
 /* The instruction sets compiled in and usable on this machine, best first; NULL ends the list. */

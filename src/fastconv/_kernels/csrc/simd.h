@@ -8,9 +8,12 @@
  * pick_even and pick_odd are the same lanes in an order of the machine's own, which picked(v) sorts, and makes.
  * zip_low(a, b), zip_high(a, b) the halves of a[0], b[0], a[1], b[1], ...
  * store_index(p, a, base) stores base + a[i], integers of absolute value below 2^24 (float) or 2^31 (double).
+ * round(a) is the integer nearest to a, |a| < 2^22 (float) or 2^51 (double); pow2(k) is 2^k for an integer k whose
+ * power is a normal number.
  * range(begin, end) is the mask of the lanes begin <= i < end (any integers); load_where(mask, p) is p[i] where
  * the mask is set and 0 in the other lanes, for which it reads nothing; store_first(p, a, count) stores the
  * first count < LANES lanes.
+ * v32_from_half and v32_to_half convert a vector of halves in memory.
  * isa_body.inc.h defines FC_DTYPE as 32 or 64 and includes the bodies, which
  * say T, VEC, LANES, V(load)(p) and FC(name) and so serve both.
  */
@@ -62,6 +65,11 @@ typedef double scalar64;
 #else
 #define FC_PREFETCH(p) ((void)(p))
 #endif
+
+/* Added to a number and taken away again, these round it to an integer, which stands in the lowest bits meanwhile. */
+#define FC_ROUNDER32 0x1.8p23f
+#define FC_ROUNDER64 0x1.8p52
+enum { FC_BIAS32 = 127, FC_BIAS64 = 1023, FC_MANTISSA32 = 23, FC_MANTISSA64 = 52 };
 
 /* Into 0 .. 16, the lanes that any vector has. */
 FC_INLINE int clamp_lane(ptrdiff_t i) { return i < 0 ? 0 : i > 16 ? 16 : (int)i; }

@@ -1,4 +1,4 @@
-/* AVX2 + FMA: 8 floats or 4 doubles, 16 registers. */
+/* AVX2 + FMA + F16C: 8 floats or 4 doubles, 16 registers. */
 #include <immintrin.h>
 
 #include "simd.h"
@@ -30,6 +30,26 @@ FC_INLINE v32 v32_max(v32 a, v32 b) { return _mm256_max_ps(a, b); }
 FC_INLINE v64 v64_max(v64 a, v64 b) { return _mm256_max_pd(a, b); }
 FC_INLINE v32 v32_div(v32 a, v32 b) { return _mm256_div_ps(a, b); }
 FC_INLINE v64 v64_div(v64 a, v64 b) { return _mm256_div_pd(a, b); }
+FC_INLINE v32 v32_sqrt(v32 a) { return _mm256_sqrt_ps(a); }
+FC_INLINE v64 v64_sqrt(v64 a) { return _mm256_sqrt_pd(a); }
+FC_INLINE v32 v32_round(v32 a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+FC_INLINE v64 v64_round(v64 a) { return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+FC_INLINE v32 v32_pow2(v32 k)
+{
+    const __m256i biased = _mm256_castps_si256(_mm256_add_ps(k, _mm256_set1_ps(FC_ROUNDER32 + FC_BIAS32)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(biased, FC_MANTISSA32));
+}
+FC_INLINE v64 v64_pow2(v64 k)
+{
+    const __m256i biased = _mm256_castpd_si256(_mm256_add_pd(k, _mm256_set1_pd(FC_ROUNDER64 + FC_BIAS64)));
+    return _mm256_castsi256_pd(_mm256_slli_epi64(biased, FC_MANTISSA64));
+}
+
+FC_INLINE v32 v32_from_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+FC_INLINE void v32_to_half(uint16_t *p, v32 a)
+{
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}
 
 /* Comparisons: all bits of a lane, or none. Meanings in simd.h. */
 typedef __m256 v32_mask;

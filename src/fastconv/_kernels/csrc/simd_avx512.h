@@ -30,6 +30,26 @@ FC_INLINE v32 v32_max(v32 a, v32 b) { return _mm512_max_ps(a, b); }
 FC_INLINE v64 v64_max(v64 a, v64 b) { return _mm512_max_pd(a, b); }
 FC_INLINE v32 v32_div(v32 a, v32 b) { return _mm512_div_ps(a, b); }
 FC_INLINE v64 v64_div(v64 a, v64 b) { return _mm512_div_pd(a, b); }
+FC_INLINE v32 v32_sqrt(v32 a) { return _mm512_sqrt_ps(a); }
+FC_INLINE v64 v64_sqrt(v64 a) { return _mm512_sqrt_pd(a); }
+FC_INLINE v32 v32_round(v32 a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+FC_INLINE v64 v64_round(v64 a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+FC_INLINE v32 v32_pow2(v32 k)
+{
+    const __m512i biased = _mm512_castps_si512(_mm512_add_ps(k, _mm512_set1_ps(FC_ROUNDER32 + FC_BIAS32)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(biased, FC_MANTISSA32));
+}
+FC_INLINE v64 v64_pow2(v64 k)
+{
+    const __m512i biased = _mm512_castpd_si512(_mm512_add_pd(k, _mm512_set1_pd(FC_ROUNDER64 + FC_BIAS64)));
+    return _mm512_castsi512_pd(_mm512_slli_epi64(biased, FC_MANTISSA64));
+}
+
+FC_INLINE v32 v32_from_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+FC_INLINE void v32_to_half(uint16_t *p, v32 a)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}
 
 /* Comparisons: one bit a lane. Meanings in simd.h. */
 typedef __mmask16 v32_mask;

@@ -69,9 +69,28 @@ typedef struct { double lane[2]; } v64;
 #endif
 
 /* memcpy is how C spells an unaligned load; compilers make it one instruction. */
-#define FC_MEMORY_OPS(v, scalar, lanes)                                                             \
+#define FC_MEMORY_OPS(v, scalar, lanes, digits)                                                     \
     FC_INLINE v v##_load(const scalar *p) { v a; memcpy(&a, p, sizeof a); return a; }               \
     FC_INLINE void v##_store(scalar *p, v a) { memcpy(p, &a, sizeof a); }                           \
+    FC_INLINE v v##_sqrt(v a)                                                                       \
+    {                                                                                               \
+        for (int i = 0; i < lanes; i++) FC_LANE(a, i) = (scalar)sqrt(FC_LANE(a, i));                \
+        return a;                                                                                   \
+    }                                                                                               \
+    FC_INLINE v v##_round(v a)                                                                      \
+    {                                                                                               \
+        const v rounder = v##_set1(FC_ROUNDER##digits);                                             \
+        return v##_sub(v##_add(a, rounder), rounder);                                               \
+    }                                                                                               \
+    FC_INLINE v v##_pow2(v k)                                                                       \
+    {                                                                                               \
+        v##_bits bits[lanes];                                                                       \
+        k = v##_add(k, v##_set1(FC_ROUNDER##digits + FC_BIAS##digits));                             \
+        memcpy(bits, &k, sizeof k);                                                                 \
+        for (int i = 0; i < lanes; i++) bits[i] <<= FC_MANTISSA##digits;                            \
+        memcpy(&k, bits, sizeof k);                                                                 \
+        return k;                                                                                   \
+    }                                                                                               \
     FC_INLINE v v##_zero(void) { v a; memset(&a, 0, sizeof a); return a; }                          \
     FC_INLINE void v##_transpose(scalar *dst, ptrdiff_t dst_row, const scalar *src, ptrdiff_t src_row) \
     {                                                                                               \
@@ -118,5 +137,52 @@ typedef struct { double lane[2]; } v64;
 
 FC_VECTOR_OPS(v32, float, 4)
 FC_VECTOR_OPS(v64, double, 2)
-FC_MEMORY_OPS(v32, float, 4)
-FC_MEMORY_OPS(v64, double, 2)
+typedef uint32_t v32_bits;
+typedef uint64_t v64_bits;
+FC_MEMORY_OPS(v32, float, 4, 32)
+FC_MEMORY_OPS(v64, double, 2, 64)
+
+/* The value of a half's bits but its sign: exponents begin elsewhere, the mantissas are left-aligned. */
+FC_INLINE float half_magnitude(uint32_t half)
+{
+    const uint32_t exponent = half & 0x7c00, bits = half << 13;
+    const uint32_t normal = bits + ((127 - 15) << 23);
+    /* Subnormal: with the exponent of the smallest normal, whose leading one, which isn't there, is taken off. */
+    const uint32_t raised = exponent == 0x7c00 ? bits + ((255 - 31) << 23) : exponent ? normal : normal + (1 << 23);
+    float value;
+    memcpy(&value, &raised, sizeof value);
+    return exponent ? value : value - 0x1p-14f;
+}
+
+FC_INLINE uint16_t half_of(uint32_t bits)
+{
+    const uint32_t magnitude = bits & 0x7fffffff, sign = bits >> 16 & 0x8000;
+    float value;
+    memcpy(&value, &magnitude, sizeof value);
+    /* Subnormal halves are multiples of 2^-24: an addition rounds to those, and has the count in its lowest bits. */
+    const float shifted = value + 0.5f;
+    uint32_t count;
+    memcpy(&count, &shifted, sizeof count);
+    count -= 0x3f000000;
+    const uint32_t normal = (magnitude - ((127 - 15) << 23) + 0xfff + (magnitude >> 13 & 1)) >> 13;
+    const uint32_t nan = 0x7e00 | (magnitude >> 13 & 0x3ff);
+    const uint32_t half = magnitude > 0x7f800000 ? nan : magnitude >= 0x47800000 ? 0x7c00 : magnitude < 0x38800000 ? count : normal;
+    return (uint16_t)(sign | half);
+}
+
+FC_INLINE v32 v32_from_half(const uint16_t *p)
+{
+    float values[LANES32];
+    for (int i = 0; i < LANES32; i++) {
+        const float magnitude = half_magnitude(p[i] & 0x7fff);
+        values[i] = p[i] & 0x8000 ? -magnitude : magnitude;
+    }
+    return v32_load(values);
+}
+
+FC_INLINE void v32_to_half(uint16_t *p, v32 a)
+{
+    uint32_t bits[LANES32];
+    memcpy(bits, &a, sizeof a);
+    for (int i = 0; i < LANES32; i++) p[i] = half_of(bits[i]);
+}

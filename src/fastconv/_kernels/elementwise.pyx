@@ -1,0 +1,129 @@
+"""Elementwise functions and softmax: one pass over memory, shared out in parts over threads, into recycled memory."""
+
+cimport numpy as cnp
+from cython.parallel cimport prange
+
+from fastconv._kernels.isa cimport fc_binary, fc_kernels, fc_unary, kernels_for
+from fastconv._kernels.memory cimport empty
+
+cnp.import_array()
+
+cdef enum:
+    PART = 1 << 14      # elements, or positions, that go to a thread together
+
+
+cdef cnp.ndarray empty_like(cnp.ndarray x):
+    return empty(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
+
+
+cdef object unary(fc_unary function, cnp.ndarray x, double parameter, int num_threads):
+    cdef cnp.ndarray result = empty_like(x)
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(x), count = cnp.PyArray_SIZE(x), part
+    cdef const char *source = <const char *>cnp.PyArray_DATA(x)
+    cdef char *target = <char *>cnp.PyArray_DATA(result)
+    if num_threads == 1:
+        with nogil:
+            function(target, source, count, parameter)
+        return result
+    for part in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
+        function(target + part * size, source + part * size, min(<Py_ssize_t>PART, count - part), parameter)
+    return result
+
+
+cdef object binary(fc_binary function, cnp.ndarray a, cnp.ndarray b, double parameter, int num_threads):
+    cdef cnp.ndarray result = empty_like(a)
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a), count = cnp.PyArray_SIZE(a), part
+    cdef const char *first = <const char *>cnp.PyArray_DATA(a)
+    cdef const char *second = <const char *>cnp.PyArray_DATA(b)
+    cdef char *target = <char *>cnp.PyArray_DATA(result)
+    if num_threads == 1:
+        with nogil:
+            function(target, first, second, count, parameter)
+        return result
+    for part in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
+        function(target + part * size, first + part * size, second + part * size,
+                 min(<Py_ssize_t>PART, count - part), parameter)
+    return result
+
+
+def relu(cnp.ndarray x not None, double ceiling, int num_threads):
+    return unary(kernels_for(cnp.PyArray_TYPE(x)).relu, x, ceiling, num_threads)
+
+
+def relu_backward(cnp.ndarray grad_output not None, cnp.ndarray x not None, double ceiling, int num_threads):
+    return binary(kernels_for(cnp.PyArray_TYPE(x)).relu_backward, grad_output, x, ceiling, num_threads)
+
+
+def leaky_relu(cnp.ndarray x not None, double slope, int num_threads):
+    return unary(kernels_for(cnp.PyArray_TYPE(x)).leaky_relu, x, slope, num_threads)
+
+
+def leaky_relu_backward(cnp.ndarray grad_output not None, cnp.ndarray x not None, double slope, int num_threads):
+    return binary(kernels_for(cnp.PyArray_TYPE(x)).leaky_relu_backward, grad_output, x, slope, num_threads)
+
+
+def sigmoid(cnp.ndarray x not None, int num_threads):
+    return unary(kernels_for(cnp.PyArray_TYPE(x)).sigmoid, x, 0, num_threads)
+
+
+def sigmoid_backward(cnp.ndarray grad_output not None, cnp.ndarray output not None, int num_threads):
+    return binary(kernels_for(cnp.PyArray_TYPE(output)).sigmoid_backward, grad_output, output, 0, num_threads)
+
+
+def tanh(cnp.ndarray x not None, int num_threads):
+    return unary(kernels_for(cnp.PyArray_TYPE(x)).tanh, x, 0, num_threads)
+
+
+def tanh_backward(cnp.ndarray grad_output not None, cnp.ndarray output not None, int num_threads):
+    return binary(kernels_for(cnp.PyArray_TYPE(output)).tanh_backward, grad_output, output, 0, num_threads)
+
+
+cdef struct Classes:
+    Py_ssize_t count, inner, positions, part
+
+
+cdef Classes classes_of(cnp.ndarray x, int axis):
+    """The axes of x as [positions // inner][classes][inner], and how many positions a part has."""
+    cdef Classes c
+    cdef int i
+    c.count, c.inner, c.positions = cnp.PyArray_DIM(x, axis), 1, 1
+    for i in range(cnp.PyArray_NDIM(x)):
+        if i != axis:
+            c.positions *= cnp.PyArray_DIM(x, i)
+        if i > axis:
+            c.inner *= cnp.PyArray_DIM(x, i)
+    c.part = max(PART // max(c.count, 1), 1)
+    if c.inner > 1:
+        c.part = (c.part + 63) // 64 * 64     # whole vectors
+    return c
+
+
+def softmax(cnp.ndarray x not None, int axis, bint logarithm, int num_threads):
+    """softmax(x) along an axis, or its logarithm."""
+    cdef cnp.ndarray result = empty_like(x)
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
+    cdef Classes c = classes_of(x, axis)
+    cdef const char *source = <const char *>cnp.PyArray_DATA(x)
+    cdef char *target = <char *>cnp.PyArray_DATA(result)
+    cdef Py_ssize_t begin
+    if c.count == 0:
+        return result
+    for begin in prange(0, c.positions, c.part, num_threads=num_threads, nogil=True, schedule="static"):
+        kernels.softmax(target, source, c.count, c.inner, begin, min(begin + c.part, c.positions), logarithm)
+    return result
+
+
+def softmax_backward(cnp.ndarray grad_output not None, cnp.ndarray output not None, int axis, bint logarithm, int num_threads):
+    """The gradient of `softmax` by x."""
+    cdef cnp.ndarray result = empty_like(output)
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(output))
+    cdef Classes c = classes_of(output, axis)
+    cdef const char *grad = <const char *>cnp.PyArray_DATA(grad_output)
+    cdef const char *given = <const char *>cnp.PyArray_DATA(output)
+    cdef char *target = <char *>cnp.PyArray_DATA(result)
+    cdef Py_ssize_t begin
+    if c.count == 0:
+        return result
+    for begin in prange(0, c.positions, c.part, num_threads=num_threads, nogil=True, schedule="static"):
+        kernels.softmax_backward(target, grad, given, c.count, c.inner, begin, min(begin + c.part, c.positions), logarithm)
+    return result
