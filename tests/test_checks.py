@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastconv import _checks
+from fastconv.functional import _input
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_dtypes_promote(dtypes, compute, result):
     assert _checks.result_dtype(*arrays) == np.dtype(result)
     assert _checks.result_dtype(*arrays).isnative
     values = {f"a{i}": array for i, array in enumerate(arrays)}
-    prepared, promoted = _checks.promote(**values, nothing=None, optional=["nothing"])
+    prepared, promoted = _input.promote(**values, nothing=None, optional=["nothing"])
     assert promoted == np.dtype(result)
     assert prepared[-1] is None
     assert all(array.dtype == np.dtype(compute) for array in prepared[:-1])

@@ -14,7 +14,8 @@ KERNEL_TESTS = [
     f"test_{name}.py"
     for name in (
         *("conv2d", "conv2d_backward", "winograd", "im2col", "conv_transpose2d"),
-        *("pool", "pool_kernels", "linear", "depthwise", "activation", "optim", "isa"),
+        *("pool", "pool_kernels", "linear", "depthwise", "isa"),
+        *("activation", "normalization", "optim", "half"),
     )
 ]
 # What they hold beside the values and the memory that kernels touch is decided above the kernels.

@@ -122,6 +122,55 @@ def test_a_large_mean_does_not_spoil_the_variance(shape, rng):
     np.testing.assert_allclose(got_inv_std, variance**-0.5, rtol=1e-6)
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("channels", [1, 3, 4, 5, 8, 17, 35])
+def test_sizes_and_threads(channels, layout, dtype, rng):
+    """sum_row, sum_pixels, affine_rows and affine_pixels: tails, several blocks and threads."""
+    shape = (3, channels, 29, 37) if layout == "NCHW" else (3, 29, 37, channels)
+    axes = (0, 2, 3) if layout == "NCHW" else (0, 1, 2)
+    x, grad_output = rng.standard_normal((2, *shape)).astype(dtype)
+    x += 3
+    weight, bias = rng.standard_normal((2, channels)).astype(dtype)
+    spread = (slice(None), None, None) if layout == "NCHW" else slice(None)
+    wide, grad = x.astype(np.longdouble), grad_output.astype(np.longdouble)
+    centered = wide - wide.mean(axes, keepdims=True)
+    scale = 1 / np.sqrt((centered**2).mean(axes, keepdims=True) + 1e-5)
+    normal = centered * scale
+    slope = weight.astype(np.longdouble)[spread] * scale
+    expected = (
+        normal * weight[spread] + bias[spread],
+        slope * (grad - grad.mean(axes, keepdims=True) - normal * (grad * normal).mean(axes, keepdims=True)),
+        (grad * normal).sum(axes),
+        grad.sum(axes),
+    )
+    sizes = (1, 1, np.abs(grad * normal).sum(axes), np.abs(grad).sum(axes))  # of the terms of each sum
+    results = []
+    for threads in (1, 3):
+        with fc.num_threads(threads):
+            output = fc.batch_norm(x, None, None, weight, bias, training=True, layout=layout)
+            results.append(
+                [output, *fc.batch_norm_backward(grad_output, x, weight=weight, training=True, layout=layout)]
+            )
+    eps = np.finfo(dtype).eps
+    for result, other, wanted, size in zip(*results, expected, sizes, strict=True):
+        np.testing.assert_array_equal(result, other)
+        assert np.all(np.abs(result - wanted) <= 16 * eps * (np.abs(wanted) + size))
+
+
+def test_a_long_sum_keeps_its_precision(rng):
+    """A million values of one channel, summed one by one in float32, would be wrong in the fifth digit."""
+    for shape, layout in (((1, 1, 1000, 1000), "NCHW"), ((1, 1000, 1000, 1), "NHWC")):
+        x = (rng.random(shape) + 7).astype(np.float32)
+        wide = x.astype(np.float64)
+        _, (mean, inv_std) = fc.batch_norm(
+            x, None, None, training=True, eps=0, layout=layout, return_statistics=True
+        )
+        np.testing.assert_allclose(mean, wide.mean(), rtol=1.2e-7)
+        np.testing.assert_allclose(inv_std, 1 / wide.std(), rtol=1e-6)
+        grad_bias = fc.batch_norm_backward(x, x, training=True, layout=layout)[2]
+        np.testing.assert_allclose(grad_bias, wide.sum(), rtol=1.2e-7)
+
+
 def test_batch_norm_takes_any_memory(memory_order, rng):
     x, grad_output = (memory_order(a) for a in rng.standard_normal((2, 4, 3, 5, 2)).astype(np.float32))
     mean, var, weight, bias = (memory_order(a) for a in parameters(rng, 3, np.float32))

@@ -22,12 +22,13 @@ __all__ = [
     "boolean",
     "choice",
     "compute_dtype",
+    "dtypes_for",
     "float_array",
     "generator",
     "integer",
     "number",
     "parameter_dtype",
-    "promote",
+    "prepared",
     "result_dtype",
     "shape",
     "subset",
@@ -35,9 +36,10 @@ __all__ = [
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 
+FLOAT16 = np.dtype(np.float16)
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
-_FLOATS = (np.dtype(np.float16), FLOAT32, FLOAT64)
+_FLOATS = (FLOAT16, FLOAT32, FLOAT64)
 
 
 def argument_error(
@@ -51,7 +53,7 @@ def argument_error(
 
 
 @cache
-def _dtypes(*dtypes: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any]]:
+def dtypes_for(*dtypes: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any]]:
     """The dtype of a result, and the one it is computed in."""
     promoted = np.result_type(*dtypes)
     if promoted.kind != "f":
@@ -65,7 +67,7 @@ def result_dtype(*arrays: NDArray[Any] | np.dtype[Any]) -> np.dtype[Any]:
     Floating-point numbers promote as in NumPy. Where all are integers, bool and 8- and 16-bit ones give
     float32, wider ones float64, which holds them exactly below 2^53.
     """
-    return _dtypes(*(a if isinstance(a, np.dtype) else a.dtype for a in arrays))[0]
+    return dtypes_for(*(a if isinstance(a, np.dtype) else a.dtype for a in arrays))[0]
 
 
 def compute_dtype(*arrays: NDArray[Any] | np.dtype[Any]) -> np.dtype[Any]:
@@ -73,7 +75,7 @@ def compute_dtype(*arrays: NDArray[Any] | np.dtype[Any]) -> np.dtype[Any]:
 
     It is `result_dtype`, but float16 is computed in float32.
     """
-    return _dtypes(*(a if isinstance(a, np.dtype) else a.dtype for a in arrays))[1]
+    return dtypes_for(*(a if isinstance(a, np.dtype) else a.dtype for a in arrays))[1]
 
 
 def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
@@ -96,7 +98,8 @@ def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
     raise argument_error(name, f"dtype {dtype}", needs, TypeError)
 
 
-def _prepared(array: NDArray[Any], dtype: np.dtype[Any]) -> FloatArray:
+def prepared(array: NDArray[Any], dtype: np.dtype[Any]) -> FloatArray:
+    """`array` C-contiguous, aligned and native in `dtype`; no copy where it is that."""
     array = np.asarray(array, dtype=dtype, order="C")
     return array if array.flags.aligned else array.copy()
 
@@ -107,31 +110,7 @@ def float_array(name: str, value: ArrayLike, dtype: np.dtype[Any] | None = None)
     `dtype` is what to convert to, `compute_dtype` of the value by default. Raises as `as_array`.
     """
     array = as_array(name, value)
-    return _prepared(array, compute_dtype(array) if dtype is None else dtype)
-
-
-def promote(
-    *,
-    optional: Any = (),  # a Sequence[str]; but mypy takes it for possible that **values holds it
-    **values: ArrayLike | None,
-) -> tuple[tuple[Any, ...], np.dtype[Any]]:
-    """The named values as `float_array` makes them, in their common compute dtype, and their result dtype.
-
-    The `optional` ones may be None, and stay it. The arrays come in a tuple, in the order of the names.
-
-    Examples
-    --------
-    >>> arrays, result = promote(x=[1, 2], weight=np.ones(2, np.float16), bias=None, optional=["bias"])
-    >>> x, weight, bias = arrays
-    >>> x.dtype, weight.dtype, bias, result
-    (dtype('float64'), dtype('float64'), None, dtype('float64'))
-    """
-    arrays = [
-        None if value is None and name in optional else as_array(name, value)  # type: ignore[arg-type]
-        for name, value in values.items()
-    ]
-    result, compute = _dtypes(*[array.dtype for array in arrays if array is not None])
-    return tuple(None if array is None else _prepared(array, compute) for array in arrays), result
+    return prepared(array, compute_dtype(array) if dtype is None else dtype)
 
 
 def parameter_dtype(name: str, dtype: DTypeLike) -> np.dtype[Any]:

@@ -1,4 +1,4 @@
-"""What happens to `out=` and to a result's dtype, in every function that has them."""
+"""What happens to `out=` and to a result's dtype."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._checks import FloatArray, argument_error
+from fastconv._checks import FLOAT16, FLOAT32, FloatArray, argument_error, prepared
+from fastconv._kernels import halves
+from fastconv._threads import threads_for
+from fastconv.functional._input import WORK_AN_ELEMENT
 
 
 def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Any) -> FloatArray | None:
@@ -38,10 +41,19 @@ def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs:
 def deliver(result: FloatArray, dtype: np.dtype[Any], out: np.ndarray[Any, Any] | None = None) -> FloatArray:
     """The result in the caller's dtype, in `out` if there is one."""
     if out is None:
-        return result if result.dtype == dtype else result.astype(dtype)
+        return converted(result, dtype)
     if out is not result:
-        out[...] = result
+        out[...] = converted(result, dtype)
     return out
+
+
+def converted(result: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+    """The result of a kernel, in float32 or float64, in the dtype that the caller is to get."""
+    if result.dtype == dtype:
+        return result
+    if dtype == FLOAT16 and result.dtype == FLOAT32:
+        return halves.from_single(prepared(result, FLOAT32), threads_for(WORK_AN_ELEMENT * result.size))
+    return result.astype(dtype)
 
 
 def _overlap(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:

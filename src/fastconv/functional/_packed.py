@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv._checks import FloatArray, as_array, compute_dtype, float_array, result_dtype
+from fastconv._checks import FloatArray, as_array, compute_dtype, result_dtype
 from fastconv._kernels import arrays
 from fastconv._kernels.memory import new_array
 from fastconv._spec import ConvSpec, conv_spec
 from fastconv._threads import threads_for
+from fastconv.functional._input import computable
 from fastconv.functional._output import deliver
 from fastconv.functional.conv import kernels_for, padded
 
@@ -66,7 +67,7 @@ class PackedConv2d:
         else:
             given = as_array("x", x)
             dtype = result_dtype(given, self.dtype)
-            image = float_array("x", given, compute_dtype(given, self.dtype))
+            image = computable(given, compute_dtype(given, self.dtype))
         way = self._ways.get((image.shape, image.dtype.char)) or self._find_way(image)
         spec = way.spec
         y = new_array(spec.out_shape, way.number)

@@ -16,6 +16,7 @@ from fastconv import _checks
 from fastconv._checks import FloatArray
 from fastconv._kernels import arrays, elementwise
 from fastconv._threads import threads_for
+from fastconv.functional._input import promote
 from fastconv.functional._output import deliver
 
 __all__ = [
@@ -45,7 +46,7 @@ def _prepared(x: ArrayLike) -> tuple[Any, np.dtype[Any]]:
     """`x` for a kernel, and the dtype of the result."""
     if arrays.native(x):
         return x, x.dtype  # type: ignore[union-attr]
-    (data,), dtype = _checks.promote(x=x)
+    (data,), dtype = promote(x=x)
     return data, dtype
 
 
@@ -56,7 +57,7 @@ def _with_gradient(grad_output: ArrayLike, **other: ArrayLike) -> tuple[Any, Any
     if arrays.native(grad, array):
         dtype = grad.dtype
     else:
-        (grad, array), dtype = _checks.promote(grad_output=grad_output, **other)
+        (grad, array), dtype = promote(grad_output=grad_output, **other)
     _checks.shape("grad_output", grad, array.shape, f"that of {name}")  # type: ignore[union-attr]
     return grad, array, dtype
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv import _plan
-from fastconv._checks import FloatArray, argument_error, choice, integer, promote, shape, subset
+from fastconv._checks import FloatArray, argument_error, choice, integer, shape, subset
 from fastconv._kernels import (
     arrays,
     channel_sum,
@@ -26,6 +26,7 @@ from fastconv._spec import ConvSpec, Padding, conv_spec, output_size, pair
 from fastconv._threads import threads_for
 from fastconv._transpose_spec import TransposeSpec
 from fastconv.functional import _border
+from fastconv.functional._input import promote
 from fastconv.functional._output import checked_out, deliver
 
 __all__ = ["conv2d", "conv2d_algorithm", "conv2d_backward", "conv_output_size"]

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv._checks import FloatArray, promote, shape, subset
+from fastconv._checks import FloatArray, shape, subset
 from fastconv._kernels import channel_sum
 from fastconv._kernels.memory import new_array
 from fastconv._spec import Padding
 from fastconv._threads import threads_for
 from fastconv._transpose_spec import transpose_spec
+from fastconv.functional._input import promote
 from fastconv.functional._output import deliver
 from fastconv.functional.conv import kernels_for
 

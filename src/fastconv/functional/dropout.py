@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
+from fastconv.functional._input import promote
+from fastconv.functional._output import converted
 
 __all__ = ["dropout", "dropout_backward"]
 
@@ -57,11 +59,11 @@ def dropout(
     p = _checks.number("p", p, 0, 1)
     training = _checks.boolean("training", training)
     generator = _checks.generator("rng", rng)
-    (prepared,), dtype = _checks.promote(x=x)
+    (prepared,), dtype = promote(x=x)
     if not training or p == 0:
         return np.array(prepared, dtype), None
     mask = np.asarray(generator.random(prepared.shape, dtype=np.float32) >= p)
-    return np.asarray(_apply(prepared, mask, p), dtype), mask
+    return converted(_apply(prepared, mask, p), dtype), mask
 
 
 def dropout_backward(grad_output: ArrayLike, mask: NDArray[np.bool_] | None, p: float = 0.5) -> FloatArray:
@@ -81,11 +83,11 @@ def dropout_backward(grad_output: ArrayLike, mask: NDArray[np.bool_] | None, p: 
     array([2., 0.])
     """
     p = _checks.number("p", p, 0, 1)
-    (grad,), dtype = _checks.promote(grad_output=grad_output)
+    (grad,), dtype = promote(grad_output=grad_output)
     if mask is None:
         return np.array(grad, dtype)
     kept = np.asarray(mask)
     if kept.dtype != np.bool_:
         raise _checks.argument_error("mask", f"dtype {kept.dtype}", "an array of bool or None", TypeError)
     _checks.shape("grad_output", grad, kept.shape, "that of mask")
-    return np.asarray(_apply(grad, kept, p), dtype)
+    return converted(_apply(grad, kept, p), dtype)

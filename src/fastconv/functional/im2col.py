@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
-from fastconv._checks import FloatArray, promote, shape
+from fastconv._checks import FloatArray, shape
 from fastconv._columns_spec import columns_spec, image_shape
 from fastconv._kernels import columns
 from fastconv._kernels.memory import new_array
 from fastconv._spec import Padding
 from fastconv._threads import threads_for
+from fastconv.functional._input import promote
 from fastconv.functional._output import deliver
 
 __all__ = ["col2im", "col2im_backward", "im2col", "im2col_backward"]

@@ -15,6 +15,7 @@ from fastconv._kernels import linear as kernels
 from fastconv._kernels.geometry import ConvGeometry
 from fastconv._kernels.memory import new_array
 from fastconv._threads import threads_for
+from fastconv.functional._input import promote
 from fastconv.functional._output import deliver
 
 __all__ = ["linear", "linear_backward"]
@@ -62,7 +63,7 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Fl
         data, matrix, offset = x, weight, bias
         dtype = data.dtype
     else:
-        (data, matrix, offset), dtype = _checks.promote(x=x, weight=weight, bias=bias, optional=["bias"])
+        (data, matrix, offset), dtype = promote(x=x, weight=weight, bias=bias, optional=["bias"])
     _check_weight(data, matrix)
     if offset is not None:
         _checks.shape("bias", offset, matrix.shape[:1], "one for each row of weight")
@@ -109,7 +110,7 @@ def linear_backward(
            [0., 0.]])
     """
     wanted = _checks.subset("need", need, ("x", "weight", "bias"))
-    (grad, data, matrix), dtype = _checks.promote(grad_output=grad_output, x=x, weight=weight)
+    (grad, data, matrix), dtype = promote(grad_output=grad_output, x=x, weight=weight)
     _check_weight(data, matrix)
     _checks.shape("grad_output", grad, (*data.shape[:-1], matrix.shape[0]), "that of the output")
     rows, grads = _rows(data), _rows(grad)

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
+from fastconv.functional._input import promote
+from fastconv.functional._output import converted
 from fastconv.functional.activation import log_softmax
 
 __all__ = ["cross_entropy", "mse_loss"]
@@ -69,7 +71,7 @@ def cross_entropy(
     reduction = _checks.choice("reduction", reduction, _REDUCTIONS)
     smoothing = _checks.number("label_smoothing", label_smoothing, 0, 1)
     ignored = _checks.integer("ignore_index", ignore_index)
-    (scores, class_weight), dtype = _checks.promote(logits=logits, weight=weight, optional=["weight"])
+    (scores, class_weight), dtype = promote(logits=logits, weight=weight, optional=["weight"])
     _check_has_classes(scores)
     axis = 0 if scores.ndim == 1 else 1
     classes = scores.shape[axis]
@@ -90,7 +92,7 @@ def cross_entropy(
     if reduction == "mean":
         loss = loss / divisor if divisor else math.nan
         grad /= divisor or 1
-    return loss, np.asarray(np.moveaxis(grad.reshape(moved.shape), -1, axis), dtype, order="C")
+    return loss, converted(np.ascontiguousarray(np.moveaxis(grad.reshape(moved.shape), -1, axis)), dtype)
 
 
 def _check_has_classes(logits: FloatArray) -> None:
@@ -183,12 +185,12 @@ def mse_loss(
     array([0., 2.])
     """
     reduction = _checks.choice("reduction", reduction, _REDUCTIONS)
-    (given, wanted), dtype = _checks.promote(prediction=prediction, target=target)
+    (given, wanted), dtype = promote(prediction=prediction, target=target)
     _checks.shape("target", wanted, given.shape, "that of prediction")
     difference = np.asarray(given - wanted)
     loss = float(np.vdot(difference, difference))
     if reduction == "sum":
-        return loss, np.asarray(2 * difference, dtype)
+        return loss, converted(2 * difference, dtype)
     count = difference.size
     difference *= 2 / max(count, 1)
-    return loss / count if count else math.nan, np.asarray(difference, dtype)
+    return loss / count if count else math.nan, converted(difference, dtype)

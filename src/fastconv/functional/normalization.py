@@ -11,6 +11,10 @@ from numpy.typing import ArrayLike
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
+from fastconv._kernels import normalization as kernels
+from fastconv._threads import threads_for
+from fastconv.functional._input import WORK_AN_ELEMENT, promote
+from fastconv.functional._output import converted
 
 __all__ = [
     "BatchStatistics",
@@ -36,27 +40,18 @@ def _as_ncl(array: FloatArray, layout: str) -> FloatArray:
     return array.reshape(array.shape[0], array.shape[1], math.prod(array.shape[2:]))
 
 
-def _column(per_channel: FloatArray, like: FloatArray) -> FloatArray:
-    """A value for each channel, in the dtype of `like`, to broadcast against (N, C, L)."""
-    return per_channel.astype(like.dtype, copy=False)[:, None]
+def _per_channel(values: FloatArray, like: FloatArray) -> FloatArray:
+    """A value for each channel, in the dtype of `like`, as kernels take it."""
+    return np.ascontiguousarray(values, like.dtype)
 
 
-def _channel_sum(array: FloatArray) -> FloatArray:
-    """The float64 sums of an (N, C, L) array by channel; no float64 array of its size is made."""
-    if array.shape[2] == 1:
-        return np.asarray(array.sum(axis=(0, 2), dtype=np.float64))
-    return np.asarray(array.sum(axis=2).sum(axis=0, dtype=np.float64))  # rows are summed pairwise
+def _mean_of(ncl: FloatArray, threads: int) -> FloatArray:
+    return np.asarray(kernels.channel_sums(ncl, None, None, threads) / (ncl.shape[0] * ncl.shape[2]))
 
 
-def _channel_dot(a: FloatArray, b: FloatArray) -> FloatArray:
-    """The float64 sums of a * b by channel."""
-    if a.shape[2] == 1:
-        return np.asarray((a * b).sum(axis=(0, 2), dtype=np.float64))
-    return np.asarray(np.vecdot(a, b).sum(axis=0, dtype=np.float64))
-
-
-def _batch_mean(ncl: FloatArray) -> FloatArray:
-    return np.asarray(_channel_sum(ncl) / (ncl.shape[0] * ncl.shape[2]))
+def _variance_of(ncl: FloatArray, mean: FloatArray, threads: int) -> FloatArray:
+    """The mean square distance from the mean, which is in the dtype of `ncl`."""
+    return np.asarray(kernels.channel_sums(ncl, None, mean, threads) / (ncl.shape[0] * ncl.shape[2]))
 
 
 def _check_batch_norm(
@@ -176,8 +171,8 @@ def batch_norm(
     Notes
     -----
     The variance is the mean square distance from the mean, in a second pass over `x`, and the sums are taken
-    pairwise or in float64: a large mean does not spoil it. An empty batch leaves the running statistics as
-    they are.
+    in small blocks and these in float64: a large mean does not spoil it. An empty batch leaves the running
+    statistics as they are.
 
     Examples
     --------
@@ -191,7 +186,7 @@ def batch_norm(
     training = _checks.boolean("training", training)
     momentum = _checks.number("momentum", momentum, 0, 1)
     eps = _checks.number("eps", eps, 0)
-    (data, mean, var, gamma, beta), dtype = _checks.promote(
+    (data, mean, var, gamma, beta), dtype = promote(
         x=x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias, optional=_OPTIONAL
     )
     running = {"running_mean": running_mean, "running_var": running_var}
@@ -205,22 +200,21 @@ def batch_norm(
             "x", f"shape {data.shape}", "more than one value a channel when training"
         )
 
-    if not training or count == 0:
-        if mean is None:
-            mean = var = np.zeros(ncl.shape[1], ncl.dtype)
-        output = ncl - mean[:, None]
-    else:
-        mean = _batch_mean(ncl)
-        output = ncl - _column(mean, ncl)
-        var = _channel_dot(output, output) / count
-    inv_std = 1 / np.sqrt(var + eps) if count else np.ones_like(var)
-    output *= _column(inv_std if gamma is None else inv_std * gamma, output)
-    if beta is not None:
-        output += beta[:, None]
+    threads = threads_for(WORK_AN_ELEMENT * ncl.size)
+    channels = ncl.shape[1]
+    if training and count:
+        exact_mean = _mean_of(ncl, threads)
+        mean = _per_channel(exact_mean, ncl)
+        var = _variance_of(ncl, mean, threads)
+    elif mean is None:
+        mean = var = np.zeros(channels, ncl.dtype)
+    inv_std = 1 / np.sqrt(var.astype(np.float64) + eps) if count else np.ones(channels)
+    scale = _per_channel(inv_std if gamma is None else inv_std * gamma, ncl)
+    output = kernels.affine(ncl, mean, scale, np.zeros_like(scale) if beta is None else beta, threads)
     if training and running_mean is not None and count:
-        _blend(running_mean, mean, momentum)
+        _blend(running_mean, exact_mean, momentum)
         _blend(running_var, var * (count / (count - 1)), momentum)
-    result = np.asarray(output.reshape(data.shape), dtype)
+    result = converted(output.reshape(data.shape), dtype)
     if return_statistics:
         return result, (np.array(mean, ncl.dtype), np.array(inv_std, ncl.dtype))
     return result
@@ -278,7 +272,7 @@ def batch_norm_backward(
     wanted = _checks.subset("need", need, ("x", "weight", "bias"))
     training = _checks.boolean("training", training)
     eps = _checks.number("eps", eps, 0)
-    (grad, data, mean, var, gamma), dtype = _checks.promote(
+    (grad, data, mean, var, gamma), dtype = promote(
         grad_output=grad_output,
         x=x,
         running_mean=running_mean,
@@ -293,36 +287,35 @@ def batch_norm_backward(
     count = ncl.shape[0] * ncl.shape[2]
     channels = ncl.shape[1]
 
+    threads = threads_for(WORK_AN_ELEMENT * ncl.size)
     if statistics is not None:
         mean, inv_std = (np.asarray(part) for part in statistics)
         for part in (mean, inv_std):
             _checks.shape("statistics", part, (channels,), "one for each channel of x")
     elif count == 0:
         mean, inv_std = np.zeros(channels), np.ones(channels)
-    elif training:
-        mean = _batch_mean(ncl)
-        inv_std = None  # of the centered values, below
     else:
-        inv_std = 1 / np.sqrt(var + eps)
-    centered = ncl - _column(mean, ncl)
-    if inv_std is None:
-        inv_std = 1 / np.sqrt(_channel_dot(centered, centered) / count + eps)
-    grad_bias = _channel_sum(gradient)
-    grad_weight = _channel_dot(gradient, centered) * inv_std
+        if training:
+            mean = _per_channel(_mean_of(ncl, threads), ncl)
+            var = _variance_of(ncl, mean, threads)
+        inv_std = 1 / np.sqrt(var.astype(np.float64) + eps)
+    center = _per_channel(mean, ncl)
+    grad_bias = kernels.channel_sums(gradient, None, None, threads)
+    grad_weight = kernels.channel_sums(gradient, ncl, center, threads) * inv_std
 
     grad_x = None
     if "x" in wanted:
-        scale = inv_std if gamma is None else inv_std * gamma
+        scale = _per_channel(inv_std if gamma is None else inv_std * gamma, ncl)
+        nothing = np.zeros_like(scale)
         if training and count:
             # The batch's mean and variance depend on x as well: of the gradient remains what is orthogonal
             # to the constant and to the normalized values.
-            centered *= _column(grad_weight * inv_std / -count, ncl)
-            centered += gradient
-            centered -= _column(grad_bias / count, ncl)
-            centered *= _column(scale, ncl)
+            slope = _per_channel(grad_weight * inv_std / -count, ncl)
+            offset = _per_channel(grad_bias / count, ncl)
+            grad_ncl = kernels.affine_sum(gradient, offset, scale, nothing, ncl, center, slope, threads)
         else:
-            np.multiply(gradient, _column(scale, ncl), out=centered)
-        grad_x = np.asarray(centered.reshape(data.shape), dtype)
+            grad_ncl = kernels.affine(gradient, nothing, scale, nothing, threads)
+        grad_x = converted(grad_ncl.reshape(data.shape), dtype)
     return (
         grad_x,
         np.asarray(grad_weight, dtype) if "weight" in wanted else None,
@@ -399,12 +392,12 @@ def local_response_norm(
     >>> local_response_norm(np.ones((1, 3, 1)), size=3, alpha=3.0, beta=1.0).ravel()
     array([0.33333333, 0.25      , 0.33333333])
     """
-    (data,), dtype = _checks.promote(x=x)
+    (data,), dtype = promote(x=x)
     size, alpha, beta, k = _check_response_norm(data, size, alpha, beta, k, layout)
     output = _response(data, size, alpha, k, -1 if layout == "NHWC" else 1)
     np.power(output, -beta, out=output)
     output *= data
-    return np.asarray(output, dtype)
+    return converted(output, dtype)
 
 
 def local_response_norm_backward(
@@ -440,7 +433,7 @@ def local_response_norm_backward(
     >>> local_response_norm_backward(ones, ones, size=1, alpha=1.0, beta=1.0).ravel()
     array([0., 0., 0.])
     """
-    (grad, data), dtype = _checks.promote(grad_output=grad_output, x=x)
+    (grad, data), dtype = promote(grad_output=grad_output, x=x)
     size, alpha, beta, k = _check_response_norm(data, size, alpha, beta, k, layout)
     _checks.shape("grad_output", grad, data.shape, "that of x")
     axis = -1 if layout == "NHWC" else 1
@@ -455,4 +448,4 @@ def local_response_norm_backward(
     through_response *= data
     through_response *= 2 * alpha * beta / size
     grad_x -= through_response
-    return np.asarray(grad_x, dtype)
+    return converted(grad_x, dtype)

@@ -8,12 +8,13 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastconv._checks import FloatArray, argument_error, as_array, boolean, choice, integer, promote, shape
+from fastconv._checks import FloatArray, argument_error, as_array, boolean, choice, integer, shape
 from fastconv._kernels import arrays, pool
 from fastconv._kernels.memory import new_array
 from fastconv._pool_spec import PoolSpec, adaptive_spec, image_size, pool_spec, scatter_work
 from fastconv._spec import LAYOUTS, Padding, Pair
 from fastconv._threads import threads_for
+from fastconv.functional._input import promote
 from fastconv.functional._output import checked_out, deliver
 
 __all__ = [

@@ -1,0 +1,48 @@
+"""What every function does with the arrays that it is given, before kernels see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastconv._checks import FLOAT16, FLOAT32, FloatArray, as_array, dtypes_for, prepared
+from fastconv._kernels import halves
+from fastconv._threads import threads_for
+
+__all__ = ["computable", "promote"]
+
+WORK_AN_ELEMENT = 8
+"""So many multiply-adds a converted element counts as, where threads are handed out."""
+
+
+def computable(array: NDArray[Any], dtype: np.dtype[Any]) -> FloatArray:
+    """`array` C-contiguous, aligned, native, and in `dtype`, float32 or float64; no copy where it is that."""
+    if array.dtype == FLOAT16 and dtype == FLOAT32:
+        return halves.to_single(prepared(array, FLOAT16), threads_for(WORK_AN_ELEMENT * array.size))
+    return prepared(array, dtype)
+
+
+def promote(
+    *,
+    optional: Any = (),  # a Sequence[str]; but mypy takes it for possible that **values holds it
+    **values: ArrayLike | None,
+) -> tuple[tuple[Any, ...], np.dtype[Any]]:
+    """The named values as `computable` makes them, in their common compute dtype, and their result dtype.
+
+    The `optional` ones may be None, and stay it. The arrays come in a tuple, in the order of the names.
+
+    Examples
+    --------
+    >>> arrays, result = promote(x=[1, 2], weight=np.ones(2, np.float16), bias=None, optional=["bias"])
+    >>> x, weight, bias = arrays
+    >>> x.dtype, weight.dtype, bias, result
+    (dtype('float64'), dtype('float64'), None, dtype('float64'))
+    """
+    arrays = [
+        None if value is None and name in optional else as_array(name, value)  # type: ignore[arg-type]
+        for name, value in values.items()
+    ]
+    result, compute = dtypes_for(*[array.dtype for array in arrays if array is not None])
+    return tuple(None if array is None else computable(array, compute) for array in arrays), result
