@@ -10,11 +10,12 @@ cdef enum:
 
 cdef inline bint is_native(object array, int typenum) noexcept:
     return (type(array) is cnp.ndarray and cnp.PyArray_TYPE(<cnp.ndarray>array) == typenum
-            and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>array) and cnp.PyArray_CHKFLAGS(<cnp.ndarray>array, WANTED))
+            and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>array)
+            and cnp.PyArray_CHKFLAGS(<cnp.ndarray>array, WANTED))
 
 
 def native(first, second=None, third=None) -> bool:
-    """Whether all (None doesn't count) are C-contiguous, aligned, native and of one dtype, float32 or float64."""
+    """Whether all (but None) are C-contiguous, aligned, native and of one dtype, float32 or float64."""
     if type(first) is not cnp.ndarray:
         return False
     cdef int typenum = cnp.PyArray_TYPE(<cnp.ndarray>first)

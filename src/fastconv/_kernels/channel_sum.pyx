@@ -15,7 +15,9 @@ cdef enum:
     RANGE = 16       # channels whose planes, neighbours in NCHW, are read one after the other
 
 
-def grad_bias(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray grad not None, int num_threads):
+def grad_bias(
+        ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray grad not None,
+        int num_threads):
     """grad[k] = sum of grad_output over images and pixels of channel k."""
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad))
     cdef Py_ssize_t size = kernels.itemsize, channels = g.out_channels, plane = g.out_h * g.out_w
@@ -34,8 +36,8 @@ def grad_bias(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nda
     if parts == NULL:
         raise MemoryError("no memory for the workspace of a bias's gradient")
     for block in prange(blocks, num_threads=num_threads, nogil=True, schedule="static"):
-        sum_pixels(kernels, source + block * BLOCK * channels * size, channels, min(<Py_ssize_t>BLOCK, pixels - block * BLOCK),
-                   parts + block * channels * size)
+        sum_pixels(kernels, source + block * BLOCK * channels * size, channels,
+                   min(<Py_ssize_t>BLOCK, pixels - block * BLOCK), parts + block * channels * size)
     sum_pixels(kernels, parts, channels, blocks, sums)
     give_back(parts)
 
@@ -50,7 +52,8 @@ cdef void sum_planes(
 
 
 cdef void sum_pixels(
-        const fc_kernels *kernels, const char *source, Py_ssize_t channels, Py_ssize_t pixels, char *total) noexcept nogil:
+        const fc_kernels *kernels, const char *source, Py_ssize_t channels, Py_ssize_t pixels,
+        char *total) noexcept nogil:
     cdef Py_ssize_t p
     memset(total, 0, channels * kernels.itemsize)
     for p in range(pixels):

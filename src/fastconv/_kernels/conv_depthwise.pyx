@@ -1,21 +1,24 @@
 """Depthwise convolution: a filter for each channel, which memory bounds, so that each byte is moved once.
 
-NCHW runs planes through kernels that need no padded copy of them; NHWC runs channels in lanes. The gradient of
-the input is the same correlation with flipped taps, one for each phase of the stride; in NCHW the columns' phases
-are computed side by side in a buffer that stays in cache and merged row by row.
+NCHW runs planes through kernels that need no padded copy of them; NHWC runs channels in lanes. The gradient
+of the input is the same correlation with flipped taps, one for each phase of the stride; in NCHW the columns'
+phases are computed side by side in a buffer that stays in cache and merged row by row.
 
-The gradient of the weight keeps a vector of partial sums for each tap. Its parts (images, and bands of rows where
-there are few images) are summed in order, in groups whose number depends on the sizes alone.
+The gradient of the weight keeps a vector of partial sums for each tap. Its parts (images, and bands of rows
+where there are few images) are summed in order, in groups whose number depends on the sizes alone.
 
-Workspace: for NCHW a row of zeros and, for strided gradients of the input, PHASE_BYTES (never less than one row) a
-thread; for NHWC the weight once more; for the weight's gradient its partial sums, at most SUM_BYTES a group.
+Workspace: for NCHW a row of zeros and, for strided gradients of the input, PHASE_BYTES (never less than one
+row) a thread; for NHWC the weight once more; for the weight's gradient its partial sums, at most SUM_BYTES a
+group.
 """
 
 cimport numpy as cnp
 from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
-from fastconv._kernels.correlation cimport Correlation, align, ceil_div, forward_correlation, input_correlation
+from fastconv._kernels.correlation cimport (
+    Correlation, align, ceil_div, forward_correlation, input_correlation,
+)
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_depthwise, fc_kernels, kernels_for
@@ -45,10 +48,12 @@ ctypedef struct Cut:
     Py_ssize_t items
 
 
-cdef Cut cut_planes(const Correlation *c, Py_ssize_t rows, Py_ssize_t row_bytes, Py_ssize_t at_least) noexcept nogil:
+cdef Cut cut_planes(
+        const Correlation *c, Py_ssize_t rows, Py_ssize_t row_bytes, Py_ssize_t at_least) noexcept nogil:
     """Items of about ITEM_BYTES of `rows` rows a plane; at least so many where rows allow it."""
     cdef Cut cut
-    cut.channels = max(1, min(c.groups, ITEM_BYTES // max(rows * row_bytes, 1), c.batch * c.groups // max(at_least, 1)))
+    cdef Py_ssize_t in_item = ITEM_BYTES // max(rows * row_bytes, 1)
+    cut.channels = max(1, min(c.groups, in_item, c.batch * c.groups // max(at_least, 1)))
     cut.ranges = ceil_div(c.groups, cut.channels)
     cut.bands = 1
     if cut.channels == 1 and c.batch * cut.ranges < at_least:
@@ -68,7 +73,8 @@ cdef fc_depthwise job_of(const Correlation *c) noexcept nogil:
     job.out_h, job.out_w, job.out_row, job.out_pixel = c.out_h, c.out_w, c.out_row, c.out_pixel
     job.weight = c.weight
     job.taps_h, job.taps_w, job.weight_h, job.weight_w = c.taps_h, c.taps_w, c.weight_h, c.weight_w
-    job.stride_h, job.stride_w, job.dilation_h, job.dilation_w = c.stride_h, c.stride_w, c.dilation_h, c.dilation_w
+    job.stride_h, job.stride_w = c.stride_h, c.stride_w
+    job.dilation_h, job.dilation_w = c.dilation_h, c.dilation_w
     job.top, job.left = c.top, c.left
     job.bias = c.bias
     job.zeros = NULL
@@ -121,8 +127,8 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
     cdef bint done = phases != NULL, empty = False
     if done:
         for index in range(count):
-            if not input_correlation(kernels, g, grad_output, weight, grad_x, index // g.stride_w, index % g.stride_w,
-                                     &phases[index]):
+            if not input_correlation(kernels, g, grad_output, weight, grad_x, index // g.stride_w,
+                                     index % g.stride_w, &phases[index]):
                 phases[index].taps_h = 0
                 empty = True
             if count > 1 and not g.channels_last:
@@ -157,7 +163,8 @@ cdef char *take_zeros(size_t bytes) noexcept nogil:
 cdef bint correlate_planes(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
     cdef fc_float_mode mode = 0
-    cdef Cut cut = cut_planes(c, c.out_h, c.out_w * c.kernels.itemsize, 4 * num_threads if num_threads > 1 else 1)
+    cdef Cut cut = cut_planes(c, c.out_h, c.out_w * c.kernels.itemsize,
+                              4 * num_threads if num_threads > 1 else 1)
     cdef fc_depthwise job = job_of(c)
     cdef char *zeros = take_zeros(c.width * c.kernels.itemsize)
     cdef Py_ssize_t item
@@ -173,7 +180,8 @@ cdef bint correlate_planes(const Correlation *c, int num_threads) noexcept nogil
     return True
 
 
-cdef void compute_planes(const Correlation *c, fc_depthwise job, const Cut *cut, Py_ssize_t item) noexcept nogil:
+cdef void compute_planes(
+        const Correlation *c, fc_depthwise job, const Cut *cut, Py_ssize_t item) noexcept nogil:
     cdef Py_ssize_t band = item % cut.bands, index = item // cut.bands % cut.ranges
     cdef Py_ssize_t channel = index * cut.channels, row = c.out_h * band // cut.bands
     take_image(&job, c, item // cut.bands // cut.ranges)
@@ -189,12 +197,13 @@ cdef bint spreads(ConvGeometry g) noexcept:
 
 
 cdef void spread(
-        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
-        int num_threads) noexcept:
+        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
+        cnp.ndarray grad_x, int num_threads) noexcept:
     cdef fc_float_mode mode = 0
     # The forward one, whose x is written and whose out is read.
     cdef Correlation c = forward_correlation(kernels, g, grad_x, weight, None, grad_output, False)
-    cdef Cut cut = cut_planes(&c, c.height, c.width * kernels.itemsize, 4 * num_threads if num_threads > 1 else 1)
+    cdef Cut cut = cut_planes(&c, c.height, c.width * kernels.itemsize,
+                              4 * num_threads if num_threads > 1 else 1)
     cdef Py_ssize_t item
     with nogil, parallel(num_threads=num_threads):
         mode = fc_flush_denormals()
@@ -211,7 +220,8 @@ cdef void spread_planes(const Correlation *c, const Cut *cut, Py_ssize_t item) n
     job.planes = min(cut.channels, c.groups - channel)
     job.height, job.width, job.x_row, job.x_plane = c.out_h, c.out_w, c.out_row, c.out_channel
     job.x = c.out + size * (image * c.out_image + channel * c.out_channel)
-    job.out_h, job.out_w, job.out_row, job.out_plane = c.height * (band + 1) // cut.bands - row, c.width, c.x_row, c.x_channel
+    job.out_h, job.out_w = c.height * (band + 1) // cut.bands - row, c.width
+    job.out_row, job.out_plane = c.x_row, c.x_channel
     job.out = <char *>c.x + size * (image * c.x_image + channel * c.x_channel + row * c.x_row)
     job.weight = c.weight + size * channel * c.weight_group
     job.top += row
@@ -224,14 +234,17 @@ cdef void restore_rows(Correlation *c, ConvGeometry g, Py_ssize_t phase_h, Py_ss
     c.out_h, c.out_w = ceil_div(g.height - phase_h, g.stride_h), ceil_div(g.width - phase_w, g.stride_w)
 
 
-cdef bint merge_phases(const Correlation *phases, ConvGeometry g, char *grad_x, int num_threads) noexcept nogil:
+cdef bint merge_phases(
+        const Correlation *phases, ConvGeometry g, char *grad_x, int num_threads) noexcept nogil:
     """The gradient of a strided input: phases[h*stride_w + w] with its columns merged into rows."""
     cdef fc_float_mode mode = 0
     cdef const Correlation *c = phases
     cdef Py_ssize_t size = c.kernels.itemsize
-    cdef Cut cut = cut_planes(c, c.out_h, g.stride_h * g.width * size, 4 * num_threads if num_threads > 1 else 1)
+    cdef Cut cut = cut_planes(c, c.out_h, g.stride_h * g.width * size,
+                              4 * num_threads if num_threads > 1 else 1)
     cdef Py_ssize_t pitch = align(c.out_w * size) // size
-    cdef Py_ssize_t rows = max(1, min(ceil_div(c.out_h, cut.bands), PHASE_BYTES // (g.stride_w * pitch * size)))
+    cdef Py_ssize_t in_cache = PHASE_BYTES // (g.stride_w * pitch * size)
+    cdef Py_ssize_t rows = max(1, min(ceil_div(c.out_h, cut.bands), in_cache))
     cdef Py_ssize_t each = align(g.stride_w * rows * pitch * size)
     cdef Py_ssize_t item, stride_h = g.stride_h, stride_w = g.stride_w, height = g.height, width = g.width
     cdef char *buffers = <char *>take(each * num_threads)
@@ -252,7 +265,8 @@ cdef bint merge_phases(const Correlation *phases, ConvGeometry g, char *grad_x, 
 
 
 cdef void merge_item(
-        const Correlation *phases, Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t height, Py_ssize_t width,
+        const Correlation *phases, Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t height,
+        Py_ssize_t width,
         char *grad_x, const Cut *cut, Py_ssize_t item, Py_ssize_t rows, Py_ssize_t pitch, const char *zeros,
         char *buffer) noexcept nogil:
     cdef Py_ssize_t size = phases.kernels.itemsize
@@ -268,15 +282,15 @@ cdef void merge_item(
         row = first
         while row < last:
             for phase_h in range(min(stride_h, height)):
-                merge_rows(phases + phase_h * stride_w, image, channel, row, min(rows, last - row), stride_h, stride_w,
-                           phase_h, width, plane, pitch, rows, zeros, buffer)
+                merge_rows(phases + phase_h * stride_w, image, channel, row, min(rows, last - row), stride_h,
+                           stride_w, phase_h, width, plane, pitch, rows, zeros, buffer)
             row += rows
 
 
 cdef void merge_rows(
         const Correlation *phases, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t row, Py_ssize_t count,
-        Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t phase_h, Py_ssize_t width, char *plane, Py_ssize_t pitch,
-        Py_ssize_t rows, const char *zeros, char *buffer) noexcept nogil:
+        Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t phase_h, Py_ssize_t width, char *plane,
+        Py_ssize_t pitch, Py_ssize_t rows, const char *zeros, char *buffer) noexcept nogil:
     """Rows phase_h + stride_h * [row, row + count) of one plane."""
     cdef const fc_kernels *kernels = phases.kernels
     cdef Py_ssize_t size = kernels.itemsize, phase_bytes = size * rows * pitch
@@ -306,7 +320,8 @@ cdef void merge_rows(
             kernels.zip(to, from_, from_ + phase_bytes, width)
             continue
         for phase_w in range(min(stride_w, width)):
-            kernels.scatter(to + size * phase_w, stride_w, from_ + phase_w * phase_bytes, phases[phase_w].out_w)
+            kernels.scatter(to + size * phase_w, stride_w, from_ + phase_w * phase_bytes,
+                            phases[phase_w].out_w)
 
 
 # ---- pixels ----
@@ -350,7 +365,7 @@ cdef void turn_weight(const Correlation *c, char *turned) noexcept nogil:
 # ---- the gradient of the weight ----
 
 ctypedef struct WeightJob:
-    Correlation c                    # the forward one: its x is read, its out is grad_output, its weight unused
+    Correlation c                    # the forward one; x is read, out is grad_output, weight unused
     Py_ssize_t bands, rows           # of an image; a part is a band of an image
     Py_ssize_t splits                # groups of parts: split s has parts [parts*s/splits, parts*(s+1)/splits)
     Py_ssize_t channels, ranges      # channels that are summed together, at most, and how many such ranges
@@ -437,5 +452,6 @@ cdef void finish_sums(const WeightJob *w, char *grad) noexcept nogil:
         kernels.transpose(grad, taps, w.sums, w.sums_step, taps, w.c.groups)
         return
     for channel in range(w.c.groups):
-        kernels.depthwise_weight_finish(grad + size * channel * taps, w.sums + size * channel * taps * kernels.lanes,
+        kernels.depthwise_weight_finish(grad + size * channel * taps,
+                                        w.sums + size * channel * taps * kernels.lanes,
                                         w.c.taps_h, w.c.taps_w)

@@ -25,10 +25,10 @@ ctypedef struct Correlation:
     char *out
     Py_ssize_t out_h, out_w
     Py_ssize_t out_image, out_channel, out_row, out_pixel
-    # Where channels k are phases of a plane (see merged_correlation): their number, and the plane's true size.
+    # Where channels k are phases of a plane (see merged_correlation): their number, the plane's true size.
     Py_ssize_t phases_h, phases_w, full_h, full_w
     const char *weight
-    bint packed               # weight is what the kernels' pack_weight made; the steps below don't describe it
+    bint packed               # weight is what the kernels' pack_weight made, without the steps below
     Py_ssize_t weight_group, weight_out, weight_in, weight_h, weight_w
     const char *bias          # out_channels * groups elements, or NULL
     bint relu
@@ -76,21 +76,24 @@ cdef int compute_forward(
     Correlate correlate, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu,
     bint packed, int num_threads) except -1
 cdef int compute_grad_input(
-    Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x, bint merge,
-    int num_threads) except -1
+    Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
+    bint merge, int num_threads) except -1
 cdef Correlation forward_correlation(
-    const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu)
+    const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out,
+    bint relu)
 cdef bint input_correlation(
-    const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
-    Py_ssize_t phase_h, Py_ssize_t phase_w, Correlation *result) noexcept
+    const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
+    cnp.ndarray grad_x, Py_ssize_t phase_h, Py_ssize_t phase_w, Correlation *result) noexcept
 cdef Correlation weight_correlation(const fc_kernels *kernels, ConvGeometry g, cnp.ndarray weight)
 cdef void sum_axes(const Correlation *c, Axis *axes) noexcept nogil
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil
-cdef Chunks cut(const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil
+cdef Chunks cut(
+    const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil
 cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index) noexcept nogil
 cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil
 cdef Band load_band(
     const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, bint copy=*) noexcept nogil
 cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil
 cdef void pack_weight_panel(
-    const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded, char *packed) noexcept nogil
+    const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded,
+    char *packed) noexcept nogil

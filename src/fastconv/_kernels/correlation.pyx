@@ -14,8 +14,8 @@ cdef enum:
 
 
 cdef int compute_forward(
-        Correlate correlate, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu,
-        bint packed, int num_threads) except -1:
+        Correlate correlate, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out,
+        bint relu, bint packed, int num_threads) except -1:
     """out = x convolved with weight (`packed` or not), plus bias (or None), clipped at zero if relu."""
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
     cdef Correlation c = forward_correlation(kernels, g, x, weight, bias, out, relu)
@@ -24,9 +24,9 @@ cdef int compute_forward(
 
 
 cdef int compute_grad_input(
-        Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x, bint merge,
-        int num_threads) except -1:
-    """grad_x = gradient of the input: all phases of the stride at once if `merge`, else one after the other."""
+        Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
+        bint merge, int num_threads) except -1:
+    """grad_x = gradient of the input: all phases of the stride at once if `merge`, else one by one."""
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
     cdef Correlation c
     cdef Py_ssize_t phase_h, phase_w
@@ -57,7 +57,8 @@ cdef int run(Correlate correlate, const Correlation *c, int num_threads) except 
 
 
 cdef Correlation forward_correlation(
-        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu):
+        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out,
+        bint relu):
     """The forward convolution; bias is an array or None."""
     cdef Correlation c
     c.kernels = kernels
@@ -71,7 +72,8 @@ cdef Correlation forward_correlation(
     c.top, c.left = g.top, g.left
     c.x = <const char *>cnp.PyArray_DATA(x)
     c.height, c.width = g.height, g.width
-    image_steps(g.channels_last, g.in_channels, g.height, g.width, &c.x_image, &c.x_channel, &c.x_row, &c.x_pixel)
+    image_steps(g.channels_last, g.in_channels, g.height, g.width, &c.x_image, &c.x_channel, &c.x_row,
+                &c.x_pixel)
     c.out = <char *>cnp.PyArray_DATA(out)
     c.out_h, c.out_w = g.out_h, g.out_w
     image_steps(g.channels_last, g.out_channels, g.out_h, g.out_w,
@@ -83,7 +85,9 @@ cdef Correlation forward_correlation(
     c.weight_out = c.in_channels * c.weight_in
     c.weight_group = c.out_channels * c.weight_out
     c.packed = False
-    c.bias = NULL if bias is None else <const char *>cnp.PyArray_DATA(<cnp.ndarray>bias)
+    c.bias = NULL
+    if bias is not None:
+        c.bias = <const char *>cnp.PyArray_DATA(<cnp.ndarray>bias)
     c.relu = relu
     c.phases_h = c.phases_w = 1
     flatten(&c)
@@ -111,8 +115,8 @@ cdef void flatten(Correlation *c) noexcept:
 
 
 cdef bint input_correlation(
-        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
-        Py_ssize_t phase_h, Py_ssize_t phase_w, Correlation *result) noexcept:
+        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
+        cnp.ndarray grad_x, Py_ssize_t phase_h, Py_ssize_t phase_w, Correlation *result) noexcept:
     """The part of the input's gradient at rows phase_h + stride_h * o and columns phase_w + stride_w * p.
 
     Such a row r meets the taps i with r + top - i*dilation_h divisible by stride_h: every
@@ -144,10 +148,12 @@ cdef bint input_correlation(
     c.left = -((phase_w + g.left - (first_w + (c.taps_w - 1) * step_w) * g.dilation_w) // g.stride_w)
     c.x = <const char *>cnp.PyArray_DATA(grad_output)
     c.height, c.width = g.out_h, g.out_w
-    image_steps(g.channels_last, g.out_channels, g.out_h, g.out_w, &c.x_image, &c.x_channel, &c.x_row, &c.x_pixel)
+    image_steps(g.channels_last, g.out_channels, g.out_h, g.out_w, &c.x_image, &c.x_channel, &c.x_row,
+                &c.x_pixel)
     image_steps(g.channels_last, g.in_channels, g.height, g.width,
                 &c.out_image, &c.out_channel, &c.out_row, &c.out_pixel)
-    c.out = <char *>cnp.PyArray_DATA(grad_x) + kernels.itemsize * (phase_h * c.out_row + phase_w * c.out_pixel)
+    c.out = <char *>cnp.PyArray_DATA(grad_x)
+    c.out += kernels.itemsize * (phase_h * c.out_row + phase_w * c.out_pixel)
     c.out_row *= g.stride_h
     c.out_pixel *= g.stride_w
     c.weight_out = g.kernel_h * g.kernel_w
@@ -182,19 +188,22 @@ cdef bint has_empty_phase(
 
 cpdef bint merges_phases(ConvGeometry g) noexcept:
     """Whether the gradient of the input is computed as a merged_correlation rather than phase by phase."""
-    return g.stride_h > 1 and g.stride_w > 1 and g.in_channels // g.groups * g.stride_h * g.stride_w <= MERGED_CHANNELS
+    cdef Py_ssize_t merged = g.in_channels // g.groups * g.stride_h * g.stride_w
+    return g.stride_h > 1 and g.stride_w > 1 and merged <= MERGED_CHANNELS
 
 
 cdef Correlation merged_correlation(
-        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x):
-    """The whole gradient of the input as one dense correlation: each phase of a channel is a channel of its own.
+        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
+        cnp.ndarray grad_x):
+    """The whole gradient of the input as one dense correlation: each phase of a channel is a channel.
 
-    Phases meet different taps, so the weight is spread out, with zeros, over all rows and columns of grad_output
-    that any phase meets. Where channels are few, that costs less than loading the input once a phase and
-    leaving most lanes of a tile empty. The weight belongs to the caller (memory.take); NULL where there was no memory.
+    Phases meet different taps, so the weight is spread out, with zeros, over all rows and columns of
+    grad_output that any phase meets. Where channels are few, that costs less than loading the input once a
+    phase and leaving most lanes of a tile empty. The weight belongs to the caller (memory.take); NULL where
+    there was no memory.
     """
     cdef Correlation c
-    cdef Py_ssize_t lowest_h, lowest_w, phases = g.stride_h * g.stride_w
+    cdef Py_ssize_t lowest_h = 0, lowest_w = 0, phases = g.stride_h * g.stride_w
     cdef Py_ssize_t k, channel, phase_h, phase_w, i, j, row, column, size = kernels.itemsize
     cdef const char *tap
     cdef char *spread
@@ -208,7 +217,8 @@ cdef Correlation merged_correlation(
     c.top, c.left = -lowest_h, -lowest_w
     c.x = <const char *>cnp.PyArray_DATA(grad_output)
     c.height, c.width = g.out_h, g.out_w
-    image_steps(g.channels_last, g.out_channels, g.out_h, g.out_w, &c.x_image, &c.x_channel, &c.x_row, &c.x_pixel)
+    image_steps(g.channels_last, g.out_channels, g.out_h, g.out_w, &c.x_image, &c.x_channel, &c.x_row,
+                &c.x_pixel)
     c.out = <char *>cnp.PyArray_DATA(grad_x)
     c.out_h, c.out_w = ceil_div(g.height, g.stride_h), ceil_div(g.width, g.stride_w)
     c.full_h, c.full_w = g.height, g.width
@@ -249,7 +259,8 @@ cdef Correlation merged_correlation(
 
 
 cdef Py_ssize_t window(
-        Py_ssize_t stride, Py_ssize_t dilation, Py_ssize_t taps, Py_ssize_t before, Py_ssize_t *lowest) noexcept:
+        Py_ssize_t stride, Py_ssize_t dilation, Py_ssize_t taps, Py_ssize_t before,
+        Py_ssize_t *lowest) noexcept:
     """How many neighbouring results the pixels 0 .. stride-1 meet, and the first of these."""
     cdef Py_ssize_t i, position, highest = 0
     for i in range(taps):
@@ -294,7 +305,7 @@ cdef void image_steps(
 
 
 cdef bint channels_last(const Correlation *c) noexcept nogil:
-    """Whether the input lies as NHWC: then a sum runs over (tap row, tap column, channel), else channels first."""
+    """Whether the input is NHWC: sums then run over (tap row, tap column, channel), else channels first."""
     return c.x_pixel != 1
 
 
@@ -320,7 +331,7 @@ cdef Py_ssize_t band_width(const Correlation *c) noexcept nogil:
 
 
 cdef Py_ssize_t channel_step(const Correlation *c, Py_ssize_t rows) noexcept nogil:
-    """Elements from a channel of an NCHW band to the next: its size, and a cache line where that is a power of two."""
+    """Elements from a channel of an NCHW band to the next: its size; a cache line more for a power of two."""
     cdef Py_ssize_t elements = band_height(c, rows) * band_width(c)
     return elements + (64 // c.kernels.itemsize if elements * c.kernels.itemsize % BAD_STRIDE == 0 else 0)
 
@@ -330,8 +341,9 @@ cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_
     return images * c.in_channels * channel_step(c, rows)
 
 
-cdef Chunks cut(const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil:
-    """Chunks of at most about `pixels` outputs whose bands take at most about `band_bytes` (but never less than a row).
+cdef Chunks cut(
+        const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil:
+    """Chunks of about `pixels` outputs at most, whose bands take about `band_bytes` at most (a row at least).
 
     There are no fewer than `at_least` (all groups together) if images and rows suffice for that. A result's
     bits don't depend on the cut, only which results are computed together.
@@ -366,8 +378,9 @@ cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index
 
 
 cdef Band load_band(
-        const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, bint copy=False) noexcept nogil:
-    """The chunk's input with padding: the array itself where that will do and not `copy`, else a copy in `buffer`."""
+        const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer,
+        bint copy=False) noexcept nogil:
+    """The chunk's input, padded: the array itself where that does and not `copy`, else a copy in `buffer`."""
     cdef Band band
     cdef Py_ssize_t size = c.kernels.itemsize
     cdef Py_ssize_t rows = band_height(c, chunk.rows), columns = band_width(c)
@@ -415,7 +428,7 @@ cdef Band load_band(
 cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil:
     """table[k]: where in the band the k-th term of a sum lies, from where its first term lies."""
     cdef Axis axes[3]
-    cdef Py_ssize_t i, j, l, k = 0
+    cdef Py_ssize_t i, j, m, k = 0
     sum_axes(c, axes)
     cdef int channel = 2 if channels_last(c) else 0
     cdef int row = 0 if channel else 1
@@ -424,32 +437,34 @@ cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) 
     axes[row + 1].band_step = c.dilation_w * band.pixel
     for i in range(axes[0].count):
         for j in range(axes[1].count):
-            for l in range(axes[2].count):
-                table[k] = i * axes[0].band_step + j * axes[1].band_step + l * axes[2].band_step
+            for m in range(axes[2].count):
+                table[k] = i * axes[0].band_step + j * axes[1].band_step + m * axes[2].band_step
                 k += 1
 
 
 cdef void pack_weight_panel(
         const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded,
         char *packed) noexcept nogil:
-    """packed[k*padded + r]: weight of the k-th term for output channel first + r of the group; zero from width on."""
+    """packed[k*padded + r]: weight of the k-th term for output channel first + r of the group, or zero."""
     cdef Axis axes[3]
-    cdef Py_ssize_t i, j, l, r, at
+    cdef Py_ssize_t i, j, m, r, at
     cdef const float *from32
     cdef float *to32 = <float *>packed
     cdef const double *from64
     cdef double *to64 = <double *>packed
     cdef Py_ssize_t start = group * c.weight_group + first * c.weight_out
-    if c.weight_w == 1 and c.weight_h == c.taps_w and c.weight_in == c.taps_h * c.taps_w and not channels_last(c):
+    cdef bint dense = c.weight_w == 1 and c.weight_h == c.taps_w and c.weight_in == c.taps_h * c.taps_w
+    if dense and not channels_last(c):
         if width < padded:
             memset(packed, 0, sum_length(c) * padded * c.kernels.itemsize)
-        c.kernels.transpose(packed, padded, c.weight + start * c.kernels.itemsize, c.weight_out, width, sum_length(c))
+        c.kernels.transpose(packed, padded, c.weight + start * c.kernels.itemsize, c.weight_out, width,
+                            sum_length(c))
         return
     sum_axes(c, axes)
     for i in range(axes[0].count):
         for j in range(axes[1].count):
-            for l in range(axes[2].count):
-                at = start + i * axes[0].weight_step + j * axes[1].weight_step + l * axes[2].weight_step
+            for m in range(axes[2].count):
+                at = start + i * axes[0].weight_step + j * axes[1].weight_step + m * axes[2].weight_step
                 if c.kernels.itemsize == 4:
                     from32 = <const float *>c.weight + at
                     for r in range(width):

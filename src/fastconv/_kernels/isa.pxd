@@ -113,17 +113,21 @@ cdef extern from "kernels.h" nogil:
         void (*transpose)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*gather)(void *, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*scatter)(void *, Py_ssize_t, const void *, Py_ssize_t) noexcept nogil
-        void (*gather_rows)(void *, Py_ssize_t, const void *, const Py_ssize_t *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*gather_rows)(void *, Py_ssize_t, const void *, const Py_ssize_t *, Py_ssize_t, Py_ssize_t,
+                            Py_ssize_t) noexcept nogil
         void (*add)(void *, const void *, Py_ssize_t) noexcept nogil
         void (*scatter_add)(void *, Py_ssize_t, const void *, Py_ssize_t) noexcept nogil
         void (*add_sum)(void *, const void *, Py_ssize_t) noexcept nogil
-        void (*max_pool)(const fc_pool *, const void *, void *, int64_t *, Py_ssize_t, Py_ssize_t, void *) noexcept nogil
+        void (*max_pool)(const fc_pool *, const void *, void *, int64_t *, Py_ssize_t, Py_ssize_t,
+                         void *) noexcept nogil
         void (*avg_pool)(const fc_pool *, const void *, void *, Py_ssize_t, Py_ssize_t, void *) noexcept nogil
-        void (*avg_pool_backward)(const fc_pool *, const void *, void *, Py_ssize_t, Py_ssize_t, void *) noexcept nogil
-        int (*max_pool_backward)(void *, const void *, const int64_t *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                 Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*avg_pool_backward)(const fc_pool *, const void *, void *, Py_ssize_t, Py_ssize_t,
+                                  void *) noexcept nogil
+        int (*max_pool_backward)(void *, const void *, const int64_t *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                 Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*prefetch)(const void *, Py_ssize_t) noexcept nogil
-        void (*lanes_from)(void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*lanes_from)(void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                           Py_ssize_t) noexcept nogil
         void (*lanes_to)(void *, Py_ssize_t, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*winograd_input)(void *, Py_ssize_t, Py_ssize_t, void *, Py_ssize_t, Py_ssize_t,
                                int) noexcept nogil

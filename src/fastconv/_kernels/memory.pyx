@@ -47,7 +47,10 @@ cdef extern from *:
     /* A child that was forked while another thread held the lock would wait for it forever. */
     static void fc_before_fork(void) { PyThread_acquire_lock(fc_lock, WAIT_LOCK); }
     static void fc_after_fork(void) { PyThread_release_lock(fc_lock); }
-    static void fc_hold_lock_over_forks(void) { pthread_atfork(fc_before_fork, fc_after_fork, fc_after_fork); }
+    static void fc_hold_lock_over_forks(void)
+    {
+        pthread_atfork(fc_before_fork, fc_after_fork, fc_after_fork);
+    }
     static void *fc_aligned(size_t alignment, size_t bytes)
     {
         void *p = NULL;
@@ -209,7 +212,9 @@ cdef cnp.ndarray empty(int ndim, cnp.npy_intp *shape, int typenum):
     cdef int i
     for i in range(ndim):
         if shape[i] and bytes > (<size_t>1 << 56) // <size_t>shape[i]:
-            raise MemoryError(f"a result of {ndim} axes, {shape[i]} long along axis {i}, does not fit into memory")
+            raise MemoryError(
+                f"a result of {ndim} axes, {shape[i]} long along axis {i}, does not fit into memory"
+            )
         bytes *= shape[i]
     if bytes <= SMALL:
         return cnp.PyArray_EMPTY(ndim, shape, typenum, 0)

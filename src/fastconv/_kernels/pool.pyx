@@ -6,7 +6,9 @@ from libc.stdint cimport int64_t
 
 import numpy as np
 
-from fastconv._kernels.isa cimport FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, fc_kernels, fc_pool, kernels_for
+from fastconv._kernels.isa cimport (
+    FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, fc_kernels, fc_pool, kernels_for,
+)
 from fastconv._kernels.memory cimport empty, give_back, take
 from fastconv._kernels.threads cimport thread_index
 
@@ -23,7 +25,7 @@ ctypedef enum Reduction:
 
 
 cdef class PoolGeometry:
-    """The windows of a pool over arrays of one shape and dtype, as the kernels read them: fc_pool in kernels.h."""
+    """The windows of a pool over arrays of one shape and dtype, as fc_pool in kernels.h tells kernels."""
     cdef fc_pool forward
     cdef fc_pool adjoint
     cdef int axes, typenum
@@ -44,8 +46,10 @@ cdef class PoolGeometry:
         batch = x_shape[0] if self.axes == 4 else 1
         channels = x_shape[self.axes - (1 if channels_last else 3)]
         for pool in range(2):
-            self.describe(&self.adjoint if pool else &self.forward, batch, channels, channels_last, rows, columns)
-        self.set_windows(&self.forward, rows.size, rows.first, rows.count, columns.size, columns.first, columns.count)
+            self.describe(&self.adjoint if pool else &self.forward, batch, channels, channels_last, rows,
+                          columns)
+        self.set_windows(&self.forward, rows.size, rows.first, rows.count, columns.size, columns.first,
+                         columns.count)
         self.set_windows(&self.adjoint, rows.outputs, rows.seen_first, rows.seen_count,
                          columns.outputs, columns.seen_first, columns.seen_count)
         self.set_lines(rows, columns)
@@ -59,7 +63,8 @@ cdef class PoolGeometry:
         self.tables.append(table)
         return cnp.PyArray_DATA(table)
 
-    cdef describe(self, fc_pool *pool, Py_ssize_t batch, Py_ssize_t channels, bint channels_last, rows, columns):
+    cdef describe(
+            self, fc_pool *pool, Py_ssize_t batch, Py_ssize_t channels, bint channels_last, rows, columns):
         pool.channels_last = channels_last
         pool.channels = channels if channels_last else 1
         pool.images = batch if channels_last else batch * channels
@@ -109,8 +114,8 @@ cdef class PoolGeometry:
         a.line_elements = a.line_before + max(a.lines * f.width, a.width) + a.line_after + 3 * FC_MAX_LANES
 
 
-cdef bint pool_rows(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const char *x, char *out,
-                    int64_t *indices, int num_threads) noexcept nogil:
+cdef bint pool_rows(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const char *x,
+                    char *out, int64_t *indices, int num_threads) noexcept nogil:
     """All output rows. False where there was no memory; nothing is written then."""
     cdef Py_ssize_t each = pool.line_elements * kernels.itemsize * (1 if reduction == MEAN else 2)
     cdef Py_ssize_t tile = pool.row_stride if reduction == MEAN_BACKWARD and pool.row_stride else 1
@@ -133,7 +138,8 @@ cdef bint pool_rows(const fc_kernels *kernels, const fc_pool *pool, Reduction re
     return True
 
 
-cdef void pool_part(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const char *x, char *out,
+cdef void pool_part(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const char *x,
+                    char *out,
                     int64_t *indices, Py_ssize_t begin, Py_ssize_t end, void *lines) noexcept nogil:
     if reduction == MAX:
         kernels.max_pool(pool, x, out, indices, begin, end, lines)
@@ -153,7 +159,8 @@ cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, c
     cdef char *target
     cdef bint done
     if out is None:
-        result = empty(geometry.axes, &geometry.x_shape[0] if adjoint else &geometry.out_shape[0], geometry.typenum)
+        result = empty(geometry.axes, &geometry.x_shape[0] if adjoint else &geometry.out_shape[0],
+                       geometry.typenum)
     else:
         result = out
     target = <char *>cnp.PyArray_DATA(result)

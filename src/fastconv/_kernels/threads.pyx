@@ -53,16 +53,16 @@ cdef int max_threads_at_first = omp_get_max_threads()
 def openmp_limit() -> int:
     """The most threads that the OpenMP library now allows the calling thread, where someone has changed that.
 
-    Unchanged, it says what OMP_NUM_THREADS and the affinity were when the library was loaded, and binds nobody.
+    Unchanged, it says what OMP_NUM_THREADS and affinity were when the library was loaded, and binds nobody.
     """
     cdef int limit = omp_get_max_threads()
     return INT_MAX if limit == max_threads_at_first else limit
 
 
 def environment(bytes name) -> str:
-    """The value of an environment variable, as `os.environ` would give it at a tenth of the time; "" if unset.
+    """An environment variable's value, as `os.environ` would give it at a tenth of the time; "" if unset.
 
-    The GIL keeps Python code from changing the environment meanwhile; where there is none, `os.environ` is asked.
+    The GIL keeps Python code from changing the environment meanwhile; without one, `os.environ` is asked.
     """
     cdef const char *value
     if FC_FREE_THREADED:
