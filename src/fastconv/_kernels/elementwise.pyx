@@ -2,6 +2,7 @@
 
 cimport numpy as cnp
 from cython.parallel cimport prange
+from libc.stdint cimport uint16_t
 
 from fastconv._kernels.isa cimport fc_binary, fc_kernels, fc_unary, kernels_for
 from fastconv._kernels.memory cimport empty
@@ -10,72 +11,116 @@ cnp.import_array()
 
 cdef enum:
     PART = 1 << 14      # elements, or positions, that go to a thread together
+    BLOCK = 1 << 11     # elements of float16 that are converted together
 
 
 cdef cnp.ndarray empty_like(cnp.ndarray x):
     return empty(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
 
 
+cdef const fc_kernels *kernels_of(cnp.ndarray x) except NULL:
+    """The table for an array's dtype; float16 is computed in float32."""
+    cdef int typenum = cnp.PyArray_TYPE(x)
+    return kernels_for(cnp.NPY_FLOAT32 if typenum == cnp.NPY_FLOAT16 else typenum)
+
+
 cdef object unary(fc_unary function, cnp.ndarray x, double parameter, int num_threads):
     cdef cnp.ndarray result = empty_like(x)
+    cdef const fc_kernels *halves = kernels_of(x) if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT16 else NULL
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(x), count = cnp.PyArray_SIZE(x), part
     cdef const char *source = <const char *>cnp.PyArray_DATA(x)
     cdef char *target = <char *>cnp.PyArray_DATA(result)
     if num_threads == 1:
         with nogil:
-            function(target, source, count, parameter)
+            unary_part(halves, function, target, source, count, parameter)
         return result
     for part in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
-        function(target + part * size, source + part * size, min(<Py_ssize_t>PART, count - part), parameter)
+        unary_part(halves, function, target + part * size, source + part * size, min(<Py_ssize_t>PART, count - part),
+                   parameter)
     return result
+
+
+cdef void unary_part(const fc_kernels *halves, fc_unary function, char *target, const char *source, Py_ssize_t count,
+                     double parameter) noexcept nogil:
+    """A part of an array; of float16 if `halves` isn't NULL, through blocks of float32 that stay in the cache."""
+    cdef float block[BLOCK]
+    cdef Py_ssize_t begin, size
+    if halves == NULL:
+        function(target, source, count, parameter)
+        return
+    for begin in range(0, count, BLOCK):
+        size = min(<Py_ssize_t>BLOCK, count - begin)
+        halves.from_half(block, <const uint16_t *>source + begin, size)
+        function(block, block, size, parameter)
+        halves.to_half(<uint16_t *>target + begin, block, size)
 
 
 cdef object binary(fc_binary function, cnp.ndarray a, cnp.ndarray b, double parameter, int num_threads):
     cdef cnp.ndarray result = empty_like(a)
+    cdef const fc_kernels *halves = kernels_of(a) if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT16 else NULL
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a), count = cnp.PyArray_SIZE(a), part
     cdef const char *first = <const char *>cnp.PyArray_DATA(a)
     cdef const char *second = <const char *>cnp.PyArray_DATA(b)
     cdef char *target = <char *>cnp.PyArray_DATA(result)
     if num_threads == 1:
         with nogil:
-            function(target, first, second, count, parameter)
+            binary_part(halves, function, target, first, second, count, parameter)
         return result
     for part in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
-        function(target + part * size, first + part * size, second + part * size,
-                 min(<Py_ssize_t>PART, count - part), parameter)
+        binary_part(halves, function, target + part * size, first + part * size, second + part * size,
+                    min(<Py_ssize_t>PART, count - part), parameter)
     return result
 
 
+cdef void binary_part(const fc_kernels *halves, fc_binary function, char *target, const char *first, const char *second,
+                      Py_ssize_t count, double parameter) noexcept nogil:
+    """As unary_part, of two arrays."""
+    cdef float a[BLOCK]
+    cdef float b[BLOCK]
+    cdef Py_ssize_t begin, size
+    if halves == NULL:
+        function(target, first, second, count, parameter)
+        return
+    for begin in range(0, count, BLOCK):
+        size = min(<Py_ssize_t>BLOCK, count - begin)
+        halves.from_half(a, <const uint16_t *>first + begin, size)
+        halves.from_half(b, <const uint16_t *>second + begin, size)
+        function(a, a, b, size, parameter)
+        halves.to_half(<uint16_t *>target + begin, a, size)
+
+
+# Arrays are C-contiguous, aligned and native: float32, float64, or float16, which is computed in float32.
+
 def relu(cnp.ndarray x not None, double ceiling, int num_threads):
-    return unary(kernels_for(cnp.PyArray_TYPE(x)).relu, x, ceiling, num_threads)
+    return unary(kernels_of(x).relu, x, ceiling, num_threads)
 
 
 def relu_backward(cnp.ndarray grad_output not None, cnp.ndarray x not None, double ceiling, int num_threads):
-    return binary(kernels_for(cnp.PyArray_TYPE(x)).relu_backward, grad_output, x, ceiling, num_threads)
+    return binary(kernels_of(x).relu_backward, grad_output, x, ceiling, num_threads)
 
 
 def leaky_relu(cnp.ndarray x not None, double slope, int num_threads):
-    return unary(kernels_for(cnp.PyArray_TYPE(x)).leaky_relu, x, slope, num_threads)
+    return unary(kernels_of(x).leaky_relu, x, slope, num_threads)
 
 
 def leaky_relu_backward(cnp.ndarray grad_output not None, cnp.ndarray x not None, double slope, int num_threads):
-    return binary(kernels_for(cnp.PyArray_TYPE(x)).leaky_relu_backward, grad_output, x, slope, num_threads)
+    return binary(kernels_of(x).leaky_relu_backward, grad_output, x, slope, num_threads)
 
 
 def sigmoid(cnp.ndarray x not None, int num_threads):
-    return unary(kernels_for(cnp.PyArray_TYPE(x)).sigmoid, x, 0, num_threads)
+    return unary(kernels_of(x).sigmoid, x, 0, num_threads)
 
 
 def sigmoid_backward(cnp.ndarray grad_output not None, cnp.ndarray output not None, int num_threads):
-    return binary(kernels_for(cnp.PyArray_TYPE(output)).sigmoid_backward, grad_output, output, 0, num_threads)
+    return binary(kernels_of(output).sigmoid_backward, grad_output, output, 0, num_threads)
 
 
 def tanh(cnp.ndarray x not None, int num_threads):
-    return unary(kernels_for(cnp.PyArray_TYPE(x)).tanh, x, 0, num_threads)
+    return unary(kernels_of(x).tanh, x, 0, num_threads)
 
 
 def tanh_backward(cnp.ndarray grad_output not None, cnp.ndarray output not None, int num_threads):
-    return binary(kernels_for(cnp.PyArray_TYPE(output)).tanh_backward, grad_output, output, 0, num_threads)
+    return binary(kernels_of(output).tanh_backward, grad_output, output, 0, num_threads)
 
 
 cdef struct Classes:

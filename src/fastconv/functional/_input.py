@@ -27,11 +27,13 @@ def computable(array: NDArray[Any], dtype: np.dtype[Any]) -> FloatArray:
 def promote(
     *,
     optional: Any = (),  # a Sequence[str]; but mypy takes it for possible that **values holds it
+    halves: Any = False,  # a bool
     **values: ArrayLike | None,
 ) -> tuple[tuple[Any, ...], np.dtype[Any]]:
     """The named values as `computable` makes them, in their common compute dtype, and their result dtype.
 
-    The `optional` ones may be None, and stay it. The arrays come in a tuple, in the order of the names.
+    The `optional` ones may be None, and stay it. With `halves`, what is to be float16 in the end is it already, for a
+    kernel that converts it by itself. The arrays come in a tuple, in the order of the names.
 
     Examples
     --------
@@ -45,4 +47,6 @@ def promote(
         for name, value in values.items()
     ]
     result, compute = dtypes_for(*[array.dtype for array in arrays if array is not None])
+    if halves and result == FLOAT16:
+        compute = FLOAT16
     return tuple(None if array is None else computable(array, compute) for array in arrays), result

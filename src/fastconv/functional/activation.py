@@ -42,23 +42,26 @@ __all__ = [
 _MOVED, _EXP = 8, 16
 
 
-def _prepared(x: ArrayLike) -> tuple[Any, np.dtype[Any]]:
-    """`x` for a kernel, and the dtype of the result."""
+def _prepared(x: ArrayLike, halves: bool = False) -> tuple[Any, np.dtype[Any]]:
+    """`x` for a kernel, which takes float16 as it is or doesn't, and the dtype of the result."""
     if arrays.native(x):
         return x, x.dtype  # type: ignore[union-attr]
-    (data,), dtype = promote(x=x)
+    (data,), dtype = promote(x=x, halves=halves)
     return data, dtype
 
 
-def _with_gradient(grad_output: ArrayLike, **other: ArrayLike) -> tuple[Any, Any, np.dtype[Any]]:
+def _with_gradient(
+    grad_output: ArrayLike, *, halves: bool = False, **other: ArrayLike
+) -> tuple[Any, Any, np.dtype[Any]]:
     """grad_output and the one other array, of the same shape, for a kernel; and the dtype of the result."""
     ((name, array),) = other.items()
     grad: Any = grad_output
     if arrays.native(grad, array):
         dtype = grad.dtype
     else:
-        (grad, array), dtype = promote(grad_output=grad_output, **other)
-    _checks.shape("grad_output", grad, array.shape, f"that of {name}")  # type: ignore[union-attr]
+        (grad, array), dtype = promote(grad_output=grad_output, halves=halves, **other)
+    if grad.shape != array.shape:  # type: ignore[union-attr]
+        _checks.shape("grad_output", grad, array.shape, f"that of {name}")  # type: ignore[union-attr]
     return grad, array, dtype
 
 
@@ -86,7 +89,7 @@ def relu(x: ArrayLike) -> FloatArray:
     >>> relu([-2.0, 0.0, 3.0])
     array([0., 0., 3.])
     """
-    data, dtype = _prepared(x)
+    data, dtype = _prepared(x, halves=True)
     return deliver(elementwise.relu(data, math.inf, threads_for(_MOVED * data.size)), dtype)
 
 
@@ -104,7 +107,7 @@ def relu_backward(grad_output: ArrayLike, x: ArrayLike) -> FloatArray:
     >>> relu_backward([1.0, 1.0, 1.0], [-2.0, 0.0, 3.0])
     array([0., 0., 1.])
     """
-    grad, data, dtype = _with_gradient(grad_output, x=x)
+    grad, data, dtype = _with_gradient(grad_output, halves=True, x=x)
     return deliver(elementwise.relu_backward(grad, data, math.inf, threads_for(_MOVED * data.size)), dtype)
 
 
@@ -116,7 +119,7 @@ def relu6(x: ArrayLike) -> FloatArray:
     >>> relu6([-2.0, 3.0, 8.0])
     array([0., 3., 6.])
     """
-    data, dtype = _prepared(x)
+    data, dtype = _prepared(x, halves=True)
     return deliver(elementwise.relu(data, 6, threads_for(_MOVED * data.size)), dtype)
 
 
@@ -134,7 +137,7 @@ def relu6_backward(grad_output: ArrayLike, x: ArrayLike) -> FloatArray:
     >>> relu6_backward([1.0, 1.0, 1.0], [-2.0, 3.0, 8.0])
     array([0., 1., 0.])
     """
-    grad, data, dtype = _with_gradient(grad_output, x=x)
+    grad, data, dtype = _with_gradient(grad_output, halves=True, x=x)
     return deliver(elementwise.relu_backward(grad, data, 6, threads_for(_MOVED * data.size)), dtype)
 
 
@@ -152,7 +155,7 @@ def leaky_relu(x: ArrayLike, negative_slope: float = 0.01) -> FloatArray:
     array([-1.,  0.,  3.])
     """
     slope = _checks.number("negative_slope", negative_slope)
-    data, dtype = _prepared(x)
+    data, dtype = _prepared(x, halves=True)
     return deliver(elementwise.leaky_relu(data, slope, threads_for(_MOVED * data.size)), dtype)
 
 
@@ -165,7 +168,7 @@ def leaky_relu_backward(grad_output: ArrayLike, x: ArrayLike, negative_slope: fl
     array([0.5, 0.5, 1. ])
     """
     slope = _checks.number("negative_slope", negative_slope)
-    grad, data, dtype = _with_gradient(grad_output, x=x)
+    grad, data, dtype = _with_gradient(grad_output, halves=True, x=x)
     return deliver(elementwise.leaky_relu_backward(grad, data, slope, threads_for(_MOVED * data.size)), dtype)
 
 
@@ -177,7 +180,7 @@ def sigmoid(x: ArrayLike) -> FloatArray:
     >>> sigmoid([-1000.0, 0.0, 1000.0])
     array([0. , 0.5, 1. ])
     """
-    data, dtype = _prepared(x)
+    data, dtype = _prepared(x, halves=True)
     return deliver(elementwise.sigmoid(data, threads_for(_EXP * data.size)), dtype)
 
 
@@ -189,7 +192,7 @@ def sigmoid_backward(grad_output: ArrayLike, output: ArrayLike) -> FloatArray:
     >>> sigmoid_backward([1.0], sigmoid([0.0]))
     array([0.25])
     """
-    grad, given, dtype = _with_gradient(grad_output, output=output)
+    grad, given, dtype = _with_gradient(grad_output, halves=True, output=output)
     return deliver(elementwise.sigmoid_backward(grad, given, threads_for(_MOVED * given.size)), dtype)
 
 
@@ -201,7 +204,7 @@ def tanh(x: ArrayLike) -> FloatArray:
     >>> tanh([-1000.0, 0.0, 1000.0])
     array([-1.,  0.,  1.])
     """
-    data, dtype = _prepared(x)
+    data, dtype = _prepared(x, halves=True)
     return deliver(elementwise.tanh(data, threads_for(_EXP * data.size)), dtype)
 
 
@@ -213,7 +216,7 @@ def tanh_backward(grad_output: ArrayLike, output: ArrayLike) -> FloatArray:
     >>> tanh_backward([1.0], tanh([0.0]))
     array([1.])
     """
-    grad, given, dtype = _with_gradient(grad_output, output=output)
+    grad, given, dtype = _with_gradient(grad_output, halves=True, output=output)
     return deliver(elementwise.tanh_backward(grad, given, threads_for(_MOVED * given.size)), dtype)
 
 
