@@ -94,3 +94,29 @@ def test_operations_take_halves_in_any_memory(memory_order, rng):
     np.testing.assert_array_equal(out, fc.max_pool2d(x, 2))
     large = np.full((1, 1, 2, 2), 60000, np.float16)
     assert fc.conv2d(large, np.ones((1, 1, 2, 2), np.float16)).item() == np.inf
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("shape", [(1, 2, 5, 7), (5, 7, 31, 29), (3, 2, 150, 170), (2, 3, 40, 500)], ids=str)
+def test_pools_convert_some_images_at_a_time(shape, layout, threads, rng):
+    x = rng.standard_normal(shape).astype(np.float16)
+    single = x.astype(np.float32)
+    with fc.num_threads(threads):
+        for pool, arguments in (
+            (fc.max_pool2d, (3, 2, 1)),
+            (fc.avg_pool2d, (2,)),
+            (fc.avg_pool2d, (3, 1, 1)),
+        ):
+            half, expected = pool(x, *arguments, layout=layout), pool(single, *arguments, layout=layout)
+            assert half.dtype == np.float16
+            np.testing.assert_array_equal(half, expected.astype(np.float16))
+        half, indices = fc.max_pool2d(x, 2, return_indices=True, layout=layout)
+        expected, positions = fc.max_pool2d(single, 2, return_indices=True, layout=layout)
+        np.testing.assert_array_equal(half, expected.astype(np.float16))
+        np.testing.assert_array_equal(indices, positions)
+        grad = fc.avg_pool2d_backward(half, x.shape, 2, layout=layout)
+        expected = fc.avg_pool2d_backward(half.astype(np.float32), x.shape, 2, layout=layout)
+        np.testing.assert_array_equal(grad, expected.astype(np.float16))
+        grad = fc.max_pool2d_backward(half, indices, x.shape, layout=layout)
+        assert grad.dtype == np.float16

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv._checks import argument_error, boolean, choice, integer
+from fastconv._checks import argument_error, boolean, choice, compute_dtype, integer
 from fastconv._kernels.arrays import exact
 from fastconv._kernels.pool import PoolGeometry
 from fastconv._spec import LAYOUTS, MOST_ELEMENTS, Pair, Sides, pair, sides, size
@@ -135,11 +135,12 @@ class PoolSpec:
         self.work = sum(elements)
 
     def geometry(self, dtype: np.dtype[Any]) -> PoolGeometry:
-        """What the kernels for float32 or float64 read."""
+        """What the kernels for a dtype read; those for float16 compute in float32."""
         geometry = self._geometries.get(dtype)
         if geometry is None:
             geometry = PoolGeometry(
-                self.x_shape, self.out_shape, self._rows, self._columns, self._last, dtype
+                *(self.x_shape, self.out_shape, self._rows, self._columns, self._last),
+                compute_dtype(dtype),
             )
             self._geometries[dtype] = geometry
         return geometry

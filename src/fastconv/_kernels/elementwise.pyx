@@ -11,7 +11,7 @@ cnp.import_array()
 
 cdef enum:
     PART = 1 << 14      # elements, or positions, that go to a thread together
-    BLOCK = 1 << 11     # elements of float16 that are converted together
+    BLOCK = 2048        # elements of float16 that are converted together
 
 
 cdef cnp.ndarray empty_like(cnp.ndarray x):
@@ -44,15 +44,16 @@ cdef void unary_part(const fc_kernels *halves, fc_unary function, char *target, 
                      double parameter) noexcept nogil:
     """A part of an array; of float16 if `halves` isn't NULL, through blocks of float32 that stay in the cache."""
     cdef float block[BLOCK]
-    cdef Py_ssize_t begin, size
+    cdef Py_ssize_t begin = 0, size
     if halves == NULL:
         function(target, source, count, parameter)
         return
-    for begin in range(0, count, BLOCK):
+    while begin < count:
         size = min(<Py_ssize_t>BLOCK, count - begin)
         halves.from_half(block, <const uint16_t *>source + begin, size)
         function(block, block, size, parameter)
         halves.to_half(<uint16_t *>target + begin, block, size)
+        begin += size
 
 
 cdef object binary(fc_binary function, cnp.ndarray a, cnp.ndarray b, double parameter, int num_threads):
@@ -77,16 +78,17 @@ cdef void binary_part(const fc_kernels *halves, fc_binary function, char *target
     """As unary_part, of two arrays."""
     cdef float a[BLOCK]
     cdef float b[BLOCK]
-    cdef Py_ssize_t begin, size
+    cdef Py_ssize_t begin = 0, size
     if halves == NULL:
         function(target, first, second, count, parameter)
         return
-    for begin in range(0, count, BLOCK):
+    while begin < count:
         size = min(<Py_ssize_t>BLOCK, count - begin)
         halves.from_half(a, <const uint16_t *>first + begin, size)
         halves.from_half(b, <const uint16_t *>second + begin, size)
         function(a, a, b, size, parameter)
         halves.to_half(<uint16_t *>target + begin, a, size)
+        begin += size
 
 
 # Arrays are C-contiguous, aligned and native: float32, float64, or float16, which is computed in float32.

@@ -2,9 +2,11 @@
 
 cimport numpy as cnp
 from cython.parallel cimport prange
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint16_t
 
 import numpy as np
+
+from fastconv._kernels import halves
 
 from fastconv._kernels.isa cimport (
     FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, fc_kernels, fc_pool, kernels_for,
@@ -16,12 +18,24 @@ cnp.import_array()
 
 cdef enum:
     LINE = 1024         # elements; of narrow rows about as many are reduced together
+    HALVES = 16384      # elements of float16 that are converted together, if there are images as small
     PARTS = 4           # of the work for each thread, where there are several
 
 ctypedef enum Reduction:
     MAX
     MEAN
     MEAN_BACKWARD
+
+
+ctypedef struct Halves:
+    const fc_kernels *kernels
+    Reduction reduction
+    const uint16_t *x
+    uint16_t *out
+    int64_t *indices
+    Py_ssize_t plane, out_plane     # elements of an image, and of its result
+    Py_ssize_t images               # converted together
+    Py_ssize_t lines, each          # bytes: where the lines begin in a thread's workspace, and all of it
 
 
 cdef class PoolGeometry:
@@ -138,6 +152,38 @@ cdef bint pool_rows(const fc_kernels *kernels, const fc_pool *pool, Reduction re
     return True
 
 
+cdef bint pool_halves(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const uint16_t *x,
+                      uint16_t *out, int64_t *indices, int num_threads) noexcept nogil:
+    """As pool_rows, for float16: some images at a time become float32 and are reduced, to stay in the cache."""
+    cdef Halves h
+    cdef Py_ssize_t group
+    cdef char *workspace
+    h.kernels, h.reduction, h.x, h.out, h.indices = kernels, reduction, x, out, indices
+    h.plane, h.out_plane = pool.height * pool.width * pool.channels, pool.out_h * pool.out_w * pool.channels
+    h.images = min(pool.images, max(1, HALVES // max(h.plane, h.out_plane)))
+    h.lines = (h.images * (h.plane + h.out_plane) * <Py_ssize_t>sizeof(float) + 63) // 64 * 64
+    h.each = h.lines + (2 * pool.line_elements * <Py_ssize_t>sizeof(float) + 63) // 64 * 64
+    workspace = <char *>take(h.each * num_threads)
+    if workspace == NULL:
+        return False
+    for group in prange((pool.images + h.images - 1) // h.images, num_threads=num_threads, schedule="dynamic"):
+        pool_group(&h, pool[0], group * h.images, workspace + h.each * thread_index())
+    give_back(workspace)
+    return True
+
+
+cdef void pool_group(const Halves *h, fc_pool pool, Py_ssize_t first, char *workspace) noexcept nogil:
+    """h.images images, or as many as there are from the first on."""
+    cdef float *x = <float *>workspace
+    cdef float *out = x + h.images * h.plane
+    cdef int64_t *indices = NULL if h.indices == NULL else h.indices + first * h.out_plane
+    pool.images = min(h.images, pool.images - first)
+    h.kernels.from_half(x, h.x + first * h.plane, pool.images * h.plane)
+    pool_part(h.kernels, &pool, h.reduction, <const char *>x, <char *>out, indices, 0, pool.images * pool.out_h,
+              workspace + h.lines)
+    h.kernels.to_half(h.out + first * h.out_plane, out, pool.images * h.out_plane)
+
+
 cdef void pool_part(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const char *x,
                     char *out,
                     int64_t *indices, Py_ssize_t begin, Py_ssize_t end, void *lines) noexcept nogil:
@@ -151,16 +197,20 @@ cdef void pool_part(const fc_kernels *kernels, const fc_pool *pool, Reduction re
 
 cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, cnp.ndarray x, out,
                      cnp.ndarray indices, int num_threads):
+    """x is of the geometry's dtype, or float16 where that is float32; so is the result."""
     cdef const fc_kernels *kernels = kernels_for(geometry.typenum)
     cdef const fc_pool *pool = &geometry.adjoint if adjoint else &geometry.forward
     cdef cnp.ndarray result
     cdef int64_t *positions = NULL
     cdef const char *source = <const char *>cnp.PyArray_DATA(x)
     cdef char *target
+    cdef int typenum = cnp.PyArray_TYPE(x)
     cdef bint done
+    if typenum == cnp.NPY_FLOAT16 and pool.images < num_threads:   # rows are shared out, then
+        result = run(geometry, adjoint, reduction, halves.to_single(x, num_threads), out, indices, num_threads)
+        return halves.from_single(result, num_threads)
     if out is None:
-        result = empty(geometry.axes, &geometry.x_shape[0] if adjoint else &geometry.out_shape[0],
-                       geometry.typenum)
+        result = empty(geometry.axes, &geometry.x_shape[0] if adjoint else &geometry.out_shape[0], typenum)
     else:
         result = out
     target = <char *>cnp.PyArray_DATA(result)
@@ -169,7 +219,11 @@ cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, c
     if cnp.PyArray_SIZE(result) == 0:
         return result
     with nogil:
-        done = pool_rows(kernels, pool, reduction, source, target, positions, num_threads)
+        if typenum == cnp.NPY_FLOAT16:
+            done = pool_halves(kernels, pool, reduction, <const uint16_t *>source, <uint16_t *>target, positions,
+                               num_threads)
+        else:
+            done = pool_rows(kernels, pool, reduction, source, target, positions, num_threads)
     if not done:
         raise MemoryError("no memory for the workspace of a pool")
     return result

@@ -32,8 +32,8 @@ def promote(
 ) -> tuple[tuple[Any, ...], np.dtype[Any]]:
     """The named values as `computable` makes them, in their common compute dtype, and their result dtype.
 
-    The `optional` ones may be None, and stay it. With `halves`, what is to be float16 in the end is it already, for a
-    kernel that converts it by itself. The arrays come in a tuple, in the order of the names.
+    The `optional` ones may be None, and stay it. With `halves`, all are float16 where the result is, for a
+    kernel that converts by itself. The arrays come in a tuple, in the order of the names.
 
     Examples
     --------
