@@ -1,5 +1,5 @@
 """`python -m fastconv` prints what a bug report needs."""
 
-from fastconv import show_config
+from fastconv._config import show_config
 
 show_config()
