@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
@@ -32,18 +31,13 @@ class Entries(SphinxDirective):
         module = import_module(self.env.ref_context["py:module"])
         table = [".. autosummary::", "   :nosignatures:", "", *(f"   {name}" for name in names)]
         entries = [line for name in names for line in ("", *self._entry(name, getattr(module, name)))]
-        return self.parse_content_to_nodes([*table, *entries])
+        return self.parse_text_to_nodes("\n".join([*table, *entries]))
 
     @staticmethod
     def _entry(name: str, value: Any) -> list[str]:
         if inspect.isclass(value):
             return [f".. autoclass:: {name}", "   :members:"]
         return [f".. autofunction:: {name}"]
-
-    def parse_content_to_nodes(self, lines: list[str]) -> list[nodes.Node]:
-        source, _ = self.get_source_info()
-        self.content = StringList(lines, source)
-        return super().parse_content_to_nodes()
 
 
 def public_names(module: ModuleType) -> Iterator[str]:

@@ -77,7 +77,7 @@ def conv_transpose2d(
 
     References
     ----------
-    .. [1] V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285.
+    .. [1] Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285.
 
     Examples
     --------
