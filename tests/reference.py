@@ -84,7 +84,7 @@ def explicit_padding(
 def window_taps(
     output_size: tuple[int, int], kernel: tuple[int, int], stride: Pair, dilation: Pair
 ) -> Iterator[tuple[tuple[int, int], tuple[slice, slice]]]:
-    """Every tap (ky, kx), row by row, with the rows and columns of the padded image that windows see by it."""
+    """Every tap (ky, kx), row by row, with the rows and columns of the padded image windows see by it."""
     (step_y, step_x), (gap_y, gap_x) = pair(stride), pair(dilation)
     high, wide = output_size
     if high > 0 and wide > 0:

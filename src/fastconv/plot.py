@@ -80,6 +80,14 @@ def images(
         How many a row.
     size : float
         The side of each, in inches.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import plot
+    >>> figure = plot.images(np.zeros((3, 8, 8)), ["a", "b", "c"])
+    >>> [axes.get_title() for axes in figure.axes]
+    ['a', 'b', 'c']
     """
     array = _checks.as_array("pictures", pictures)
     _checks.axes("pictures", array, "N, H, W", "N, C, H, W")
@@ -121,6 +129,12 @@ def numbers(
         What to write between the arrays, such as ``("*", "=")``; one fewer than there are arrays, or none.
     title : str
         What to write above all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import plot
+    >>> figure = plot.numbers([np.eye(2), np.ones((2, 2))], signs=["+"])
     """
     tables = [_checks.as_array("arrays", array) for array in arrays]
     for table in tables:
@@ -168,6 +182,14 @@ def filters(weight: ArrayLike, *, title: str = "Filters") -> Figure:
     ----------
     weight : array_like, (K, C, R, S)
         With one or three channels a picture each; with more, the mean over the channels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import plot
+    >>> figure = plot.filters(np.ones((4, 1, 3, 3)))
+    >>> figure.get_suptitle()
+    'Filters'
     """
     array = _checks.as_array("weight", weight).astype(float)
     _checks.axes("weight", array, "K, C, R, S")
@@ -192,6 +214,14 @@ def feature_maps(maps: ArrayLike, image: ArrayLike | None = None, *, title: str 
     maps : array_like, (C, H, W)
     image : array_like, (H, W), (1, H, W) or (3, H, W), optional
         What they were made of, drawn first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import plot
+    >>> figure = plot.feature_maps(np.zeros((4, 8, 8)))
+    >>> figure.get_suptitle()
+    'Feature maps'
     """
     array = _checks.as_array("maps", maps)
     _checks.axes("maps", array, "C, H, W")
@@ -207,7 +237,15 @@ def feature_maps(maps: ArrayLike, image: ArrayLike | None = None, *, title: str 
 
 
 def learning_curves(history: History, *, title: str = "Learning curves") -> Figure:
-    """Loss and, where targets were classes, error rate over the epochs of a `fastconv.train.fit`."""
+    """Loss and, where targets were classes, error rate over the epochs of a `fastconv.train.fit`.
+
+    Examples
+    --------
+    >>> from fastconv import plot, train
+    >>> figure = plot.learning_curves(train.History(loss=[2.0, 1.0], learning_rate=[0.1, 0.1]))
+    >>> figure.get_suptitle()
+    'Learning curves'
+    """
     epochs = np.arange(1, len(history.loss) + 1)
     with_error = not np.all(np.isnan(history.accuracy or [np.nan]))
     figure = _figure(9.0 if with_error else 5.0, 3.6)
@@ -245,6 +283,13 @@ def confusion_matrix(
     target, predicted : array_like of integers, (N,)
     names : sequence of str, optional
         Of the classes; their numbers by default.
+
+    Examples
+    --------
+    >>> from fastconv import plot
+    >>> figure = plot.confusion_matrix([0, 0, 1], [0, 1, 1])
+    >>> figure.axes[0].get_title()
+    'Confusion matrix: 2 of 3 right (66.67%)'
     """
     true, guess = _checks.as_array("target", target), _checks.as_array("predicted", predicted)
     _checks.axes("target", true, "N")
@@ -286,6 +331,15 @@ def receptive_field(
         With one channel or three.
     position : tuple of int
         Index of the element in the model's output for one image, such as (channel, row, column).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn, plot
+    >>> layer = nn.Conv2d(1, 2, 3, padding=1, rng=np.random.default_rng(0))
+    >>> figure = plot.receptive_field(layer, np.ones((1, 8, 8)), (0, 4, 4))
+    >>> figure.get_suptitle()
+    'Receptive field of output (0, 4, 4)'
     """
     array = _checks.float_array("image", image)
     _checks.axes("image", array, "C, H, W")

@@ -98,6 +98,15 @@ def load(path: PathLike) -> State:
     See Also
     --------
     load_torch : what PyTorch saved
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import fastconv as fc
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fc.save(pathlib.Path(folder, "weights.npz"), {"bias": [1.0, 2.0]})
+    ...     fc.load(pathlib.Path(folder, "weights.npz"))
+    {'bias': array([1., 2.])}
     """
     _, read = _format(path)
     path = Path(path)

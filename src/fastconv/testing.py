@@ -35,6 +35,14 @@ class ElementReport:
         The central difference.
     allowed : float
         atol + rtol * abs(numerical).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv as fc
+    >>> worst = fc.testing.gradcheck(fc.relu, [0.5], backward=fc.relu_backward).worst
+    >>> worst.name, worst.index, round(worst.analytic, 4)
+    ('input 0', (0,), 1.137)
     """
 
     name: str
@@ -60,7 +68,16 @@ class ElementReport:
 
 @dataclass(frozen=True)
 class GradcheckReport:
-    """The worst element of each array. The report is true if all are right."""
+    """The worst element of each array. The report is true if all are right.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv as fc
+    >>> report = fc.testing.gradcheck(fc.nn.Linear(3, 2), np.ones((4, 3)))
+    >>> bool(report), [element.name for element in report.worst_of_each]
+    (True, ['x', 'weight', 'bias'])
+    """
 
     worst_of_each: tuple[ElementReport, ...]
 

@@ -67,6 +67,15 @@ class Evaluation:
         The share of elements whose largest output is their class, NaN where targets are no classes.
     output : ndarray, (N, ...)
         What the model gave for each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn, train
+    >>> x, y = np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 1])
+    >>> result = train.evaluate(nn.Softmax(), nn.CrossEntropyLoss(), (x, y))
+    >>> result.accuracy, result.output.shape
+    (1.0, (2, 2))
     """
 
     loss: float
@@ -93,6 +102,16 @@ class History:
         The epoch (from 0) that did best on the validation data; None without such data.
     interrupted : bool
         Whether Ctrl-C ended the training.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn, optim, train
+    >>> model, x = nn.Linear(1, 1, dtype=np.float64), np.ones((4, 1))
+    >>> optimizer = optim.SGD(model.parameters(), lr=0.1)
+    >>> history = train.fit(model, nn.MSELoss(), optimizer, (x, x), epochs=2, batch_size=4)
+    >>> len(history.loss), history.learning_rate, history.interrupted
+    (2, [0.1, 0.1], False)
     """
 
     loss: list[float] = dataclasses.field(default_factory=list)
@@ -148,6 +167,14 @@ def evaluate(model: Module, loss: Loss, data: Data, batch_size: int = 256) -> Ev
     Returns
     -------
     Evaluation
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn, train
+    >>> x = np.array([[2.0], [4.0]])
+    >>> train.evaluate(nn.ReLU(), nn.MSELoss(), (x, x)).loss
+    0.0
     """
     x, y = _pair("data", data)
     return _evaluate(model, loss, x, y, _checks.integer("batch_size", batch_size, 1), lambda: None)
@@ -236,6 +263,19 @@ def fit(
         An argument or the checkpoint is not what it must be.
     FloatingPointError
         The loss is no finite number any more. The model has the weights that gave it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn, optim, train
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(64, 3))
+    >>> y = x @ [[1.0], [2.0], [3.0]]
+    >>> model = nn.Linear(3, 1, dtype=np.float64, rng=rng)
+    >>> optimizer = optim.SGD(model.parameters(), lr=0.1)
+    >>> history = train.fit(model, nn.MSELoss(), optimizer, (x, y), epochs=20, batch_size=8, rng=rng)
+    >>> model.weight.data.round(2)
+    array([[1., 2., 3.]])
     """
     x, y = _pair("train", train)
     held_out = None if validation is None else _pair("validation", validation)

@@ -98,7 +98,17 @@ def conv_forward_fast(
 
 
 def conv_backward_fast(dout: ArrayLike, cache: _ConvCache) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The gradients (dx, dw, db) of `conv_forward_fast`, whose `cache` is given."""
+    """The gradients (dx, dw, db) of `conv_forward_fast`, whose `cache` is given.
+
+    Examples
+    --------
+    >>> from fastconv.compat import cs231n
+    >>> x, w, b = np.ones((1, 2, 4, 4)), np.ones((3, 2, 3, 3)), np.zeros(3)
+    >>> out, cache = cs231n.conv_forward_fast(x, w, b, {"stride": 1, "pad": 1})
+    >>> dx, dw, db = cs231n.conv_backward_fast(out, cache)
+    >>> dx.shape, dw.shape, db.shape
+    ((1, 2, 4, 4), (3, 2, 3, 3), (3,))
+    """
     gradients = functional.conv2d_backward(dout, cache.x, cache.w, cache.stride, cache.pad)
     return gradients  # type: ignore[return-value]
 
@@ -106,19 +116,47 @@ def conv_backward_fast(dout: ArrayLike, cache: _ConvCache) -> tuple[FloatArray, 
 def conv_forward_strides(
     x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: Mapping[str, int]
 ) -> tuple[FloatArray, _ConvCache]:
-    """The same as `conv_forward_fast`, as in the course."""
+    """The same as `conv_forward_fast`, as in the course.
+
+    Examples
+    --------
+    >>> from fastconv.compat import cs231n
+    >>> x, w, b = np.ones((1, 2, 4, 4)), np.ones((3, 2, 3, 3)), np.zeros(3)
+    >>> out, cache = cs231n.conv_forward_strides(x, w, b, {"stride": 1, "pad": 1})
+    >>> out.shape
+    (1, 3, 4, 4)
+    """
     return conv_forward_fast(x, w, b, conv_param)
 
 
 def conv_backward_strides(dout: ArrayLike, cache: _ConvCache) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The gradients (dx, dw, db) of `conv_forward_strides`."""
+    """The gradients (dx, dw, db) of `conv_forward_strides`.
+
+    Examples
+    --------
+    >>> from fastconv.compat import cs231n
+    >>> x, w, b = np.ones((1, 2, 4, 4)), np.ones((3, 2, 3, 3)), np.zeros(3)
+    >>> out, cache = cs231n.conv_forward_strides(x, w, b, {"stride": 1, "pad": 1})
+    >>> dx, dw, db = cs231n.conv_backward_strides(np.ones_like(out), cache)
+    >>> db
+    array([16., 16., 16.])
+    """
     return conv_backward_fast(dout, cache)
 
 
 def conv_forward_im2col(
     x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: Mapping[str, int]
 ) -> tuple[FloatArray, _ConvCache]:
-    """`conv_forward_fast`, but AssertionError where the stride leaves pixels over."""
+    """`conv_forward_fast`, but AssertionError where the stride leaves pixels over.
+
+    Examples
+    --------
+    >>> from fastconv.compat import cs231n
+    >>> x, w, b = np.ones((1, 2, 4, 4)), np.ones((3, 2, 3, 3)), np.zeros(3)
+    >>> out, cache = cs231n.conv_forward_im2col(x, w, b, {"stride": 1, "pad": 1})
+    >>> out.shape
+    (1, 3, 4, 4)
+    """
     images, filters = _images(x), float_array("w", w)
     stride, pad = conv_param["stride"], conv_param["pad"]
     assert (images.shape[3] + 2 * pad - filters.shape[3]) % stride == 0, "width does not work"
@@ -127,7 +165,17 @@ def conv_forward_im2col(
 
 
 def conv_backward_im2col(dout: ArrayLike, cache: _ConvCache) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The gradients (dx, dw, db) of `conv_forward_im2col`."""
+    """The gradients (dx, dw, db) of `conv_forward_im2col`.
+
+    Examples
+    --------
+    >>> from fastconv.compat import cs231n
+    >>> x, w, b = np.ones((1, 2, 4, 4)), np.ones((3, 2, 3, 3)), np.zeros(3)
+    >>> out, cache = cs231n.conv_forward_im2col(x, w, b, {"stride": 1, "pad": 1})
+    >>> dx, dw, db = cs231n.conv_backward_im2col(np.ones_like(out), cache)
+    >>> db
+    array([16., 16., 16.])
+    """
     return conv_backward_fast(dout, cache)
 
 
@@ -177,14 +225,35 @@ def max_pool_forward_fast(
 
 
 def max_pool_backward_fast(dout: ArrayLike, cache: _TieCache | _FirstCache) -> FloatArray:
-    """The gradient dx of `max_pool_forward_fast`, whose `cache` is given."""
+    """The gradient dx of `max_pool_forward_fast`, whose `cache` is given.
+
+    Examples
+    --------
+    >>> from fastconv.compat import cs231n
+    >>> x = np.array([[[[1.0, 2.0], [2.0, 0.0]]]])
+    >>> param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    >>> out, cache = cs231n.max_pool_forward_fast(x, param)
+    >>> cs231n.max_pool_backward_fast(out, cache)
+    array([[[[0., 1.],
+             [1., 0.]]]])
+    """
     if isinstance(cache, _TieCache):
         return max_pool_backward_reshape(dout, cache)
     return max_pool_backward_im2col(dout, cache)
 
 
 def max_pool_forward_reshape(x: ArrayLike, pool_param: Mapping[str, int]) -> tuple[FloatArray, _TieCache]:
-    """`max_pool_forward_fast` for square windows that tile the images; AssertionError for others."""
+    """`max_pool_forward_fast` for square windows that tile the images; AssertionError for others.
+
+    Examples
+    --------
+    >>> from fastconv.compat import cs231n
+    >>> x = np.array([[[[1.0, 2.0], [2.0, 0.0]]]])
+    >>> param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    >>> out, cache = cs231n.max_pool_forward_reshape(x, param)
+    >>> out
+    array([[[[2.]]]])
+    """
     images = _images(x)
     height, width, stride = _pool(pool_param)
     assert height == width == stride, "Invalid pool params"
@@ -196,7 +265,18 @@ def max_pool_forward_reshape(x: ArrayLike, pool_param: Mapping[str, int]) -> tup
 
 
 def max_pool_backward_reshape(dout: ArrayLike, cache: _TieCache) -> FloatArray:
-    """The gradient dx of `max_pool_forward_reshape`: equal largest pixels of a window share it evenly."""
+    """The gradient dx of `max_pool_forward_reshape`: equal largest pixels of a window share it evenly.
+
+    Examples
+    --------
+    >>> from fastconv.compat import cs231n
+    >>> x = np.array([[[[1.0, 2.0], [2.0, 0.0]]]])
+    >>> param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    >>> out, cache = cs231n.max_pool_forward_reshape(x, param)
+    >>> cs231n.max_pool_backward_reshape(out, cache)
+    array([[[[0., 1.],
+             [1., 0.]]]])
+    """
     size = cache.size
     places = [(..., slice(i, None, size), slice(j, None, size)) for i in range(size) for j in range(size)]
     largest = [cache.x[place] == cache.out for place in places]
@@ -211,7 +291,17 @@ def max_pool_backward_reshape(dout: ArrayLike, cache: _TieCache) -> FloatArray:
 
 
 def max_pool_forward_im2col(x: ArrayLike, pool_param: Mapping[str, int]) -> tuple[FloatArray, _FirstCache]:
-    """`max_pool_forward_fast` for any windows; AssertionError where they leave pixels over."""
+    """`max_pool_forward_fast` for any windows; AssertionError where they leave pixels over.
+
+    Examples
+    --------
+    >>> from fastconv.compat import cs231n
+    >>> x = np.array([[[[1.0, 2.0], [2.0, 0.0]]]])
+    >>> param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    >>> out, cache = cs231n.max_pool_forward_im2col(x, param)
+    >>> out
+    array([[[[2.]]]])
+    """
     images = _images(x)
     height, width, stride = _pool(pool_param)
     assert (images.shape[2] - height) % stride == 0, "Invalid height"
@@ -221,7 +311,18 @@ def max_pool_forward_im2col(x: ArrayLike, pool_param: Mapping[str, int]) -> tupl
 
 
 def max_pool_backward_im2col(dout: ArrayLike, cache: _FirstCache) -> FloatArray:
-    """The gradient dx of `max_pool_forward_im2col`: the first of equal largest pixels gets it."""
+    """The gradient dx of `max_pool_forward_im2col`: the first of equal largest pixels gets it.
+
+    Examples
+    --------
+    >>> from fastconv.compat import cs231n
+    >>> x = np.array([[[[1.0, 2.0], [2.0, 0.0]]]])
+    >>> param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    >>> out, cache = cs231n.max_pool_forward_im2col(x, param)
+    >>> cs231n.max_pool_backward_im2col(out, cache)
+    array([[[[0., 2.],
+             [0., 0.]]]])
+    """
     return functional.max_pool2d_backward(dout, cache.indices, cache.x_shape)
 
 
@@ -240,6 +341,15 @@ def im2col_cython(x: ArrayLike, field_height: int, field_width: int, padding: in
     -------
     ndarray, shape (C * field_height * field_width, P * Q * N)
         Columns are ordered by the window's row, its column, and the image.
+
+    Examples
+    --------
+    >>> from fastconv.compat import cs231n
+    >>> cs231n.im2col_cython(np.arange(9.0).reshape(1, 1, 3, 3), 2, 2, padding=0, stride=1)
+    array([[0., 1., 3., 4.],
+           [1., 2., 4., 5.],
+           [3., 4., 6., 7.],
+           [4., 5., 7., 8.]])
     """
     images = _images(x)
     cols = functional.im2col(images, (field_height, field_width), stride, padding)
@@ -257,7 +367,16 @@ def col2im_cython(
     padding: int,
     stride: int,
 ) -> FloatArray:
-    """Images, shape (N, C, H, W), that columns in the order of `im2col_cython` add up to."""
+    """Images, shape (N, C, H, W), that columns in the order of `im2col_cython` add up to.
+
+    Examples
+    --------
+    >>> from fastconv.compat import cs231n
+    >>> cs231n.col2im_cython(np.ones((4, 4)), 1, 1, 3, 3, 2, 2, padding=0, stride=1)
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
+    """
     columns = float_array("cols", cols)
     axes("cols", columns, "C * field_height * field_width, P * Q * N")
     windows = columns.shape[1] // max(N, 1)

@@ -62,7 +62,16 @@ def im2col(input_data: ArrayLike, filter_h: int, filter_w: int, stride: int = 1,
 def col2im(
     col: ArrayLike, input_shape: tuple[int, ...], filter_h: int, filter_w: int, stride: int = 1, pad: int = 0
 ) -> FloatArray:
-    """Images of `input_shape` (N, C, H, W), float64, that rows in the order of `im2col` add up to."""
+    """Images of `input_shape` (N, C, H, W), float64, that rows in the order of `im2col` add up to.
+
+    Examples
+    --------
+    >>> from fastconv.compat import dlfs
+    >>> dlfs.col2im(np.ones((4, 4)), (1, 1, 3, 3), 2, 2)
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
+    """
     rows = float_array("col", col, FLOAT64)
     axes("col", rows, "N * out_h * out_w, C * filter_h * filter_w")
     batch = input_shape[0]
@@ -74,7 +83,17 @@ def col2im(
 
 
 class Relu:
-    """max(x, 0). `mask`, made when asked for, tells where x <= 0."""
+    """max(x, 0). `mask`, made when asked for, tells where x <= 0.
+
+    Examples
+    --------
+    >>> from fastconv.compat import dlfs
+    >>> relu = dlfs.Relu()
+    >>> relu.forward(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    >>> relu.backward(np.ones(2)), relu.mask
+    (array([0., 1.]), array([ True, False]))
+    """
 
     def __init__(self) -> None:
         self._out: Any = None
@@ -92,7 +111,17 @@ class Relu:
 
 
 class Sigmoid:
-    """1 / (1 + exp(-x)), kept as `out`."""
+    """1 / (1 + exp(-x)), kept as `out`.
+
+    Examples
+    --------
+    >>> from fastconv.compat import dlfs
+    >>> sigmoid = dlfs.Sigmoid()
+    >>> sigmoid.forward(np.zeros(2))
+    array([0.5, 0.5])
+    >>> sigmoid.backward(np.ones(2))
+    array([0.25, 0.25])
+    """
 
     def __init__(self) -> None:
         self.out: Any = None
@@ -112,6 +141,17 @@ class Affine:
     ----------
     W, b, x, dW, db : ndarray
     original_x_shape : tuple of int
+
+    Examples
+    --------
+    >>> from fastconv.compat import dlfs
+    >>> affine = dlfs.Affine(np.ones((3, 2)), np.zeros(2))
+    >>> affine.forward(np.ones((1, 3)))
+    array([[3., 3.]])
+    >>> affine.backward(np.ones((1, 2)))
+    array([[2., 2., 2.]])
+    >>> affine.dW.shape, affine.db
+    ((3, 2), array([1., 1.]))
     """
 
     def __init__(self, W: Any, b: Any) -> None:  # noqa: N803
@@ -143,6 +183,15 @@ class SoftmaxWithLoss:
     y : ndarray, shape (N, classes)
     t : ndarray
         Labels (N,) or one-hot rows (N, classes).
+
+    Examples
+    --------
+    >>> from fastconv.compat import dlfs
+    >>> layer = dlfs.SoftmaxWithLoss()
+    >>> round(float(layer.forward(np.zeros((1, 2)), np.array([1]))), 4)
+    0.6931
+    >>> layer.backward()
+    array([[ 0.5, -0.5]])
     """
 
     def __init__(self) -> None:
@@ -168,7 +217,14 @@ class SoftmaxWithLoss:
 
 
 class Dropout:
-    """Drops elements when training; otherwise multiplies by what is kept of them (not "inverted")."""
+    """Drops elements when training; otherwise multiplies by what is kept of them (not "inverted").
+
+    Examples
+    --------
+    >>> from fastconv.compat import dlfs
+    >>> dlfs.Dropout(0.5).forward(np.ones(3), train_flg=False)
+    array([0.5, 0.5, 0.5])
+    """
 
     def __init__(self, dropout_ratio: float = 0.5) -> None:
         self.dropout_ratio = dropout_ratio
@@ -196,6 +252,14 @@ class BatchNormalization:
         How much of the running statistics stays at each step.
     running_mean, running_var : ndarray
         The variance is the biased one.
+
+    Examples
+    --------
+    >>> from fastconv.compat import dlfs
+    >>> norm = dlfs.BatchNormalization(np.ones(2), np.zeros(2))
+    >>> norm.forward(np.array([[1.0, 0.0], [3.0, 4.0]])).round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]])
     """
 
     EPSILON = 1e-6

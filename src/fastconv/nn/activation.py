@@ -20,6 +20,16 @@ class ReLU(Layer):
     ----------
     inplace : bool
         Accepted because PyTorch has it. The input is never overwritten.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn
+    >>> layer = nn.ReLU()
+    >>> layer(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    >>> layer.backward(np.ones(2))
+    array([0., 1.])
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -40,6 +50,13 @@ class ReLU6(Layer):
     ----------
     inplace : bool
         Accepted because PyTorch has it. The input is never overwritten.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn
+    >>> nn.ReLU6()(np.array([-1.0, 2.0, 7.0]))
+    array([0., 2., 6.])
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -61,6 +78,13 @@ class LeakyReLU(Layer):
     negative_slope : float
     inplace : bool
         Accepted because PyTorch has it. The input is never overwritten.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn
+    >>> nn.LeakyReLU(0.1)(np.array([-1.0, 2.0]))
+    array([-0.1,  2. ])
     """
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
@@ -78,7 +102,15 @@ class LeakyReLU(Layer):
 
 
 class Sigmoid(Layer):
-    """1 / (1 + exp(-x)); see `fastconv.sigmoid`."""
+    """1 / (1 + exp(-x)); see `fastconv.sigmoid`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn
+    >>> nn.Sigmoid()(np.array([0.0, 2.0])).round(4)
+    array([0.5   , 0.8808])
+    """
 
     def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
         output = functional.sigmoid(x)
@@ -89,7 +121,15 @@ class Sigmoid(Layer):
 
 
 class Tanh(Layer):
-    """The hyperbolic tangent; see `fastconv.tanh`."""
+    """The hyperbolic tangent; see `fastconv.tanh`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn
+    >>> nn.Tanh()(np.array([0.0, 2.0])).round(4)
+    array([0.   , 0.964])
+    """
 
     def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
         output = functional.tanh(x)
@@ -106,6 +146,13 @@ class Softmax(Layer):
     ----------
     dim : int
         The axis of the classes, the last one by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn
+    >>> nn.Softmax()(np.array([[0.0, 0.0, 2.0]])).round(4)
+    array([[0.1065, 0.1065, 0.787 ]])
     """
 
     def __init__(self, dim: int = -1) -> None:

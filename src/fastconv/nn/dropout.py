@@ -25,6 +25,16 @@ class Dropout(Layer):
         Accepted because PyTorch has it. The input is never overwritten.
     rng : numpy.random.Generator, optional
         Draws what is dropped.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn
+    >>> layer = nn.Dropout(0.5, rng=np.random.default_rng(0))
+    >>> layer(np.ones(6))
+    array([2., 2., 2., 0., 0., 0.])
+    >>> layer.eval()(np.ones(3))
+    array([1., 1., 1.])
     """
 
     def __init__(

@@ -89,6 +89,15 @@ class MSELoss(Loss):
     Parameters
     ----------
     reduction : {"mean", "sum"}
+
+    Examples
+    --------
+    >>> from fastconv import nn
+    >>> loss = nn.MSELoss()
+    >>> loss([1.0, 2.0], [1.0, 4.0])
+    2.0
+    >>> loss.backward()
+    array([ 0., -2.])
     """
 
     def __init__(self, reduction: str = "mean") -> None:

@@ -41,6 +41,16 @@ class BatchNorm2d(WeightedLayer):
     running_mean, running_var : ndarray, shape (num_features,), or None
         At first 0 and 1.
     num_batches_tracked : ndarray of int64, shape (), or None
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn
+    >>> norm = nn.BatchNorm2d(1)
+    >>> norm(np.array([[[[1.0, 3.0]]]])).round(3)
+    array([[[[-1.,  1.]]]])
+    >>> norm.eval()(np.array([[[[0.2, 1.2]]]])).round(3)
+    array([[[[-0.   ,  0.953]]]])
     """
 
     _buffers = ("running_mean", "running_var", "num_batches_tracked")
@@ -128,6 +138,13 @@ class LocalResponseNorm(Layer):
         The number of neighbouring channels.
     alpha, beta, k : float
     layout : {"NCHW", "NHWC"}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn
+    >>> nn.LocalResponseNorm(3)(np.ones((1, 3, 1, 1))).ravel().round(5)
+    array([0.99995, 0.99993, 0.99995])
     """
 
     def __init__(

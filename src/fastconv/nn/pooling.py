@@ -191,6 +191,14 @@ class AdaptiveAvgPool2d(_AdaptivePool):
     output_size : int or (h, w)
         The number of bins; None, alone or in the pair, stands for the size of the image.
     layout : {"NCHW", "NHWC"}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn
+    >>> nn.AdaptiveAvgPool2d(2)(np.arange(16.0).reshape(1, 4, 4))
+    array([[[ 2.5,  4.5],
+            [10.5, 12.5]]])
     """
 
     def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
@@ -209,6 +217,13 @@ class AdaptiveMaxPool2d(_AdaptivePool):
     output_size : int or (h, w)
         The number of bins; None, alone or in the pair, stands for the size of the image.
     layout : {"NCHW", "NHWC"}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn
+    >>> nn.AdaptiveMaxPool2d(1)(np.arange(16.0).reshape(1, 4, 4))
+    array([[[15.]]])
     """
 
     def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:

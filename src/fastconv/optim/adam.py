@@ -127,6 +127,17 @@ class AdamW(Adam):
     params, lr, betas, eps, amsgrad, maximize
         As for `Adam`.
     weight_decay : float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import nn, optim
+    >>> weight = nn.Parameter(np.ones(2))
+    >>> optimizer = optim.AdamW([weight], lr=0.1, weight_decay=0.5)
+    >>> weight.grad = np.array([1.0, -1.0])
+    >>> optimizer.step()
+    >>> weight.data.round(3)
+    array([0.85, 1.05])
     """
 
     _decay_is_apart = True

@@ -33,6 +33,18 @@ class LRScheduler:
         The number of steps so far.
     base_lrs : list of float
         The learning rate of each group before any schedule changed it.
+
+    Examples
+    --------
+    >>> from fastconv import nn, optim
+    >>> class Halving(optim.lr_scheduler.LRScheduler):
+    ...     def rate(self, base_lr, step):
+    ...         return base_lr / 2**step
+    >>> optimizer = optim.SGD([nn.Parameter(0.0)], lr=1.0)
+    >>> schedule = Halving(optimizer)
+    >>> schedule.step()
+    >>> schedule.get_last_lr()
+    [0.5]
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -135,6 +147,15 @@ class CosineAnnealingLR(LRScheduler):
     T_max : int
         After so many steps it would rise again.
     eta_min : float
+
+    Examples
+    --------
+    >>> from fastconv import nn, optim
+    >>> optimizer = optim.SGD([nn.Parameter(0.0)], lr=1.0)
+    >>> schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, 2)
+    >>> schedule.step()
+    >>> schedule.get_last_lr()
+    [0.5]
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:  # noqa: N803
@@ -207,6 +228,18 @@ class OneCycleLR(LRScheduler):
     ------
     ValueError
         From `step` as well: there are more steps than `total_steps`.
+
+    Examples
+    --------
+    >>> from fastconv import nn, optim
+    >>> optimizer = optim.SGD([nn.Parameter(0.0)], lr=1.0)
+    >>> schedule = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=11)
+    >>> rates = schedule.get_last_lr()
+    >>> for _ in range(10):
+    ...     schedule.step()
+    ...     rates += schedule.get_last_lr()
+    >>> [round(rate, 2) for rate in rates]
+    [0.04, 0.42, 0.96, 0.98, 0.88, 0.73, 0.53, 0.33, 0.16, 0.04, 0.0]
     """
 
     def __init__(
@@ -271,6 +304,18 @@ class SequentialLR(LRScheduler):
     schedulers : sequence of LRScheduler
     milestones : sequence of int
         The steps at which the second and all further ones begin, rising.
+
+    Examples
+    --------
+    >>> from fastconv import nn, optim
+    >>> optimizer = optim.SGD([nn.Parameter(0.0)], lr=1.0)
+    >>> warm_up = optim.lr_scheduler.LinearLR(optimizer, 0.5, total_iters=2)
+    >>> then = optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)
+    >>> schedule = optim.lr_scheduler.SequentialLR(optimizer, [warm_up, then], milestones=[2])
+    >>> for _ in range(3):
+    ...     schedule.step()
+    >>> schedule.get_last_lr()
+    [0.1]
     """
 
     def __init__(

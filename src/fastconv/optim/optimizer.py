@@ -54,6 +54,16 @@ class Optimizer:
     ----------
     param_groups : list of dict
         The groups with all their options, which may be changed between steps, such as ``group["lr"]``.
+
+    Examples
+    --------
+    Every optimizer has groups of parameters, each with options of its own:
+
+    >>> from fastconv import nn, optim
+    >>> weight, bias = nn.Parameter([1.0]), nn.Parameter([0.0])
+    >>> optimizer = optim.SGD([{"params": [weight]}, {"params": [bias], "lr": 0.2}], lr=0.1)
+    >>> isinstance(optimizer, optim.Optimizer), [group["lr"] for group in optimizer.param_groups]
+    (True, [0.1, 0.2])
     """
 
     _arrays: ClassVar[tuple[str, ...]] = ()
