@@ -17,7 +17,7 @@ from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, channel_start, chunk_at,
+    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, channel_start, chunk_at,
     compute_forward, compute_grad_input, cut, merges_phases, fill_table, forward_correlation, load_band,
     pack_weight_panel, row_pixels, sum_length, weight_correlation,
 )
@@ -87,7 +87,7 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     cdef Py_ssize_t length = sum_length(c)
     cdef Py_ssize_t panels = ceil_div(c.out_channels, nr)
     cdef Py_ssize_t panel_bytes = align(length * nr * size)
-    cdef Py_ssize_t panels_a_pass = max(1, min(panels * c.groups, PACKED_BYTES // max(panel_bytes, 1)))
+    cdef Py_ssize_t panels_a_pass = a_pass(c, panels * c.groups, panel_bytes, PACKED_BYTES)
     cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
     cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size)
     cdef Py_ssize_t table_bytes = align(length * sizeof(Py_ssize_t))
@@ -286,7 +286,7 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     job.turned_bytes = align(pixels * nr * size)
     job.band_bytes = align(band_elements(&job.c, job.chunks.images, job.chunks.rows) * size)
     job.each = job.table_bytes + job.turned_bytes + job.band_bytes
-    panels_a_pass = max(1, min(job.panels, PACKED_BYTES // max(job.panel_bytes, 1)))
+    panels_a_pass = a_pass(&job.c, job.panels, job.panel_bytes, PACKED_BYTES)
     job.sums = <char *>take(job.splits * panels_a_pass * job.panel_bytes)
     job.private = <char *>take(job.each * num_threads)
     if job.sums == NULL or job.private == NULL:

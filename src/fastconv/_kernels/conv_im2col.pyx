@@ -1,25 +1,28 @@
 """Convolution as a matrix product over panels of the column matrix, packed as they are needed.
 
-A panel holds a tile's worth of pixels, [sum][pixels of a tile]; some panels are packed at a time, weights
-of all output channels run over them, and they are forgotten. The column matrix as a whole never exists.
+A panel holds a tile's worth of pixels, [term of the sums][pixel of the tile]. One panel of at most DEPTH terms
+is packed at a time: it stays in the first-level cache while the weights of all output channels run over it,
+and is forgotten. The column matrix as a whole never exists. Longer sums are added block by block to results
+that stay in the second-level cache.
 Pixels lie in vectors here, output channels are broadcast, so results go to NCHW memory as they are.
 
-Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES (see
-correlation.pyx), panels of about PANEL_BYTES (at least one) and two tables.
+Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES where there
+is padding (see correlation.pyx), one panel and a table.
 """
 
 cimport numpy as cnp
 from cython.parallel cimport parallel, prange
+from libc.stdint cimport PTRDIFF_MAX
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, channels_last, chunk_at,
+    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, channels_last, chunk_at,
     compute_forward, compute_grad_input, cut, fill_table, forward_correlation, load_band,
-    pack_weight_panel, sum_length, weight_correlation,
+    needs_bands, pack_weight_panel, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, fc_kernels, fc_tile, kernels_for
+from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.threads cimport thread_index
 
@@ -27,7 +30,8 @@ cnp.import_array()
 
 cdef enum:
     BAND_BYTES = 262144
-    PANEL_BYTES = 131072      # of packed pixels at a time: they stay in the second-level cache
+    DEPTH = 384               # terms of a sum at a time: 24 KB of pixels in float32 with two 8-lane vectors
+    RESULT_BYTES = 262144     # of results that blocks of a sum are added to
     PIXELS = 4096             # of a chunk, at most
     PACKED_BYTES = 4194304    # of packed weights at a time; more out channels take several passes over the input
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
@@ -67,27 +71,47 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
     compute_grad_input(correlate, g, grad_output, weight, grad_x, False, num_threads)
 
 
-# Where the pixels of a panel lie: runs of neighbours in one row of outputs.
+# Neighbours in one row of outputs.
 ctypedef struct Run:
     Py_ssize_t image, row, column, count, at   # image and row counted in the chunk; at: column of the tile
+
+
+# A tile's worth of pixels of a chunk.
+ctypedef struct Panel:
+    Run runs[FC_MAX_NR]
+    int count                       # of runs
+    Py_ssize_t pixels
+    bint in_place                   # the tile's rows may be written to the output as they are
+    char *results                   # else they are kept here until the sums are complete, [out channel][nr]
+
+
+# Part of the sums: terms [term, term + depth).
+ctypedef struct Block:
+    Py_ssize_t term, depth
+    bint first, last
 
 
 cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
     cdef fc_float_mode mode = 0
     cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
+    cdef Py_ssize_t size = kernels.itemsize
     cdef Py_ssize_t length = sum_length(c)
     cdef Py_ssize_t height = strip_height(c), strips = ceil_div(c.out_channels, height)
     cdef Py_ssize_t strip_bytes = align(length * height * size)
-    cdef Py_ssize_t strips_a_pass = max(1, min(strips * c.groups, PACKED_BYTES // max(strip_bytes, 1)))
-    cdef Py_ssize_t panel_bytes = align(length * nr * size)
-    cdef Py_ssize_t panels = max(1, PANEL_BYTES // max(panel_bytes, 1))
-    cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
-    panels = min(panels, ceil_div(chunks.images * chunks.rows * c.out_w, nr))
-    cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size)
+    cdef Py_ssize_t strips_a_pass = a_pass(c, strips * c.groups, strip_bytes, PACKED_BYTES)
+    # Where panels are packed straight from the images, only the number of pixels bounds a chunk.
+    cdef bint banded = needs_bands(c)
+    cdef Chunks chunks = cut(c, BAND_BYTES if banded else PTRDIFF_MAX, PIXELS,
+                             num_threads * 2 if num_threads > 1 else 1)
+    cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size) if banded else 0
     cdef Py_ssize_t table_bytes = align(length * sizeof(Py_ssize_t))
-    cdef Py_ssize_t each = band_bytes + table_bytes + panels * panel_bytes
+    cdef Py_ssize_t panel_bytes = align(min(length, DEPTH) * kernels.nr * size)
+    # Results of so many panels stay in cache while block after block is added to them.
+    cdef Py_ssize_t results_bytes = min(strips, strips_a_pass) * height * kernels.nr * size
+    cdef Py_ssize_t stay = min(max(RESULT_BYTES // max(results_bytes, 1), 4),
+                               ceil_div(chunks.images * chunks.rows * c.out_w, kernels.nr))
+    cdef Py_ssize_t each = align(band_bytes + table_bytes + panel_bytes + stay * results_bytes)
     cdef char *packing = NULL if c.packed else <char *>take(strips_a_pass * strip_bytes)
     cdef char *private = <char *>take(each * num_threads)
     cdef const char *packed
@@ -113,7 +137,8 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
             for index in prange(items, schedule="dynamic"):
                 compute_chunk(c, &chunks, index // splits, first, first + passed * (index % splits) // splits,
                               first + passed * (index % splits + 1) // splits, height, packed, strip_bytes,
-                              private + each * thread_index(), table_bytes, panels, panel_bytes)
+                              private + each * thread_index(), table_bytes, band_bytes, panel_bytes, stay,
+                              results_bytes)
             fc_restore_float_mode(mode)
         first += passed
     give_back(packing)
@@ -134,114 +159,150 @@ cdef void pack_strip(const Correlation *c, Py_ssize_t strip, Py_ssize_t height, 
 
 
 cdef void compute_chunk(
-        const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t end,
-        Py_ssize_t height, const char *packed, Py_ssize_t strip_bytes, char *private, Py_ssize_t table_bytes,
-        Py_ssize_t panels, Py_ssize_t panel_bytes) noexcept nogil:
-    """Output channels of strips [begin, end) for one chunk of pixels; packed holds the strips from `first` on."""
+        const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t first, Py_ssize_t begin,
+        Py_ssize_t end, Py_ssize_t height, const char *packed, Py_ssize_t strip_bytes, char *private,
+        Py_ssize_t table_bytes, Py_ssize_t band_bytes, Py_ssize_t panel_bytes, Py_ssize_t stay,
+        Py_ssize_t results_bytes) noexcept nogil:
+    """Output channels of strips [begin, end) for one chunk of pixels; packed holds strips from `first` on."""
     cdef Chunk chunk = chunk_at(c, chunks, index)
     cdef Py_ssize_t *table = <Py_ssize_t *>private
-    cdef char *packed_pixels = private + table_bytes
-    cdef char *band_memory = packed_pixels + panels * panel_bytes
-    cdef Py_ssize_t strips = ceil_div(c.out_channels, height), nr = c.kernels.nr
+    cdef char *band_memory = private + table_bytes
+    cdef char *packed_pixels = band_memory + band_bytes
+    cdef char *results = packed_pixels + panel_bytes
+    cdef Py_ssize_t strips = ceil_div(c.out_channels, height), nr = c.kernels.nr, size = c.kernels.itemsize
     cdef Py_ssize_t pixels = chunk.images * chunk.rows * c.out_w
-    cdef Py_ssize_t group, strip, panel, from_panel, to_panel, from_strip, to_strip
+    cdef Py_ssize_t length = sum_length(c), blocks = max(1, ceil_div(length, DEPTH)), number
+    cdef Py_ssize_t group, strip, pixel, from_pixel, to_pixel, from_strip, to_strip, next_panel
     cdef Band band
+    cdef Panel panel
+    cdef Block block
     for group in range(begin // strips, ceil_div(end, strips)):
         from_strip = max(begin, group * strips)
         to_strip = min(end, (group + 1) * strips)
         band = load_band(c, group, &chunk, band_memory)
         fill_table(c, &band, table)
-        from_panel = 0
-        while from_panel * nr < pixels:
-            to_panel = min(from_panel + panels, ceil_div(pixels, nr))
-            for panel in range(from_panel, to_panel):
-                pack_pixels(c, &chunk, &band, table, panel * nr, min(nr, pixels - panel * nr),
-                            packed_pixels + (panel - from_panel) * panel_bytes)
-            for strip in range(from_strip, to_strip):
-                for panel in range(from_panel, to_panel):
-                    multiply(c, &chunk, packed + (strip - first) * strip_bytes, height, group, strip % strips * height,
-                             packed_pixels + (panel - from_panel) * panel_bytes, panel * nr,
-                             min(nr, pixels - panel * nr))
-            from_panel = to_panel
+        from_pixel = 0
+        while from_pixel < pixels:
+            to_pixel = min(from_pixel + stay * nr, pixels)
+            for number in range(blocks):
+                block.term = length * number // blocks
+                block.depth = length * (number + 1) // blocks - block.term
+                block.first = number == 0
+                block.last = number == blocks - 1
+                pixel = from_pixel
+                while pixel < to_pixel:
+                    find_panel(c, &chunk, pixel, min(nr, to_pixel - pixel), &panel)
+                    panel.results = results + (pixel - from_pixel) // nr * results_bytes
+                    pack_pixels(c, &band, table + block.term, block.depth, &panel, packed_pixels)
+                    pixel += nr
+                    next_panel = pixel if pixel < to_pixel else to_pixel if block.last else from_pixel
+                    for strip in range(from_strip, to_strip):
+                        if next_panel < pixels:
+                            fetch_pixels(c, &chunk, &band, table, &block, next_panel, strip - from_strip,
+                                         to_strip - from_strip)
+                        multiply(c, &chunk, packed + (strip - first) * strip_bytes, height, group,
+                                 strip % strips * height, packed_pixels, &panel, &block)
+                        panel.results += height * nr * size
+            from_pixel = to_pixel
 
 
-cdef int find_runs(const Correlation *c, const Chunk *chunk, Py_ssize_t pixel, Py_ssize_t pixels, Run *runs) noexcept nogil:
-    """Cuts pixels [pixel, pixel + pixels) of a chunk at the ends of rows; returns the number of runs."""
+cdef void find_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t pixel, Py_ssize_t pixels,
+                     Panel *panel) noexcept nogil:
+    """Pixels [pixel, pixel + pixels) of a chunk, cut at the ends of rows."""
     cdef Py_ssize_t row = pixel // c.out_w, column = pixel % c.out_w, at = 0
-    cdef int count = 0
+    cdef Run *run = panel.runs
+    panel.pixels = pixels
+    panel.count = 0
     while at < pixels:
-        runs[count].image = row // chunk.rows
-        runs[count].row = row % chunk.rows
-        runs[count].column = column
-        runs[count].count = min(c.out_w - column, pixels - at)
-        runs[count].at = at
-        at += runs[count].count
-        count += 1
+        run = &panel.runs[panel.count]
+        run.image = row // chunk.rows
+        run.row = row % chunk.rows
+        run.column = column
+        run.count = min(c.out_w - column, pixels - at)
+        run.at = at
+        at += run.count
+        panel.count += 1
         row += 1
         column = 0
-    return count
+    # Rows of a plane follow each other.
+    panel.in_place = (pixels == c.kernels.nr and c.out_pixel == 1
+                      and (panel.count == 1 or (run.image == panel.runs[0].image and c.out_row == c.out_w)))
 
 
-cdef void pack_pixels(
-        const Correlation *c, const Chunk *chunk, const Band *band, const Py_ssize_t *table, Py_ssize_t pixel,
-        Py_ssize_t pixels, char *packed) noexcept nogil:
-    """packed[sum][pixel of the tile]; zero from `pixels` on."""
+cdef inline const char *first_input(const Correlation *c, const Band *band, const Run *run) noexcept nogil:
+    return band.data + c.kernels.itemsize * (run.image * band.image + run.row * c.stride_h * band.row
+                                             + run.column * c.stride_w * band.pixel)
+
+
+cdef inline char *first_output(const Correlation *c, const Chunk *chunk, Py_ssize_t channel,
+                               const Run *run) noexcept nogil:
+    return c.out + c.kernels.itemsize * (
+        (chunk.image + run.image) * c.out_image + (chunk.row + run.row) * c.out_row
+        + run.column * c.out_pixel + channel * c.out_channel)
+
+
+cdef void pack_pixels(const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t depth,
+                      const Panel *panel, char *packed) noexcept nogil:
+    """packed[term][pixel of the tile] for the first `depth` terms of `table`; zero behind the panel's pixels."""
     cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t nr = kernels.nr, size = kernels.itemsize, length = sum_length(c)
-    cdef Run runs[FC_MAX_NR]
-    cdef int i, count = find_runs(c, chunk, pixel, pixels, runs)
-    if pixels < nr:
-        memset(packed, 0, length * nr * size)
-    for i in range(count):
-        kernels.gather_rows(
-            packed + runs[i].at * size, nr,
-            band.data + size * (runs[i].image * band.image + runs[i].row * c.stride_h * band.row
-                                + runs[i].column * c.stride_w * band.pixel),
-            table, c.stride_w * band.pixel, length, runs[i].count)
+    cdef const Run *run
+    cdef int i
+    if panel.pixels < kernels.nr:
+        memset(packed, 0, depth * kernels.nr * kernels.itemsize)
+    for i in range(panel.count):
+        run = &panel.runs[i]
+        kernels.gather_rows(packed + run.at * kernels.itemsize, kernels.nr, first_input(c, band, run), table,
+                            c.stride_w * band.pixel, depth, run.count)
+
+
+cdef void fetch_pixels(
+        const Correlation *c, const Chunk *chunk, const Band *band, const Py_ssize_t *table, const Block *block,
+        Py_ssize_t pixel, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
+    """Fetches a part of the panel from `pixel` on into the cache, up to the end of a row: one term's pixels lie
+    too far from the next one's for the processor's own prefetching."""
+    cdef Run run
+    cdef Py_ssize_t row = pixel // c.out_w, begin = block.depth * part // parts
+    if c.stride_w * band.pixel == 1:
+        run.image, run.row, run.column = row // chunk.rows, row % chunk.rows, pixel % c.out_w
+        run.count = min(c.out_w - run.column, <Py_ssize_t>c.kernels.nr)
+        c.kernels.fetch_rows(first_input(c, band, &run), table + block.term + begin,
+                             block.depth * (part + 1) // parts - begin, run.count)
 
 
 cdef void multiply(
         const Correlation *c, const Chunk *chunk, const char *strip, Py_ssize_t height, Py_ssize_t group,
-        Py_ssize_t channel, const char *panel, Py_ssize_t pixel, Py_ssize_t pixels) noexcept nogil:
-    """One tile: channels from `channel` on of a group, pixels from `pixel` on of a chunk."""
+        Py_ssize_t channel, const char *packed, const Panel *panel, const Block *block) noexcept nogil:
+    """One tile: channels from `channel` on of a group, one panel of pixels, one block of the sums."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t nr = kernels.nr, size = kernels.itemsize
-    cdef Py_ssize_t channels = min(height, c.out_channels - channel)
-    cdef Run runs[FC_MAX_NR]
-    cdef int count = find_runs(c, chunk, pixel, pixels, runs), i
-    cdef Py_ssize_t k
+    cdef Py_ssize_t first_channel = group * c.out_channels + channel
+    cdef Py_ssize_t i, k
+    cdef const Run *run
     cdef char *to
-    cdef char scratch[FC_MAX_MR * FC_MAX_NR * 8]
-    cdef char *out = c.out + size * ((chunk.image + runs[0].image) * c.out_image
-                                     + (chunk.row + runs[0].row) * c.out_row + runs[0].column * c.out_pixel
-                                     + (group * c.out_channels + channel) * c.out_channel)
-    # A whole tile of neighbours in memory needs no scratch: rows of a plane follow each other.
-    cdef bint in_place = (pixels == nr and c.out_pixel == 1
-                          and (count == 1 or (runs[count - 1].image == runs[0].image and c.out_row == c.out_w)))
     cdef fc_tile tile
-    tile.depth = sum_length(c)
-    tile.a = strip
+    tile.depth = block.depth
+    tile.a = strip + block.term * height * size
     tile.a_row = 1
     tile.a_step = height
     tile.a_table = NULL
-    tile.b = panel
+    tile.b = packed
     tile.b_step = nr
-    tile.c = out if in_place else scratch
-    tile.c_row = c.out_channel if in_place else nr
-    tile.rows = <int>channels
-    tile.accumulate = 0
-    tile.relu = c.relu
-    tile.row_bias = c.bias + size * (group * c.out_channels + channel) if c.bias != NULL else NULL
+    tile.c = first_output(c, chunk, first_channel, &panel.runs[0]) if panel.in_place else panel.results
+    tile.c_row = c.out_channel if panel.in_place else nr
+    tile.rows = <int>min(height, c.out_channels - channel)
+    tile.accumulate = not block.first
+    tile.relu = c.relu and block.last
+    tile.row_bias = c.bias + size * first_channel if c.bias != NULL else NULL
     tile.column_bias = NULL
     kernels.gemm_tile(&tile)
-    if in_place:
+    if panel.in_place or not block.last:
         return
-    for i in range(count):
-        to = c.out + size * ((chunk.image + runs[i].image) * c.out_image + (chunk.row + runs[i].row) * c.out_row
-                             + runs[i].column * c.out_pixel + (group * c.out_channels + channel) * c.out_channel)
-        for k in range(channels):
-            kernels.scatter(to + k * c.out_channel * size, c.out_pixel, scratch + (k * nr + runs[i].at) * size,
-                            runs[i].count)
+    for i in range(panel.count):
+        run = &panel.runs[i]
+        to = first_output(c, chunk, first_channel, run)
+        for k in range(tile.rows):
+            kernels.scatter(to + k * c.out_channel * size, c.out_pixel, panel.results + (k * nr + run.at) * size,
+                            run.count)
 
 
 # The gradient of the weight: grad[k, l] = sum over pixels of grad_output[k, pixel] * columns[l, pixel].

@@ -12,7 +12,7 @@ cimport numpy as cnp
 from cython.parallel cimport parallel, prange
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, align, band_elements, ceil_div, channel_start, chunk_at,
+    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, channel_start, chunk_at,
     compute_forward, compute_grad_input, cut, merges_phases, fill_table, load_band, pack_weight_panel,
     row_pixels, sum_length, weight_correlation,
 )
@@ -93,7 +93,7 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
     cdef fc_float_mode mode = 0
     cdef Tiling tiling = tiling_of(c)
-    cdef Py_ssize_t strips_a_pass = max(1, min(tiling.strips * c.groups, PACKED_BYTES // max(tiling.strip_bytes, 1)))
+    cdef Py_ssize_t strips_a_pass = a_pass(c, tiling.strips * c.groups, tiling.strip_bytes, PACKED_BYTES)
     cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
     # A last window reads up to a tile past the last row's end.
     cdef Py_ssize_t each = tiling.table_bytes + align(

@@ -368,6 +368,15 @@ cdef Chunks cut(
     return chunks
 
 
+cdef Py_ssize_t a_pass(const Correlation *c, Py_ssize_t parts, Py_ssize_t bytes, Py_ssize_t most) noexcept nogil:
+    """How many of so many packed parts of the weight, of `bytes` each, to keep at a time: about `most` bytes, in
+    passes over the input as even as may be; all where the weight is packed already."""
+    cdef Py_ssize_t fitting = max(most // max(bytes, 1), 1)
+    if c.packed:
+        return max(parts, 1)
+    return max(ceil_div(parts, max(ceil_div(parts, fitting), 1)), 1)
+
+
 cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index) noexcept nogil:
     cdef Chunk chunk
     chunk.image = index // chunks.per_image * chunks.images
@@ -375,6 +384,17 @@ cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index
     chunk.row = index % chunks.per_image * chunks.rows
     chunk.rows = max(0, min(chunks.rows, c.out_h - chunk.row))
     return chunk
+
+
+cdef bint lies_in_place(const Correlation *c, Py_ssize_t top, Py_ssize_t rows) noexcept nogil:
+    """Whether rows [top, top + rows) of the images serve as a band as they are."""
+    return (top >= 0 and c.left <= 0 and top + rows <= c.height and band_width(c) - c.left <= c.width
+            and (c.x_channel * c.kernels.itemsize % BAD_STRIDE != 0 or c.x_channel == 1))
+
+
+cdef bint needs_bands(const Correlation *c) noexcept nogil:
+    """Whether load_band copies for some chunk, unless it is told to copy."""
+    return not lies_in_place(c, -c.top, band_height(c, c.out_h))
 
 
 cdef Band load_band(
@@ -387,8 +407,7 @@ cdef Band load_band(
     cdef Py_ssize_t top = chunk.row * c.stride_h - c.top
     cdef const char *source = c.x + size * (group * c.in_channels * c.x_channel + chunk.image * c.x_image)
     cdef bint planes = not channels_last(c)
-    if (not copy and top >= 0 and c.left <= 0 and top + rows <= c.height and columns - c.left <= c.width
-            and (c.x_channel * size % BAD_STRIDE != 0 or c.x_channel == 1)):
+    if not copy and lies_in_place(c, top, rows):
         band.data = source + size * (top * c.x_row - c.left * c.x_pixel)
         band.image, band.channel, band.row, band.pixel = c.x_image, c.x_channel, c.x_row, c.x_pixel
         return band

@@ -115,6 +115,7 @@ cdef extern from "kernels.h" nogil:
         void (*scatter)(void *, Py_ssize_t, const void *, Py_ssize_t) noexcept nogil
         void (*gather_rows)(void *, Py_ssize_t, const void *, const Py_ssize_t *, Py_ssize_t, Py_ssize_t,
                             Py_ssize_t) noexcept nogil
+        void (*fetch_rows)(const void *, const Py_ssize_t *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*add)(void *, const void *, Py_ssize_t) noexcept nogil
         void (*scatter_add)(void *, Py_ssize_t, const void *, Py_ssize_t) noexcept nogil
         void (*add_sum)(void *, const void *, Py_ssize_t) noexcept nogil

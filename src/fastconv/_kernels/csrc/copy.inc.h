@@ -56,9 +56,33 @@ static void FC(gather_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, con
         }
         return;
     }
+    if (step == 1 && count <= 2 * LANES) { /* the parts of a tile's row that lie in two rows of an image */
+        const ptrdiff_t last = count - LANES; /* a second vector, overlapping the first */
+        const V(mask) some = V(range)(0, count);
+        for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
+            const T *from = src + table[k];
+            if (last < 0) {
+                V(store_first)(dst, V(load_where)(some, from), count);
+                continue;
+            }
+            VEC left = V(load)(from), right = V(load)(from + last);
+            V(store)(dst, left);
+            V(store)(dst + last, right);
+        }
+        return;
+    }
     for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
         const T *from = src + table[k];
         for (ptrdiff_t i = 0; i < count; i++) dst[i] = from[i * step];
+    }
+}
+
+static void FC(fetch_rows)(const void *src, const ptrdiff_t *table, ptrdiff_t depth, ptrdiff_t count)
+{
+    for (ptrdiff_t k = 0; k < depth; k++) {
+        const T *from = (const T *)src + table[k];
+        for (ptrdiff_t i = 0; i < count; i += 64 / (ptrdiff_t)sizeof(T)) FC_PREFETCH(from + i);
+        FC_PREFETCH(from + count - 1);
     }
 }
 

@@ -3,12 +3,12 @@
  * rows x vectors accumulators stay in registers; each step loads the vectors of B and
  * broadcasts one element of A for each row. Rows are addressed from one base for
  * every three of them, with the scales 0, 1 and 2 that x86 addressing has, since
- * a pointer a row would not fit into 16 integer registers.
+ * a pointer a row would not fit into 16 integer registers. Packed rows, one element apart, need none at all.
  */
 enum { FC(MR) = TILE_ROWS, FC(NR) = 2 * LANES };
 
-FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vectors, const int a_table,
-                             const int b_table)
+FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vectors, const ptrdiff_t row,
+                             const int a_table, const int b_table)
 {
     VEC acc[TILE_ROWS][4];
     const T *row_bias = tile->row_bias, *column_bias = tile->column_bias;
@@ -30,7 +30,7 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
         }
     }
 
-    const ptrdiff_t row = tile->a_row, step = tile->a_step, b_step = tile->b_step, depth = tile->depth;
+    const ptrdiff_t step = tile->a_step, b_step = tile->b_step, depth = tile->depth;
     const ptrdiff_t *a_offset = tile->a_table, *b_offset = tile->b_table;
     const T *a = tile->a, *b = tile->b;
     for (ptrdiff_t k = 0; k < depth; k++) {
@@ -63,8 +63,9 @@ static void FC(gemm_tile)(const fc_tile *tile)
 {
 #define ROWS(n)                                                                                     \
     case n:                                                                                         \
-        if (tile->a_table) FC(gemm_rows)(tile, n, 2, 1, 0);                                         \
-        else FC(gemm_rows)(tile, n, 2, 0, 0);                                                       \
+        if (tile->a_table) FC(gemm_rows)(tile, n, 2, tile->a_row, 1, 0);                            \
+        else if (tile->a_row == 1) FC(gemm_rows)(tile, n, 2, 1, 0, 0);                              \
+        else FC(gemm_rows)(tile, n, 2, tile->a_row, 0, 0);                                          \
         break;
     switch (tile->rows) {
         ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6)
@@ -78,7 +79,7 @@ static void FC(gemm_tile)(const fc_tile *tile)
 static void FC(gemm_window)(const fc_tile *tile)
 {
 #define ROWS(n)                                                                                     \
-    case n: FC(gemm_rows)(tile, n, n <= TILE_ROWS / 2 ? 4 : 2, 0, 1); break;
+    case n: FC(gemm_rows)(tile, n, n <= TILE_ROWS / 2 ? 4 : 2, 1, 0, 1); break;
     switch (tile->rows) {
         ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6)
 #if TILE_ROWS > 6

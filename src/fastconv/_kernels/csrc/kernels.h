@@ -179,7 +179,7 @@ typedef struct {
      * of B that are read once, in order. depth is at least 1; a_table, relu and the biases are not looked at. */
     void (*combine)(const fc_tile *tile, ptrdiff_t columns);
 
-    /* The same with A packed (a_step) and row k of B at b + b_table[k], anywhere. Tiles of at most mr / 2 rows
+    /* The same with A packed (a_row 1) and row k of B at b + b_table[k], anywhere. Tiles of at most mr / 2 rows
      * are twice as wide, 2*nr columns, so that there are accumulators enough to hide the latency. */
     void (*gemm_window)(const fc_tile *tile);
 
@@ -196,6 +196,9 @@ typedef struct {
     /* dst[k*dst_row + i] = src[table[k] + i*step], k < depth, i < count. */
     void (*gather_rows)(void *dst, ptrdiff_t dst_row, const void *src, const ptrdiff_t *table,
                         ptrdiff_t step, ptrdiff_t depth, ptrdiff_t count);
+
+    /* Fetches into the cache what gather_rows with step 1 would read. */
+    void (*fetch_rows)(const void *src, const ptrdiff_t *table, ptrdiff_t depth, ptrdiff_t count);
 
     /* dst[i] += src[i], i < count. */
     void (*add)(void *dst, const void *src, ptrdiff_t count);
