@@ -1,4 +1,4 @@
-"""Convolution and pooling in plain NumPy, by a matrix of all windows: what a textbook's layers do.
+"""A textbook's layers and optimizer in plain NumPy; convolution and pooling by a matrix of all windows.
 
 `simple_convnet.py` races fastconv against them, and the tests of `fastconv.compat.dlfs` compare with them.
 """
@@ -101,3 +101,55 @@ class Relu:
         dx = dout.copy()
         dx[self.mask] = 0
         return dx
+
+
+class Affine:
+    """x W + b; images are flattened, and their gradient gets their shape."""
+
+    def __init__(self, W: Array, b: Array) -> None:  # noqa: N803
+        self.W, self.b = W, b
+
+    def forward(self, x: Array) -> Array:
+        self.x_shape = x.shape
+        self.x = x.reshape(len(x), -1)
+        return np.dot(self.x, self.W) + self.b
+
+    def backward(self, dout: Array) -> Array:
+        self.dW = np.dot(self.x.T, dout)
+        self.db = dout.sum(axis=0)
+        return np.dot(dout, self.W.T).reshape(self.x_shape)
+
+
+class SoftmaxWithLoss:
+    """The mean of -log(y + 1e-7) at the labels t, y the softmax of x."""
+
+    def forward(self, x: Array, t: Array) -> float:
+        self.t = t
+        powers = np.exp(x - x.max(axis=1, keepdims=True))
+        self.y = powers / powers.sum(axis=1, keepdims=True)
+        return float(-np.log(self.y[np.arange(len(t)), t] + 1e-7).sum() / len(t))
+
+    def backward(self) -> Array:
+        dx = self.y.copy()
+        dx[np.arange(len(self.t)), self.t] -= 1
+        return dx / len(self.t)
+
+
+class Adam:
+    """Adam, with 1e-7 added to the root of the uncorrected v."""
+
+    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
+        self.lr, self.beta1, self.beta2, self.iter = lr, beta1, beta2, 0
+        self.m: dict[str, Array] = {}
+        self.v: dict[str, Array] = {}
+
+    def update(self, params: dict[str, Array], grads: dict[str, Array]) -> None:
+        if not self.m:
+            for key, value in params.items():
+                self.m[key], self.v[key] = np.zeros_like(value), np.zeros_like(value)
+        self.iter += 1
+        rate = self.lr * np.sqrt(1.0 - self.beta2**self.iter) / (1.0 - self.beta1**self.iter)
+        for key in params:
+            self.m[key] += (1 - self.beta1) * (grads[key] - self.m[key])
+            self.v[key] += (1 - self.beta2) * (grads[key] ** 2 - self.v[key])
+            params[key] -= rate * self.m[key] / (np.sqrt(self.v[key]) + 1e-7)

@@ -148,3 +148,52 @@ def test_batch_normalization(shape, rng):
     layer.running_mean, layer.running_var = layer_mean, layer_variance
     used = gamma * (rows - layer_mean) / np.sqrt(layer_variance + 1e-6) + beta
     np.testing.assert_allclose(layer.forward(x, train_flg=False), used.reshape(shape), rtol=1e-10)
+
+
+def test_a_convolution_may_do_without_dx(rng):
+    x, W = rng.standard_normal((2, 3, 6, 5)), rng.standard_normal((4, 3, 3, 2))  # noqa: N806
+    both = [dlfs.Convolution(W, np.zeros(4)) for _ in range(2)]
+    both[1].needs_dx = False
+    dout = rng.standard_normal(both[0].forward(x).shape)
+    both[1].forward(x)
+    assert both[0].backward(dout).shape == x.shape
+    assert both[1].backward(dout) is None
+    np.testing.assert_array_equal(both[0].dW, both[1].dW)
+    np.testing.assert_array_equal(both[0].db, both[1].db)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_adam(dtype, rng):
+    """As the book's, in place, for strided parameters as well; several sizes."""
+    base = rng.standard_normal((6, 70)).astype(dtype)
+    params = [{"W": base.copy(), "b": base.copy()[:, ::2], "s": base.copy()[0, :3]} for _ in range(2)]
+    kept = dict(params[0])
+    ours, theirs = dlfs.Adam(0.01, 0.8, 0.9), plain.Adam(0.01, 0.8, 0.9)
+    for _ in range(4):
+        grads = {name: rng.standard_normal(value.shape).astype(dtype) for name, value in params[0].items()}
+        ours.update(params[0], grads)
+        theirs.update(params[1], grads)
+    for name, expected in params[1].items():
+        assert params[0][name] is kept[name]
+        np.testing.assert_allclose(
+            params[0][name], expected, rtol=16 * np.finfo(dtype).eps, atol=4 * np.finfo(dtype).eps
+        )
+    assert ours.iter == 4
+    assert ours.m["W"].dtype == dtype
+    base.setflags(write=False)
+    with pytest.raises(ValueError, match=r"^W: got a read-only array, needs a writable one"):
+        dlfs.Adam().update({"W": base}, {"W": base})
+    with pytest.raises(ValueError, match=r"^the gradient of W: got shape \(2,\), needs shape \(6, 70\)"):
+        dlfs.Adam().update({"W": base.copy()}, {"W": base[0, :2]})
+
+
+def test_plain_affine_and_softmax_are_the_drop_ins(rng):
+    x, W, b = rng.standard_normal((5, 2, 3, 2)), rng.standard_normal((12, 4)), rng.standard_normal(4)  # noqa: N806
+    t = rng.integers(0, 4, 5)
+    results = []
+    for layers in (dlfs, plain):
+        affine, last = layers.Affine(W, b), layers.SoftmaxWithLoss()
+        loss = last.forward(affine.forward(x), t)
+        results.append((loss, affine.backward(last.backward()), affine.dW, affine.db))
+    for result, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-14)

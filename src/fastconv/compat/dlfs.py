@@ -1,20 +1,36 @@
 """The layers of the book "Deep Learning from Scratch" (K. Saitoh), for its networks as they stand.
 
 In place of ``from common.layers import *`` write ``from fastconv.compat.dlfs import *``; of ``common.util``
-there are `im2col` and `col2im`. Layers don't write to the arrays that they are given; float32 stays float32.
+there are `im2col` and `col2im`, of ``common.optimizer`` there is `Adam`. Layers don't write to the arrays that
+they are given; float32 stays float32.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv import functional
-from fastconv._checks import FLOAT64, FloatArray, as_array, axes, float_array
+from fastconv._checks import (
+    FLOAT64,
+    FloatArray,
+    argument_error,
+    as_array,
+    axes,
+    compute_dtype,
+    float_array,
+    prepared,
+    shape,
+)
+from fastconv._kernels import optimizer
+from fastconv._threads import threads_for
 
 __all__ = [
+    "Adam",
     "Affine",
     "BatchNormalization",
     "Convolution",
@@ -321,6 +337,9 @@ class Convolution:
     W, b, x, dW, db : ndarray
     col, col_W : ndarray or None
         What the book multiplies, made when asked for.
+    needs_dx : bool
+        Whether `backward` computes the gradient of x. The first layer of a network may do without, which is a
+        good part of a step's work: set it to False, and `backward` returns None.
 
     Examples
     --------
@@ -333,6 +352,7 @@ class Convolution:
 
     def __init__(self, W: Any, b: Any, stride: int = 1, pad: int = 0) -> None:  # noqa: N803
         self.W, self.b, self.stride, self.pad = W, b, stride, pad
+        self.needs_dx = True
         self.x: Any = None
         self.dW: Any = None
         self.db: Any = None
@@ -351,9 +371,11 @@ class Convolution:
         self.x = as_array("x", x)
         return functional.conv2d(self.x, self.W, self.b, self.stride, self.pad)
 
-    def backward(self, dout: ArrayLike) -> FloatArray:
-        dx, self.dW, self.db = functional.conv2d_backward(dout, self.x, self.W, self.stride, self.pad)
-        assert dx is not None
+    def backward(self, dout: ArrayLike) -> Any:
+        need = ("x", "weight", "bias") if self.needs_dx else ("weight", "bias")
+        dx, self.dW, self.db = functional.conv2d_backward(
+            dout, self.x, self.W, self.stride, self.pad, need=need
+        )
         return dx
 
 
@@ -398,3 +420,65 @@ class Pooling:
         dx = functional.max_pool2d_backward(dout, self._indices, self._padded_shape)
         height, width = self.x.shape[2:]
         return dx[:, :, self.pad : self.pad + height, self.pad : self.pad + width]
+
+
+# ---- common/optimizer.py ----
+
+
+class Adam:
+    """Adam (Kingma and Ba, 2015) as the book has it, with 1e-7 added to the root of the uncorrected `v`.
+
+    Parameters
+    ----------
+    lr, beta1, beta2 : float
+
+    Attributes
+    ----------
+    iter : int
+        Steps so far.
+    m, v : dict of ndarray, or None
+        The running means of each gradient and of its square.
+
+    Examples
+    --------
+    >>> params = {"W": np.array([1.0, 2.0])}
+    >>> Adam(lr=0.5).update(params, {"W": np.array([3.0, -3.0])})
+    >>> params["W"].round(4)
+    array([0.5, 2.5])
+    """
+
+    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
+        self.lr, self.beta1, self.beta2 = lr, beta1, beta2
+        self.iter = 0
+        self.m: Any = None
+        self.v: Any = None
+
+    def update(self, params: Mapping[str, Any], grads: Mapping[str, Any]) -> None:
+        """Change the arrays of `params`, in place, by the gradients of the same names."""
+        if self.m is None:
+            self.m, self.v = (
+                {name: np.zeros(param.shape, compute_dtype(param)) for name, param in params.items()}
+                for _ in range(2)
+            )
+        self.iter += 1
+        rate = self.lr * math.sqrt(1 - self.beta2**self.iter) / (1 - self.beta1**self.iter)
+        for name, param in params.items():
+            if not param.flags.writeable:
+                raise argument_error(name, "a read-only array", "a writable one")
+            data = prepared(param, compute_dtype(param))
+            grad = float_array(name, grads[name], data.dtype)
+            shape(f"the gradient of {name}", grad, param.shape, "that of the parameter")
+            optimizer.adam(
+                *(data, grad, self.m[name], self.v[name], None),
+                maximize=False,
+                decay=0,
+                shrink=1,
+                beta1=self.beta1,
+                beta2=self.beta2,
+                step_size=rate,
+                root_of_correction=1,
+                eps=1e-7,
+                num_threads=threads_for(16 * data.size),
+            )
+            if data is not param:
+                param[...] = data
