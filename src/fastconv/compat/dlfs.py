@@ -1,8 +1,8 @@
 """The layers of the book "Deep Learning from Scratch" (K. Saitoh), for its networks as they stand.
 
 In place of ``from common.layers import *`` write ``from fastconv.compat.dlfs import *``; of ``common.util``
-there are `im2col` and `col2im`, of ``common.optimizer`` there is `Adam`. Layers don't write to the arrays that
-they are given; float32 stays float32.
+there are `im2col` and `col2im`, of ``common.optimizer`` there is `Adam`. Layers don't write to the arrays
+that they are given; float32 stays float32.
 """
 
 from __future__ import annotations
