@@ -22,15 +22,16 @@ def grad_bias(
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad))
     cdef Py_ssize_t size = kernels.itemsize, channels = g.out_channels, plane = g.out_h * g.out_w
     cdef Py_ssize_t pixels = g.batch * plane, blocks = (pixels + BLOCK - 1) // BLOCK
-    cdef Py_ssize_t channel, block
+    cdef Py_ssize_t block
     cdef const char *source = <const char *>cnp.PyArray_DATA(grad_output)
     cdef char *sums = <char *>cnp.PyArray_DATA(grad)
     cdef char *parts = NULL
     memset(sums, 0, channels * size)
     if not g.channels_last:
-        for channel in prange(0, channels, RANGE, num_threads=num_threads, nogil=True, schedule="static"):
-            sum_planes(kernels, source + channel * plane * size, channels * plane, plane, g.batch,
-                       min(<Py_ssize_t>RANGE, channels - channel), sums + channel * size)
+        blocks = (channels + RANGE - 1) // RANGE
+        for block in prange(blocks, num_threads=num_threads, nogil=True, schedule="static"):
+            sum_planes(kernels, source + block * RANGE * plane * size, channels * plane, plane, g.batch,
+                       min(<Py_ssize_t>RANGE, channels - block * RANGE), sums + block * RANGE * size)
         return
     parts = <char *>take(max(blocks * channels * size, 1))
     if parts == NULL:

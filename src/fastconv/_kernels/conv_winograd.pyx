@@ -38,7 +38,7 @@ cdef enum:
     LARGE_WEIGHT = 1 << 15   # channels in times out; beyond, the L2 cache does not keep a position of U
     DEPTH = 256              # input channels whose panel of U stays in the L1 cache
     GRAD_CHANNELS = 64       # of each kind in a block of the weight's gradient, about
-    GRAD_PARTS = 8           # independent parts that the weight's gradient has at least, where there are tiles
+    GRAD_PARTS = 8           # independent parts of the weight's gradient at least, where there are tiles
 
 # The weights as they come. Steps count elements.
 cdef struct Weights:
@@ -231,7 +231,7 @@ cdef void convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept
         else:
             u = p.u + (group * p.panels + panel) * u_bytes
         multiply(p, v, m, tiles, u, count)
-        bias = NULL if p.bias == NULL else p.bias + size * (group * p.panels + panel) * nr
+        bias = <const char *>NULL if p.bias == NULL else p.bias + size * (group * p.panels + panel) * nr
         store_outputs(table, m, &p.y, &p.canvas, first, tiles, group * p.out_channels + panel * nr,
                       min(count * nr, p.out_channels - panel * nr), bias, p.relu, scratch)
         panel += count

@@ -1,4 +1,4 @@
-"""Elementwise functions and softmax: one pass over memory, shared out in parts over threads, into recycled memory."""
+"""Elementwise functions and softmax: one pass over memory, in parts over threads, into recycled memory."""
 
 cimport numpy as cnp
 from cython.parallel cimport prange
@@ -35,14 +35,14 @@ cdef object unary(fc_unary function, cnp.ndarray x, double parameter, int num_th
             unary_part(halves, function, target, source, count, parameter)
         return result
     for part in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
-        unary_part(halves, function, target + part * size, source + part * size, min(<Py_ssize_t>PART, count - part),
-                   parameter)
+        unary_part(halves, function, target + part * size, source + part * size,
+                   min(<Py_ssize_t>PART, count - part), parameter)
     return result
 
 
-cdef void unary_part(const fc_kernels *halves, fc_unary function, char *target, const char *source, Py_ssize_t count,
-                     double parameter) noexcept nogil:
-    """A part of an array; of float16 if `halves` isn't NULL, through blocks of float32 that stay in the cache."""
+cdef void unary_part(const fc_kernels *halves, fc_unary function, char *target, const char *source,
+                     Py_ssize_t count, double parameter) noexcept nogil:
+    """A part of an array; of float16 if `halves` isn't NULL, through blocks of float32 that stay in cache."""
     cdef float block[BLOCK]
     cdef Py_ssize_t begin = 0, size
     if halves == NULL:
@@ -73,8 +73,8 @@ cdef object binary(fc_binary function, cnp.ndarray a, cnp.ndarray b, double para
     return result
 
 
-cdef void binary_part(const fc_kernels *halves, fc_binary function, char *target, const char *first, const char *second,
-                      Py_ssize_t count, double parameter) noexcept nogil:
+cdef void binary_part(const fc_kernels *halves, fc_binary function, char *target, const char *first,
+                      const char *second, Py_ssize_t count, double parameter) noexcept nogil:
     """As unary_part, of two arrays."""
     cdef float a[BLOCK]
     cdef float b[BLOCK]
@@ -105,7 +105,8 @@ def leaky_relu(cnp.ndarray x not None, double slope, int num_threads):
     return unary(kernels_of(x).leaky_relu, x, slope, num_threads)
 
 
-def leaky_relu_backward(cnp.ndarray grad_output not None, cnp.ndarray x not None, double slope, int num_threads):
+def leaky_relu_backward(
+        cnp.ndarray grad_output not None, cnp.ndarray x not None, double slope, int num_threads):
     return binary(kernels_of(x).leaky_relu_backward, grad_output, x, slope, num_threads)
 
 
@@ -160,7 +161,9 @@ def softmax(cnp.ndarray x not None, int axis, bint logarithm, int num_threads):
     return result
 
 
-def softmax_backward(cnp.ndarray grad_output not None, cnp.ndarray output not None, int axis, bint logarithm, int num_threads):
+def softmax_backward(
+        cnp.ndarray grad_output not None, cnp.ndarray output not None, int axis, bint logarithm,
+        int num_threads):
     """The gradient of `softmax` by x."""
     cdef cnp.ndarray result = empty_like(output)
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(output))
@@ -172,5 +175,6 @@ def softmax_backward(cnp.ndarray grad_output not None, cnp.ndarray output not No
     if c.count == 0:
         return result
     for begin in prange(0, c.positions, c.part, num_threads=num_threads, nogil=True, schedule="static"):
-        kernels.softmax_backward(target, grad, given, c.count, c.inner, begin, min(begin + c.part, c.positions), logarithm)
+        kernels.softmax_backward(target, grad, given, c.count, c.inner, begin,
+                                 min(begin + c.part, c.positions), logarithm)
     return result

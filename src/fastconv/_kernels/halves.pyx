@@ -26,7 +26,7 @@ def to_single(cnp.ndarray halves not None, int num_threads):
 
 
 def from_single(cnp.ndarray singles not None, int num_threads):
-    """A float16 array of the values of a C-contiguous, aligned, native float32 array, each rounded to the nearest."""
+    """A float16 array of a C-contiguous, aligned, native float32 array's values, rounded to the nearest."""
     cdef cnp.ndarray result = empty(cnp.PyArray_NDIM(singles), cnp.PyArray_DIMS(singles), cnp.NPY_FLOAT16)
     cdef const fc_kernels *kernels = kernels_for(cnp.NPY_FLOAT32)
     cdef const float *source = <const float *>cnp.PyArray_DATA(singles)

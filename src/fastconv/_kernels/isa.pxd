@@ -155,11 +155,13 @@ cdef extern from "kernels.h" nogil:
         void (*leaky_relu_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
         void (*sigmoid_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
         void (*tanh_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
-        void (*softmax)(void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int) noexcept nogil
-        void (*softmax_backward)(void *, const void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                 int) noexcept nogil
+        void (*softmax)(void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                        int) noexcept nogil
+        void (*softmax_backward)(void *, const void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                 Py_ssize_t, int) noexcept nogil
         double (*sum_row)(const void *, const void *, double, Py_ssize_t, int) noexcept nogil
-        void (*sum_pixels)(double *, const void *, const void *, const void *, Py_ssize_t, Py_ssize_t, int) noexcept nogil
+        void (*sum_pixels)(double *, const void *, const void *, const void *, Py_ssize_t, Py_ssize_t,
+                           int) noexcept nogil
         void (*affine_rows)(const fc_affine *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*affine_pixels)(const fc_affine *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*adam)(const fc_adam *, Py_ssize_t, Py_ssize_t) noexcept nogil

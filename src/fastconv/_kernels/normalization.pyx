@@ -1,4 +1,4 @@
-"""Sums over everything but channels, and affine maps by channel: what batch normalization passes over memory for."""
+"""Sums over all but channels, and affine maps by channel: what batch normalization passes over memory for."""
 
 cimport numpy as cnp
 from cython.parallel cimport prange
@@ -17,20 +17,23 @@ cdef enum:
 
 
 def channel_sums(cnp.ndarray x not None, cnp.ndarray y, cnp.ndarray center, int num_threads):
-    """float64 sums by channel of x, shape (N, C, L): plain; with y, of x * (y - center); else of (x - center)^2.
+    """float64 sums by channel of x (N, C, L): plain; with y, of x * (y - center); else of (x - center)^2.
 
     y has the shape and dtype of x; center is (C,), of the same dtype.
     """
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
-    cdef Py_ssize_t batch = cnp.PyArray_DIM(x, 0), channels = cnp.PyArray_DIM(x, 1), plane = cnp.PyArray_DIM(x, 2)
+    cdef Py_ssize_t batch = cnp.PyArray_DIM(x, 0), channels = cnp.PyArray_DIM(x, 1)
+    cdef Py_ssize_t plane = cnp.PyArray_DIM(x, 2)
     cdef cnp.npy_intp shape = channels
     cdef cnp.ndarray result = empty(1, &shape, cnp.NPY_FLOAT64)
     cdef double *sums = <double *>cnp.PyArray_DATA(result)
     cdef const char *first = <const char *>cnp.PyArray_DATA(x)
     cdef const char *second = first if y is None else <const char *>cnp.PyArray_DATA(y)
-    cdef const char *centers = NULL if center is None else <const char *>cnp.PyArray_DATA(center)
+    cdef const char *centers = NULL
     cdef int kind = FC_SUM_PLAIN if center is None else FC_SUM_SQUARES if y is None else FC_SUM_PRODUCTS
     cdef Py_ssize_t channel
+    if center is not None:
+        centers = <const char *>cnp.PyArray_DATA(center)
     memset(sums, 0, channels * sizeof(double))
     if plane == 1:
         sum_pixels(kernels, first, second, centers, batch, channels, kind, sums, num_threads)
@@ -40,20 +43,25 @@ def channel_sums(cnp.ndarray x not None, cnp.ndarray y, cnp.ndarray center, int 
     return result
 
 
-cdef double sum_channel(const fc_kernels *kernels, const char *x, const char *y, const char *centers, Py_ssize_t batch,
-                        Py_ssize_t channels, Py_ssize_t plane, int kind, Py_ssize_t channel) noexcept nogil:
+cdef double sum_channel(const fc_kernels *kernels, const char *x, const char *y, const char *centers,
+                        Py_ssize_t batch, Py_ssize_t channels, Py_ssize_t plane, int kind,
+                        Py_ssize_t channel) noexcept nogil:
     cdef double total = 0, center = 0
     cdef Py_ssize_t n, at
     if centers != NULL:
-        center = (<const float *>centers)[channel] if kernels.itemsize == 4 else (<const double *>centers)[channel]
+        if kernels.itemsize == 4:
+            center = (<const float *>centers)[channel]
+        else:
+            center = (<const double *>centers)[channel]
     for n in range(batch):
         at = (n * channels + channel) * plane * kernels.itemsize
         total += kernels.sum_row(x + at, y + at, center, plane, kind)
     return total
 
 
-cdef int sum_pixels(const fc_kernels *kernels, const char *x, const char *y, const char *centers, Py_ssize_t pixels,
-                    Py_ssize_t channels, int kind, double *sums, int num_threads) except -1:
+cdef int sum_pixels(const fc_kernels *kernels, const char *x, const char *y, const char *centers,
+                    Py_ssize_t pixels, Py_ssize_t channels, int kind, double *sums,
+                    int num_threads) except -1:
     cdef Py_ssize_t parts = (pixels + PIXELS - 1) // PIXELS, part, at, c
     cdef double *partial
     if parts <= 1:
@@ -74,16 +82,17 @@ cdef int sum_pixels(const fc_kernels *kernels, const char *x, const char *y, con
     return 0
 
 
-def affine(cnp.ndarray x not None, cnp.ndarray offset not None, cnp.ndarray scale not None, cnp.ndarray shift not None,
-           int num_threads):
+def affine(cnp.ndarray x not None, cnp.ndarray offset not None, cnp.ndarray scale not None,
+           cnp.ndarray shift not None, int num_threads):
     """(x - offset) * scale + shift by channel, for x of shape (N, C, L) and the others of shape (C,)."""
     cdef fc_affine job
     job.y = job.center = job.slope = NULL
     return run(&job, x, offset, scale, shift, num_threads)
 
 
-def affine_sum(cnp.ndarray x not None, cnp.ndarray offset not None, cnp.ndarray scale not None, cnp.ndarray shift not None,
-               cnp.ndarray y not None, cnp.ndarray center not None, cnp.ndarray slope not None, int num_threads):
+def affine_sum(cnp.ndarray x not None, cnp.ndarray offset not None, cnp.ndarray scale not None,
+               cnp.ndarray shift not None, cnp.ndarray y not None, cnp.ndarray center not None,
+               cnp.ndarray slope not None, int num_threads):
     """((y - center) * slope + x - offset) * scale + shift by channel, for x and y of shape (N, C, L)."""
     cdef fc_affine job
     job.y, job.center, job.slope = cnp.PyArray_DATA(y), cnp.PyArray_DATA(center), cnp.PyArray_DATA(slope)
@@ -99,7 +108,8 @@ cdef cnp.ndarray run(fc_affine *job, cnp.ndarray x, cnp.ndarray offset, cnp.ndar
     if cnp.PyArray_SIZE(x) == 0:
         return result
     job.dst, job.x, job.channels = cnp.PyArray_DATA(result), cnp.PyArray_DATA(x), channels
-    job.offset, job.scale, job.shift = cnp.PyArray_DATA(offset), cnp.PyArray_DATA(scale), cnp.PyArray_DATA(shift)
+    job.offset, job.scale = cnp.PyArray_DATA(offset), cnp.PyArray_DATA(scale)
+    job.shift = cnp.PyArray_DATA(shift)
     units = cnp.PyArray_DIM(x, 0) * (1 if plane == 1 else channels)
     step = max(PART // (channels if plane == 1 else plane), 1)
     for unit in prange(0, units, step, num_threads=num_threads, nogil=True, schedule="static"):

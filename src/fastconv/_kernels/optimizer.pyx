@@ -11,9 +11,10 @@ cdef enum:
     PART = 1 << 14      # elements that go to a thread together
 
 
-def adam(cnp.ndarray data not None, cnp.ndarray grad not None, cnp.ndarray mean not None, cnp.ndarray square not None,
-         cnp.ndarray largest, bint maximize, double decay, double shrink, double beta1, double beta2,
-         double step_size, double root_of_correction, double eps, int num_threads):
+def adam(cnp.ndarray data not None, cnp.ndarray grad not None, cnp.ndarray mean not None,
+         cnp.ndarray square not None, cnp.ndarray largest, bint maximize, double decay, double shrink,
+         double beta1, double beta2, double step_size, double root_of_correction, double eps,
+         int num_threads):
     """One step of fc_adam, see kernels.h."""
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(data))
     cdef Py_ssize_t count = cnp.PyArray_SIZE(data), part

@@ -154,9 +154,9 @@ cdef bint pool_rows(const fc_kernels *kernels, const fc_pool *pool, Reduction re
 
 cdef bint pool_halves(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const uint16_t *x,
                       uint16_t *out, int64_t *indices, int num_threads) noexcept nogil:
-    """As pool_rows, for float16: some images at a time become float32 and are reduced, to stay in the cache."""
+    """As pool_rows, for float16: some images at a time become float32 and are reduced, to stay in cache."""
     cdef Halves h
-    cdef Py_ssize_t group
+    cdef Py_ssize_t group, groups
     cdef char *workspace
     h.kernels, h.reduction, h.x, h.out, h.indices = kernels, reduction, x, out, indices
     h.plane, h.out_plane = pool.height * pool.width * pool.channels, pool.out_h * pool.out_w * pool.channels
@@ -166,7 +166,8 @@ cdef bint pool_halves(const fc_kernels *kernels, const fc_pool *pool, Reduction 
     workspace = <char *>take(h.each * num_threads)
     if workspace == NULL:
         return False
-    for group in prange((pool.images + h.images - 1) // h.images, num_threads=num_threads, schedule="dynamic"):
+    groups = (pool.images + h.images - 1) // h.images
+    for group in prange(groups, num_threads=num_threads, schedule="dynamic"):
         pool_group(&h, pool[0], group * h.images, workspace + h.each * thread_index())
     give_back(workspace)
     return True
@@ -179,14 +180,14 @@ cdef void pool_group(const Halves *h, fc_pool pool, Py_ssize_t first, char *work
     cdef int64_t *indices = NULL if h.indices == NULL else h.indices + first * h.out_plane
     pool.images = min(h.images, pool.images - first)
     h.kernels.from_half(x, h.x + first * h.plane, pool.images * h.plane)
-    pool_part(h.kernels, &pool, h.reduction, <const char *>x, <char *>out, indices, 0, pool.images * pool.out_h,
-              workspace + h.lines)
+    pool_part(h.kernels, &pool, h.reduction, <const char *>x, <char *>out, indices,
+              0, pool.images * pool.out_h, workspace + h.lines)
     h.kernels.to_half(h.out + first * h.out_plane, out, pool.images * h.out_plane)
 
 
 cdef void pool_part(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const char *x,
-                    char *out,
-                    int64_t *indices, Py_ssize_t begin, Py_ssize_t end, void *lines) noexcept nogil:
+                    char *out, int64_t *indices, Py_ssize_t begin, Py_ssize_t end,
+                    void *lines) noexcept nogil:
     if reduction == MAX:
         kernels.max_pool(pool, x, out, indices, begin, end, lines)
     elif reduction == MEAN:
@@ -207,7 +208,8 @@ cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, c
     cdef int typenum = cnp.PyArray_TYPE(x)
     cdef bint done
     if typenum == cnp.NPY_FLOAT16 and pool.images < num_threads:   # rows are shared out, then
-        result = run(geometry, adjoint, reduction, halves.to_single(x, num_threads), out, indices, num_threads)
+        x = halves.to_single(x, num_threads)
+        result = run(geometry, adjoint, reduction, x, out, indices, num_threads)
         return halves.from_single(result, num_threads)
     if out is None:
         result = empty(geometry.axes, &geometry.x_shape[0] if adjoint else &geometry.out_shape[0], typenum)
@@ -220,8 +222,8 @@ cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, c
         return result
     with nogil:
         if typenum == cnp.NPY_FLOAT16:
-            done = pool_halves(kernels, pool, reduction, <const uint16_t *>source, <uint16_t *>target, positions,
-                               num_threads)
+            done = pool_halves(kernels, pool, reduction, <const uint16_t *>source, <uint16_t *>target,
+                               positions, num_threads)
         else:
             done = pool_rows(kernels, pool, reduction, source, target, positions, num_threads)
     if not done:

@@ -193,7 +193,9 @@ cdef void store_outputs(
         first = 0
         while first < channels:
             table.winograd_output(scratch, row, tiles.data + first * size, tiles.position, tiles.tile,
-                                  strip.count, NULL if bias == NULL else bias + first * size, relu, canvas.side)
+                                  strip.count,
+                                  <const char *>NULL if bias == NULL else bias + first * size,
+                                  relu, canvas.side)
             for line in range(canvas.tile):
                 store_row(table, scratch + line * row * size, y, canvas, &strip, line, channel + first,
                           min(table.lanes, channels - first))
