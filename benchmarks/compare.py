@@ -26,12 +26,16 @@ FAMILIES = {
     "conv-forward": ("conv_forward",),
     "conv-backward": ("conv_backward",),
     "pool": ("pool_forward", "pool_backward"),
+    "networks": ("training_step", "inference"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
     modules, missing = peers.load(["fastconv", *options.peers])
+    if "networks" in options.family and "torch" not in modules:
+        missing["networks"] = "they are raced against PyTorch"
+        options.family.remove("networks")
     for name, reason in missing.items():
         print(f"left out: {name} ({reason})", file=sys.stderr)
     machine = report.machine(modules)
@@ -85,8 +89,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _heats(family: str, options: argparse.Namespace) -> list[tuple[str, str, rows.Row, int]]:
-    if family == "pool":
+def _heats(family: str, options: argparse.Namespace) -> list[tuple[str, str, report.Named, int]]:
+    chosen: Sequence[report.Named]
+    if family == "networks":
+        from networks import NETWORKS  # imports PyTorch
+
+        chosen = () if options.other else NETWORKS
+    elif family == "pool":
         chosen = rows.OTHER_POOL_ROWS if options.other else rows.POOL_ROWS
     else:
         chosen = rows.OTHER_CONV_ROWS if options.other else rows.CONV_ROWS
@@ -100,8 +109,18 @@ def _heats(family: str, options: argparse.Namespace) -> list[tuple[str, str, row
 
 
 def _heat(
-    modules: dict[str, ModuleType], family: str, operation: str, row: rows.Row, threads: int, *, quick: bool
+    modules: dict[str, ModuleType],
+    family: str,
+    operation: str,
+    row: report.Named,
+    threads: int,
+    *,
+    quick: bool,
 ) -> Result:
+    if family == "networks":
+        import networks
+
+        return networks.heat(row, operation, threads, quick=quick)
     contenders: dict[str, Contender] = {}
     for module in modules.values():
         if prepare := getattr(module, operation, None):

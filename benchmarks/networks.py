@@ -1,26 +1,19 @@
 """Whole networks: training steps beside PyTorch's, frozen inference of one image beside inference engines.
 
-    python benchmarks/networks.py [--threads 1,2] [--networks LeNet,AlexNet,ResNet18] [--quick] [--output DIR]
-
 All contenders get the same weights, and must give the same scores, before they are timed.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import fnmatch
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import environment  # noqa: F401  (before NumPy)
 import numpy as np
 import peers
-import report
 import torch
 import torch_models
 from peers.torch import FORMATS
@@ -28,7 +21,6 @@ from race import QUICK, Contender, check, race
 from report import FROZEN, PLAIN, Result
 from threadpoolctl import threadpool_limits
 from torch_to_onnx import onnx_model
-from tqdm import tqdm
 
 import fastconv as fc
 
@@ -60,16 +52,6 @@ class Network:
     @cached_property
     def _state(self) -> dict[str, np.ndarray]:
         return {name: np.array(array) for name, array in self.ours(fc.models).state_dict().items()}
-
-    def missing(self, operation: str) -> str | None:
-        """What fastconv does not have yet, if anything."""
-        try:
-            self.ours(fc.models)
-            if operation == "inference":
-                fc.nn.freeze  # noqa: B018  (whether it exists)
-        except AttributeError as error:
-            return str(error)
-        return None
 
     def pair(self) -> tuple[fc.nn.Module, torch.nn.Module]:
         """The network twice, with the same weights and running statistics, in each call the same."""
@@ -177,42 +159,8 @@ OPERATIONS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", default="1", help="numbers of threads, such as 1,2 (default: 1)")
-    parser.add_argument("--networks", default="*", help="shell pattern of names (default: all)")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter turns: noisy")
-    parser.add_argument("--output", type=Path, help="folder for the table, JSON and charts")
-    options = parser.parse_args(arguments)
-    heats = [
-        (network, operation, threads)
-        for threads in map(int, options.threads.split(","))
-        for operation in OPERATIONS
-        for network in NETWORKS
-        if fnmatch.fnmatch(network.name, options.networks)
-    ]
-    results = []
-    with tqdm(total=len(heats), unit="race", disable=None) as bar:
-        for network, operation, threads in heats:
-            bar.set_description(f"{network.name} {operation}, {threads} threads")
-            if missing := network.missing(operation):
-                print(f"left out: {network.name} {operation} ({missing})", file=sys.stderr)
-            else:
-                results.append(_heat(network, operation, threads, quick=options.quick))
-            bar.update()
-    machine = report.machine(peers.load(["fastconv", "torch", "onnxruntime", "openvino"])[0])
-    text = report.text(results, machine)
-    print(text)
-    if options.output:
-        report.save(results, machine, text, options.output)
-
-
-def _heat(network: Network, operation: str, threads: int, *, quick: bool) -> Result:
+def heat(network: Network, operation: str, threads: int, *, quick: bool) -> Result:
     verify, prepare = OPERATIONS[operation]
     verify(network, threads)
     timings = race(prepare(network, threads), **(QUICK if quick else {}))
     return Result("networks", operation, network, threads, timings, {})
-
-
-if __name__ == "__main__":
-    main()
