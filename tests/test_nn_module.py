@@ -227,7 +227,7 @@ def test_residual(rng):
         block.backward(grad_output), grad_output @ (body.weight.data + shortcut.weight.data), rtol=1e-12
     )
     plain = nn.Residual(nn.Tanh())
-    np.testing.assert_array_equal(plain(x), np.tanh(x) + x)
+    np.testing.assert_allclose(plain(x), np.tanh(x) + x, rtol=1e-15, atol=1e-15)
     np.testing.assert_allclose(plain.backward(grad_output), grad_output * (2 - np.tanh(x) ** 2), rtol=1e-12)
     with pytest.raises(
         ValueError, match=r"^body: got shape \(3, 4\), needs shape \(3, 5\), that of the shortcut"
@@ -254,6 +254,42 @@ def test_backward_belongs_to_the_latest_forward(rng):
     model.backward(grad_output)
     for parameter, grad in zip(model.parameters(), once, strict=True):
         np.testing.assert_array_equal(parameter.grad, 2 * grad)
+
+
+def networks(rng):
+    """Networks that begin with a layer that has parameters, one that has none, and a network."""
+    return {
+        "conv": nn.Sequential(
+            nn.Conv2d(2, 3, 3, rng=rng), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2, rng=rng)
+        ),
+        "flat": nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(32, 3, rng=rng), nn.ReLU()),
+        "nested": nn.Sequential(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(2)), nn.Conv2d(2, 1, 3, rng=rng)),
+        "residual": nn.Sequential(nn.Residual(nn.Conv2d(2, 2, 3, padding=1, rng=rng)), nn.ReLU()),
+        "empty": nn.Sequential(nn.ReLU(), nn.Flatten()),
+    }
+
+
+@pytest.mark.parametrize("name", ["conv", "flat", "nested", "residual", "empty"])
+def test_without_the_gradient_by_the_input(name, rng, monkeypatch):
+    network = networks(rng)[name]
+    x = rng.standard_normal((3, 2, 4, 4)).astype(np.float32)
+    grad_output = rng.standard_normal(network(x).shape).astype(np.float32)
+    network.backward(grad_output)
+    expected = [parameter.grad.copy() for parameter in network.parameters()]
+    network.zero_grad()
+    seen = []
+    accumulate = nn.Conv2d._accumulate
+    monkeypatch.setattr(nn.Conv2d, "_accumulate", lambda self, *g: seen.append(g[0]) or accumulate(self, *g))
+    network(x)
+    assert network.backward(grad_output, need_x=False) is None
+    for parameter, gradient in zip(network.parameters(), expected, strict=True):
+        np.testing.assert_array_equal(parameter.grad, gradient)
+    if name == "conv":
+        assert seen == [None]  # it was not computed
+    network(x)
+    assert network.backward(grad_output).shape == x.shape
+    with pytest.raises(TypeError, match=r"^need_x: got 1, needs True or False"):
+        network.backward(grad_output, need_x=1)
 
 
 def test_backward_needs_a_forward():

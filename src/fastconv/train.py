@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from fastconv import _checks, serialization
 from fastconv.datasets import minibatches
-from fastconv.nn.module import Module
+from fastconv.nn.module import Module, backward_to_parameters
 from fastconv.optim.lr_scheduler import LRScheduler
 from fastconv.optim.optimizer import Optimizer
 
@@ -340,7 +340,7 @@ def _one_epoch(
             raise FloatingPointError(
                 f"the loss is {value} in epoch {len(run.history.loss) + 1}; try a lower rate"
             )
-        run.model.backward(loss.backward())
+        backward_to_parameters(run.model, loss.backward())
         run.optimizer.step()
         if run.schedule is not None:
             run.schedule.step()

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
-from fastconv.nn.module import Layer, Module
+from fastconv.nn.module import Layer, Module, backward_to_parameters
 
 __all__ = ["Residual", "Sequential"]
 
@@ -63,8 +63,16 @@ class Sequential(Layer):
 
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
         gradient: Any = grad_output
-        for layer in reversed(list(self)):
+        layers = list(self)
+        first = None
+        if not self._needs_grad_x:  # the way back ends at the first layer that has parameters
+            while layers and first is None:
+                layer = layers.pop(0)
+                first = layer if any(True for _ in layer.named_parameters()) else None
+        for layer in reversed(layers):
             gradient = layer.backward(gradient)
+        if first is not None:
+            backward_to_parameters(first, gradient)
         return gradient  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[Module]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, overload
 
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
@@ -297,6 +297,7 @@ class Layer(Module):
     """
 
     _saved: Any = None
+    _needs_grad_x: bool = True
 
     def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
         raise NotImplementedError(f"{type(self).__name__}._forward")
@@ -314,12 +315,38 @@ class Layer(Module):
         output, self._saved = self._forward(x)
         return output
 
-    def backward(self, grad_output: ArrayLike) -> FloatArray:
+    @overload
+    def backward(self, grad_output: ArrayLike, *, need_x: Literal[True] = True) -> FloatArray: ...
+
+    @overload
+    def backward(self, grad_output: ArrayLike, *, need_x: bool) -> FloatArray | None: ...
+
+    def backward(self, grad_output: ArrayLike, *, need_x: bool = True) -> FloatArray | None:
+        """The gradient of the loss by the input of the latest `forward`.
+
+        Parameters
+        ----------
+        grad_output : array_like
+            The gradient of the loss by the output of the latest `forward`, which has its shape. The
+            gradients by the parameters are added to their `grad`.
+        need_x : bool
+            False where nothing asks for the gradient by the input, as of a whole network in training: the
+            first layer is spared its computation then.
+
+        Returns
+        -------
+        ndarray of the shape of the input, or None without `need_x`
+        """
         if self._saved is None:
             raise RuntimeError(f"{type(self).__name__}.backward: got no forward before it, needs one")
-        return self._backward(grad_output, self._saved)
-
-    backward.__doc__ = Module.backward.__doc__
+        if _checks.boolean("need_x", need_x):
+            return self._backward(grad_output, self._saved)
+        self._needs_grad_x = False
+        try:
+            self._backward(grad_output, self._saved)
+        finally:
+            del self._needs_grad_x
+        return None
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles, which don't carry along what the latest forward left."""
@@ -334,7 +361,7 @@ class WeightedLayer(Layer):
 
     def _needed(self) -> tuple[str, ...]:
         """The gradients that backward computes."""
-        present = {"x": True, "weight": self.weight is not None, "bias": self.bias is not None}
+        present = {"x": self._needs_grad_x, "weight": self.weight is not None, "bias": self.bias is not None}
         return tuple(name for name, there in present.items() if there)
 
     def _accumulate(self, grad_x: Any, grad_weight: Any, grad_bias: Any) -> FloatArray:
@@ -344,3 +371,11 @@ class WeightedLayer(Layer):
         if self.bias is not None:
             self.bias.accumulate(grad_bias)
         return grad_x  # type: ignore[no-any-return]
+
+
+def backward_to_parameters(module: Module, grad_output: ArrayLike) -> None:
+    """`module.backward` for the gradients by its parameters alone, of any module."""
+    if isinstance(module, Layer) and type(module).backward is Layer.backward:
+        module.backward(grad_output, need_x=False)
+    else:
+        module.backward(grad_output)
