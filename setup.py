@@ -34,7 +34,9 @@ OPENMP = os.environ.get("FASTCONV_OPENMP", "1") not in ("", "0")
 VARIANT = "-".join([*["debug"] * DEBUG, *SANITIZE.split(","), *["serial"] * (not OPENMP)]).strip("-")
 BUILD = Path("build", VARIANT)
 
-X86 = platform.machine().lower() in ("x86_64", "amd64")
+# Python's own variable says what a cross compiler builds for, as "linux-aarch64".
+MACHINE = os.environ.get("_PYTHON_HOST_PLATFORM", platform.machine()).rpartition("-")[2].lower()
+X86 = MACHINE in ("x86_64", "amd64")
 
 # Flags of each isa_<name>.c, by compiler family. An instruction set that does not compile is left out.
 ISA_FLAGS = {

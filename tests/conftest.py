@@ -1,10 +1,10 @@
 """Fixtures and settings that all tests share."""
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import hypothesis
 import numpy as np
 import pytest
 from memory_orders import MEMORY_ORDERS
@@ -12,10 +12,21 @@ from numpy.typing import NDArray
 
 import fastconv as fc
 
-# The same examples at every run, on every machine; `HYPOTHESIS_PROFILE=explore pytest` looks for new ones.
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
-hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+# Modules of tests, and what they need beside NumPy and pytest; `pip install '.[test]'` brings it.
+NEEDS = {
+    "hypothesis": ["test_activation.py", "test_pool_properties.py", "test_properties.py"],
+    "threadpoolctl": ["test_thread_setting.py"],
+}
+MISSING = [package for package in NEEDS if importlib.util.find_spec(package) is None]
+collect_ignore = [module for package in MISSING for module in NEEDS[package]]
+
+if "hypothesis" not in MISSING:
+    import hypothesis
+
+    # The same examples at each run, on each machine; `HYPOTHESIS_PROFILE=explore pytest` looks for new ones.
+    hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+    hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
+    hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
