@@ -5,6 +5,9 @@ V[position][tile][channel], times transformed weights, U[panel][position][channe
 matrix product at each of 36 positions; its result M[position][tile][output channel] is transformed back.
 The weight's gradient uses the transposed transforms, and the tiles are what is summed over.
 
+A NaN or an infinity would spoil its whole tile, and numbers near the largest overflow before their sums do.
+The transform back notices it, almost for nothing, and the direct kernels then compute the call again.
+
 Threads share out blocks of tiles and, where these are few, ranges of output channels. No sum depends on how.
 
 Workspace in float32, twice that in float64: 144 bytes a weight for all transformed weights, unless there are
@@ -16,6 +19,8 @@ The weight's gradient needs 3 MB a thread and, for small weights, up to 8 times 
 cimport numpy as cnp
 from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
+
+from fastconv._kernels import conv_direct
 
 from fastconv._kernels cimport memory
 from fastconv._kernels.correlation cimport align, ceil_div
@@ -205,8 +210,8 @@ cdef Py_ssize_t product_bytes(
     return scratch[0] - work + align(scratch_elements(p.table, &p.canvas) * size)
 
 
-cdef void convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept nogil:
-    """One block of tiles times one range of output channels of one group."""
+cdef bint convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept nogil:
+    """One block of tiles times one range of output channels of one group. Returns whether all is finite."""
     cdef const fc_kernels *table = p.table
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
     cdef Py_ssize_t group = item // (p.ranges * p.blocks)
@@ -215,6 +220,7 @@ cdef void convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept
     cdef Py_ssize_t panel = item // p.blocks % p.ranges * p.range_panels
     cdef Py_ssize_t last_panel = min(panel + p.range_panels, p.panels)
     cdef Py_ssize_t count, i, u_bytes = size * POSITIONS * u_position(p)
+    cdef bint finite = True
     cdef const char *bias
     cdef const char *u
     cdef char *own_u
@@ -232,12 +238,14 @@ cdef void convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept
             u = p.u + (group * p.panels + panel) * u_bytes
         multiply(p, v, m, tiles, u, count)
         bias = <const char *>NULL if p.bias == NULL else p.bias + size * (group * p.panels + panel) * nr
-        store_outputs(table, m, &p.y, &p.canvas, first, tiles, group * p.out_channels + panel * nr,
-                      min(count * nr, p.out_channels - panel * nr), bias, p.relu, scratch)
+        finite &= store_outputs(table, m, &p.y, &p.canvas, first, tiles, group * p.out_channels + panel * nr,
+                                min(count * nr, p.out_channels - panel * nr), bias, p.relu, scratch)
         panel += count
+    return finite
 
 
 cdef int convolve(Product *p, int num_threads) except -1:
+    """All of p.y. Returns whether it is what IEEE arithmetic gives: see the top of this file."""
     cdef fc_float_mode mode = 0
     cdef Py_ssize_t items, item, each
     cdef Tiles v, m
@@ -245,8 +253,9 @@ cdef int convolve(Product *p, int num_threads) except -1:
     cdef char *work = NULL
     cdef char *u
     cdef char *scratch
+    cdef int spoilt = 0
     if p.canvas.tiles == 0 or p.groups == 0 or p.out_channels == 0:
-        return 0
+        return True
     try:
         if p.u == NULL and p.canvas.tiles > FEW_TILES:
             packed = take(packed_elements(p) * p.table.itemsize)
@@ -260,12 +269,12 @@ cdef int convolve(Product *p, int num_threads) except -1:
         with nogil, parallel(num_threads=num_threads):
             mode = fc_flush_denormals()
             for item in prange(items, schedule="dynamic"):
-                convolve_block(p, item, work + thread_index() * each)
+                spoilt += not convolve_block(p, item, work + thread_index() * each)
             fc_restore_float_mode(mode)
     finally:
         memory.give_back(work)
         memory.give_back(packed)
-    return 0
+    return spoilt == 0
 
 
 cdef char *take(Py_ssize_t bytes) except NULL:
@@ -295,12 +304,14 @@ cdef Product forward_product(ConvGeometry g, const fc_kernels *table) noexcept n
 
 
 def pack_weight(ConvGeometry g, cnp.ndarray weight, int num_threads) -> cnp.ndarray:
-    """The transformed weights that `forward_packed` takes."""
+    """The transformed weights that `forward_packed` takes, and behind them the weights as they are."""
     cdef int typenum = cnp.PyArray_TYPE(weight)
     cdef Product p = forward_product(g, kernels_for(typenum))
-    cdef cnp.ndarray packed = memory.aligned(packed_elements(&p) * p.table.itemsize, typenum)
+    cdef Py_ssize_t bytes = packed_elements(&p) * p.table.itemsize
+    cdef cnp.ndarray packed = memory.aligned(bytes + cnp.PyArray_NBYTES(weight), typenum)
     p.weights = weights_of(g, cnp.PyArray_BYTES(weight), False)
     transform_weights(&p, cnp.PyArray_BYTES(packed), num_threads)
+    memcpy(cnp.PyArray_BYTES(packed) + bytes, cnp.PyArray_BYTES(weight), cnp.PyArray_NBYTES(weight))
     return packed
 
 
@@ -309,7 +320,8 @@ def forward(ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray
     """out = x * weight + bias, then max(out, 0) with `relu`; bias may be None."""
     cdef Product p = forward_product(g, kernels_for(cnp.PyArray_TYPE(x)))
     p.weights = weights_of(g, cnp.PyArray_BYTES(weight), False)
-    run_forward(&p, g, x, bias, out, relu, num_threads)
+    if not run_forward(&p, g, x, bias, out, relu, num_threads):
+        conv_direct.forward(g, x, weight, bias, out, relu, num_threads)
 
 
 def forward_packed(ConvGeometry g, cnp.ndarray x, cnp.ndarray packed, bias, cnp.ndarray out, bint relu,
@@ -317,7 +329,8 @@ def forward_packed(ConvGeometry g, cnp.ndarray x, cnp.ndarray packed, bias, cnp.
     """`forward` with weights from `pack_weight`."""
     cdef Product p = forward_product(g, kernels_for(cnp.PyArray_TYPE(x)))
     p.u = cnp.PyArray_BYTES(packed)
-    run_forward(&p, g, x, bias, out, relu, num_threads)
+    if not run_forward(&p, g, x, bias, out, relu, num_threads):
+        conv_direct.forward(g, x, packed[packed_elements(&p):], bias, out, relu, num_threads)
 
 
 cdef int run_forward(Product *p, ConvGeometry g, cnp.ndarray x, bias, cnp.ndarray out, bint relu,
@@ -331,10 +344,9 @@ cdef int run_forward(Product *p, ConvGeometry g, cnp.ndarray x, bias, cnp.ndarra
         whole_panels = padded_bias(p, cnp.PyArray_BYTES(bias))
     p.bias = whole_panels
     try:
-        convolve(p, num_threads)
+        return convolve(p, num_threads)
     finally:
         memory.give_back(whole_panels)
-    return 0
 
 
 cdef char *padded_bias(const Product *p, const char *bias) except NULL:
@@ -376,7 +388,8 @@ def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.
     p.canvas = canvas_of(p.side, g.batch, &p.x, top, bottom, left, right, g.height, g.width)
     p.panels = ceil_div(p.out_channels, p.table.nr)
     p.weights = weights_of(g, cnp.PyArray_BYTES(weight), True)
-    convolve(&p, num_threads)
+    if not convolve(&p, num_threads):
+        conv_direct.grad_input(g, grad_output, weight, grad_x, num_threads)
 
 
 # ---- the weight's gradient ----

@@ -134,8 +134,8 @@ cdef extern from "kernels.h" nogil:
                                int) noexcept nogil
         void (*winograd_grad_output)(void *, Py_ssize_t, Py_ssize_t, void *, Py_ssize_t, Py_ssize_t,
                                      int) noexcept nogil
-        void (*winograd_output)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                const void *, int, int) noexcept nogil
+        int (*winograd_output)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                               const void *, int, int) noexcept nogil
         void (*winograd_weight)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
                                 Py_ssize_t, int, int) noexcept nogil
         void (*winograd_grad_weight)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t,

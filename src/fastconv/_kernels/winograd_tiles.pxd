@@ -39,7 +39,7 @@ cdef void load_inputs(
 cdef void load_grad_outputs(
     const fc_kernels *table, Tiles to, const View *y, const Canvas *canvas, Py_ssize_t tile,
     Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, char *scratch) noexcept nogil
-cdef void store_outputs(
+cdef bint store_outputs(
     const fc_kernels *table, Tiles tiles, const View *y, const Canvas *canvas, Py_ssize_t tile,
     Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, const char *bias, bint relu,
     char *scratch) noexcept nogil

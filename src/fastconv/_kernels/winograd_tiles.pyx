@@ -180,22 +180,25 @@ cdef void load_grad_outputs(
         count -= strip.count
 
 
-cdef void store_outputs(
+cdef bint store_outputs(
         const fc_kernels *table, Tiles tiles, const View *y, const Canvas *canvas, Py_ssize_t tile,
         Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, const char *bias, bint relu,
         char *scratch) noexcept nogil:
-    """A^T m A + bias of `count` tiles from number `tile` on, into the images; bias: whole vectors or NULL."""
+    """A^T m A + bias of `count` tiles from number `tile` on, into the images; bias: whole vectors or NULL.
+
+    Returns whether m is finite.
+    """
     cdef Py_ssize_t size = table.itemsize, row = row_elements(table, canvas)
+    cdef bint finite = True
     cdef Py_ssize_t line, first
     cdef Strip strip
     while count > 0:
         strip = strip_of(canvas, tile, count)
         first = 0
         while first < channels:
-            table.winograd_output(scratch, row, tiles.data + first * size, tiles.position, tiles.tile,
-                                  strip.count,
-                                  <const char *>NULL if bias == NULL else bias + first * size,
-                                  relu, canvas.side)
+            finite &= table.winograd_output(
+                scratch, row, tiles.data + first * size, tiles.position, tiles.tile, strip.count,
+                <const char *>NULL if bias == NULL else bias + first * size, relu, canvas.side)
             for line in range(canvas.tile):
                 store_row(table, scratch + line * row * size, y, canvas, &strip, line, channel + first,
                           min(table.lanes, channels - first))
@@ -203,3 +206,4 @@ cdef void store_outputs(
         tiles.data += strip.count * tiles.tile * size
         tile += strip.count
         count -= strip.count
+    return finite

@@ -242,13 +242,14 @@ typedef struct {
      * the 36 positions of a transformed tile, which are *_position apart.
      *   winograd_input        v = B^T x B      x: 6 rows of tile*tiles + side - 1 pixels, overwritten
      *   winograd_grad_output  w = A y A^T      y: `tile` rows of tile*tiles pixels in room for 6, overwritten
-     *   winograd_output       y = A^T m A + bias, then max(y, 0) with relu; bias: one vector, or NULL */
+     *   winograd_output       y = A^T m A + bias, then max(y, 0) with relu; bias: one vector, or NULL.
+     *                         Returns whether m is finite: a NaN or an infinity spoils its whole tile */
     void (*winograd_input)(void *v, ptrdiff_t v_position, ptrdiff_t v_tile, void *x, ptrdiff_t x_row,
                            ptrdiff_t tiles, int side);
     void (*winograd_grad_output)(void *w, ptrdiff_t w_position, ptrdiff_t w_tile, void *y, ptrdiff_t y_row,
                                  ptrdiff_t tiles, int side);
-    void (*winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                            ptrdiff_t tiles, const void *bias, int relu, int side);
+    int (*winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
+                           ptrdiff_t tiles, const void *bias, int relu, int side);
 
     /* u[k*nr + j] = G g G^T of the side^2 taps at g + k*depth_step + j*column_step, k < depth, for j < columns,
      * and 0 for columns <= j < nr. flip: the taps are taken backwards. */

@@ -174,11 +174,14 @@ static void FC(winograd_input)(void *v, ptrdiff_t v_position, ptrdiff_t v_tile, 
     FC_FOR_SIDE(FC(winograd_input_of), v, v_position, v_tile, x, x_row, tiles);
 }
 
-FC_INLINE void FC(winograd_output_of)(T *y, ptrdiff_t y_row, const T *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                                      ptrdiff_t tiles, VEC bias, int relu, int side)
+/* Every position of m enters one of the four corners of y at least, so they tell whether all are finite: the
+ * sum of 0 times each of them is NaN, or it is 0. */
+FC_INLINE int FC(winograd_output_of)(T *y, ptrdiff_t y_row, const T *m, ptrdiff_t m_position, ptrdiff_t m_tile,
+                                     ptrdiff_t tiles, VEC bias, int relu, int side)
 {
     const int tile = FC_PATCH + 1 - side;
-    VEC s[6], r[4], half[4][6];
+    const VEC zero = V(zero)();
+    VEC s[6], r[4], half[4][6], corners = zero;
     for (ptrdiff_t t = 0; t < tiles; t++) {
         for (int j = 0; j < 6; j++) {
             const T *at = m + t * m_tile + j * m_position;
@@ -189,20 +192,27 @@ FC_INLINE void FC(winograd_output_of)(T *y, ptrdiff_t y_row, const T *m, ptrdiff
         for (int i = 0; i < tile; i++) {
             T *to = y + i * y_row + tile * t * LANES;
             FC(winograd_at)(r, half[i], side);
+            if (i == 0 || i == tile - 1)
+                corners = V(fma)(zero, r[0], V(fma)(zero, r[tile - 1], corners));
             for (int j = 0; j < tile; j++) {
                 r[j] = V(add)(r[j], bias);
-                if (relu) r[j] = V(max)(V(zero)(), r[j]);
+                if (relu) r[j] = V(max)(zero, r[j]);
                 V(store)(to + j * LANES, r[j]);
             }
         }
     }
+    T lanes[LANES];
+    int finite = 1;
+    V(store)(lanes, corners);
+    for (int j = 0; j < LANES; j++) finite &= lanes[j] == 0;
+    return finite;
 }
 
-static void FC(winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                                ptrdiff_t tiles, const void *bias_, int relu, int side)
+static int FC(winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
+                               ptrdiff_t tiles, const void *bias_, int relu, int side)
 {
     const VEC bias = bias_ ? V(load)(bias_) : V(zero)();
-    FC_FOR_SIDE(FC(winograd_output_of), y, y_row, m, m_position, m_tile, tiles, bias, relu);
+    return FC_FOR_SIDE(FC(winograd_output_of), y, y_row, m, m_position, m_tile, tiles, bias, relu);
 }
 
 FC_INLINE void FC(winograd_grad_output_of)(T *w, ptrdiff_t w_position, ptrdiff_t w_tile, T *y, ptrdiff_t y_row,
