@@ -179,17 +179,6 @@ def test_relu_follows_the_bias(case, dtype):
     np.testing.assert_array_equal(fused, np.maximum(plain, 0))
 
 
-def test_nan_stays_in_reach():
-    """A pixel that is NaN spoils the tiles that see it and no other image."""
-    some = CASES[2]
-    x, weight, bias, grad_output = conv_arrays(some, np.float32)
-    x = x.copy()
-    x[1, 0, 0, 0] = np.nan
-    output, _, _ = results(some, (x, weight, bias, grad_output), False, 1, relu=True)
-    assert np.isnan(output[1, :, 0, 0]).all()
-    assert not np.isnan(output[0]).any()
-
-
 @pytest.mark.parametrize("case", [WIDE, WIDE_5X5], ids=str)
 def test_packed_weights_and_no_bias(case, dtype):
     x, weight, bias, _ = conv_arrays(case, dtype)

@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memset
 from fastconv._kernels import conv_direct
 
 from fastconv._kernels cimport memory
-from fastconv._kernels.correlation cimport align, ceil_div
+from fastconv._kernels.correlation cimport align, all_finite, ceil_div
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for
@@ -472,6 +472,7 @@ def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndar
     cdef fc_float_mode mode = 0
     cdef Reduction p
     cdef Py_ssize_t parts, items, item, each, chunk
+    cdef int all_threads
     cdef char *scratch
     cdef char *work
     cdef Tiles v, w, s
@@ -494,6 +495,7 @@ def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndar
     parts = p.groups * p.in_blocks * p.out_blocks
     p.chunks = min(ceil_div(p.canvas.tiles, BLOCK_TILES), ceil_div(GRAD_PARTS, parts))
     items = parts * p.chunks
+    all_threads = num_threads
     num_threads = min(num_threads, items)
     each = reduction_bytes(&p, NULL, &v, &w, &s, &scratch)
     work = take(num_threads * each + (p.chunks - 1) * p.bytes)
@@ -506,3 +508,5 @@ def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndar
     for chunk in range(p.chunks - 1):
         p.table.add(p.grad_weight, p.partial + chunk * p.bytes, p.bytes // p.table.itemsize)
     memory.give_back(work)
+    if not all_finite(p.table, grad_weight, num_threads):
+        conv_direct.grad_weight(g, grad_output, x, grad_weight, all_threads)

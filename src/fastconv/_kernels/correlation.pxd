@@ -78,6 +78,7 @@ cdef int compute_forward(
 cdef int compute_grad_input(
     Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
     bint merge, int num_threads) except -1
+cdef bint all_finite(const fc_kernels *kernels, cnp.ndarray array, int num_threads) noexcept
 cdef Correlation forward_correlation(
     const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out,
     bint relu)

@@ -1,6 +1,8 @@
 """What all ways to compute a convolution share: its description, chunks, padded bands, packed weights."""
 
 cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.math cimport isfinite
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.isa cimport kernels_for
@@ -9,6 +11,7 @@ from fastconv._kernels.memory cimport give_back, take
 cnp.import_array()
 
 cdef enum:
+    SUMMED = 65536     # elements that all_finite looks at at a time
     MERGED_CHANNELS = 64
     BAD_STRIDE = 512   # bytes; channels this many bytes apart, times 2^n, fight for the same cache sets
 
@@ -26,7 +29,11 @@ cdef int compute_forward(
 cdef int compute_grad_input(
         Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
         bint merge, int num_threads) except -1:
-    """grad_x = gradient of the input: all phases of the stride at once if `merge`, else one by one."""
+    """grad_x = gradient of the input: all phases of the stride at once if `merge`, else one by one.
+
+    Phases of fewer taps than others are merged with zeros for the taps that they lack, and 0 times a NaN or an
+    infinity is NaN: a result that holds such is computed again, one by one.
+    """
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
     cdef Correlation c
     cdef Py_ssize_t phase_h, phase_w
@@ -35,9 +42,11 @@ cdef int compute_grad_input(
         if c.weight == NULL:
             raise MemoryError("no memory for the workspace of a convolution")
         try:
-            return run(correlate, &c, num_threads)
+            run(correlate, &c, num_threads)
         finally:
             give_back(<void *>c.weight)
+        if all_finite(kernels, grad_x, num_threads):
+            return 0
     if has_empty_phase(kernels, g, grad_output, weight, grad_x):
         memset(cnp.PyArray_DATA(grad_x), 0, cnp.PyArray_NBYTES(grad_x))
     for phase_h in range(min(g.stride_h, g.height)):
@@ -54,6 +63,23 @@ cdef int run(Correlate correlate, const Correlation *c, int num_threads) except 
     if not done:
         raise MemoryError("no memory for the workspace of a convolution")
     return 0
+
+
+cdef bint all_finite(const fc_kernels *kernels, cnp.ndarray array, int num_threads) noexcept:
+    """Whether no element is NaN or infinite, by sums; where these overflow, finite ones may be taken for such."""
+    cdef const char *data = <const char *>cnp.PyArray_DATA(array)
+    cdef Py_ssize_t elements = cnp.PyArray_SIZE(array), block
+    cdef int spoilt = 0
+    for block in prange(ceil_div(elements, SUMMED), num_threads=num_threads, nogil=True, schedule="static"):
+        spoilt += not has_finite_sum(kernels, data + block * SUMMED * kernels.itemsize,
+                                     min(<Py_ssize_t>SUMMED, elements - block * SUMMED))
+    return spoilt == 0
+
+
+cdef bint has_finite_sum(const fc_kernels *kernels, const char *data, Py_ssize_t elements) noexcept nogil:
+    cdef double total = 0  # of either dtype, whose zeros are the same
+    kernels.add_sum(&total, data, elements)
+    return isfinite((<float *>&total)[0] if kernels.itemsize == sizeof(float) else total)
 
 
 cdef Correlation forward_correlation(
