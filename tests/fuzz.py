@@ -5,7 +5,7 @@
 
 Every call gives the values of the float64 reference or raises ValueError, TypeError or MemoryError. The
 first that does anything else is printed, with its number, and ends the run; so does a crash. FASTCONV_ISA
-chooses the instruction set; every fourth runs on two threads.
+chooses the instruction set; every sixteenth runs on two threads.
 """
 
 import argparse

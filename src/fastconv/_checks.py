@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -52,7 +52,7 @@ def argument_error(
 # ---- dtypes ----
 
 
-@cache
+@lru_cache(maxsize=1024)
 def dtypes_for(*dtypes: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any]]:
     """The dtype of a result, and the one it is computed in."""
     promoted = np.result_type(*dtypes)

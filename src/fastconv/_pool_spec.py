@@ -16,6 +16,10 @@ from fastconv._spec import LAYOUTS, MOST_ELEMENTS, Pair, Sides, pair, sides, siz
 
 Table = NDArray[np.intp]
 
+# Elements: tables of windows are about ten times as long as an axis in all. Those of longer axes are kept for
+# few shapes, so that what is kept stays below some megabytes.
+LONG = 4096
+
 
 class Windows:
     """The windows of a pool along one axis.
@@ -251,7 +255,8 @@ def pool_spec(
         if divisor_override is not None:
             divisor_override = integer("divisor_override", divisor_override)
         layout = choice("layout", layout, LAYOUTS)
-    return _cached_pool(
+    cached = _cached_pool if max(x_shape, default=0) <= LONG else _cached_long_pool
+    return cached(
         x_shape,
         kernel_size,
         stride,
@@ -265,8 +270,7 @@ def pool_spec(
     )
 
 
-@functools.lru_cache(maxsize=4096)
-def _cached_pool(
+def _pool(
     x_shape: tuple[int, ...],
     kernel_size: Any,
     stride: Any,
@@ -299,6 +303,10 @@ def _cached_pool(
     return PoolSpec(x_shape, rows, columns, layout == "NHWC")
 
 
+_cached_pool = functools.lru_cache(maxsize=512)(_pool)
+_cached_long_pool = functools.lru_cache(maxsize=8)(_pool)
+
+
 def adaptive_spec(x_shape: tuple[int, ...], output_size: Any, layout: Any, name: str = "x") -> PoolSpec:
     """The same for a pool with PyTorch's adaptive bins."""
     layout = choice("layout", layout, LAYOUTS)
@@ -306,11 +314,13 @@ def adaptive_spec(x_shape: tuple[int, ...], output_size: Any, layout: Any, name:
         output_size = tuple(n if n is None else size("output_size", n, 1) for n in output_size)
     elif output_size is not None:
         output_size = pair("output_size", output_size, 1)
-    return _cached_adaptive(x_shape, output_size or (None, None), layout, name)
+    sizes = output_size or (None, None)
+    longest = max(*x_shape, *(n or 0 for n in sizes), 0)
+    cached = _cached_adaptive if longest <= LONG else _cached_long_adaptive
+    return cached(x_shape, sizes, layout, name)
 
 
-@functools.lru_cache(maxsize=4096)
-def _cached_adaptive(
+def _adaptive(
     x_shape: tuple[int, ...], output_size: tuple[int | None, int | None], layout: str, name: str
 ) -> PoolSpec:
     extents = image_size(name, x_shape, layout)
@@ -319,3 +329,7 @@ def _cached_adaptive(
         for extent, outputs in zip(extents, output_size, strict=True)
     )
     return PoolSpec(x_shape, rows, columns, layout == "NHWC")
+
+
+_cached_adaptive = functools.lru_cache(maxsize=512)(_adaptive)
+_cached_long_adaptive = functools.lru_cache(maxsize=8)(_adaptive)

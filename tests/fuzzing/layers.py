@@ -55,9 +55,12 @@ def pool_layer(draw: Draw) -> Call:
 
     def expected(x: Any, grad_output: Any, **pool: Any) -> list[Expected]:
         if kind is nn.AvgPool2d:
-            return [*expected_avg(x, **pool), *expected_avg_backward(grad_output, np.shape(x), **pool)]
-        y, indices = expected_max(x, return_indices=True, **pool)
-        layout = pool.get("layout", "NCHW")
-        return [y, *expected_max_backward(grad_output, indices.values, np.shape(x), layout=layout)]
+            both = [*expected_avg(x, **pool), *expected_avg_backward(grad_output, np.shape(x), **pool)]
+        else:
+            y, indices = expected_max(x, return_indices=True, **pool)
+            layout = pool.get("layout", "NCHW")
+            both = [y, *expected_max_backward(grad_output, indices.values, np.shape(x), layout=layout)]
+        both[0].dtype_of, both[1].dtype_of = ("x",), ("grad_output",)
+        return both
 
     return Call(pool_layer, {"x": x, "grad_output": grad_output, **pool}, expected)

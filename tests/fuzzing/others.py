@@ -46,13 +46,13 @@ def s(x: Any) -> Array:
 ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "relu": lambda x: np.maximum(f64(x), 0),
     "relu6": lambda x: np.clip(f64(x), 0, 6),
-    "leaky_relu": lambda x, negative_slope=0.01: np.where(f64(x) > 0, f64(x), negative_slope * f64(x)),
+    "leaky_relu": lambda x, negative_slope=0.01: np.where(f64(x) > 0, f64(x), float(negative_slope) * f64(x)),
     "sigmoid": s,
     "tanh": lambda x: np.tanh(f64(x)),
     "relu_backward": lambda grad_output, x: f64(grad_output) * (f64(x) > 0),
     "relu6_backward": lambda grad_output, x: f64(grad_output) * ((f64(x) > 0) & (f64(x) < 6)),
     "leaky_relu_backward": lambda grad_output, x, negative_slope=0.01: (
-        f64(grad_output) * np.where(f64(x) > 0, 1, negative_slope)
+        f64(grad_output) * np.where(f64(x) > 0, 1.0, float(negative_slope))
     ),
     "sigmoid_backward": lambda grad_output, output: f64(grad_output) * f64(output) * (1 - f64(output)),
     "tanh_backward": lambda grad_output, output: f64(grad_output) * (1 - f64(output) ** 2),

@@ -37,7 +37,7 @@ class Session:
     def step(self, seed: int) -> None:
         """The call of that number, on one or two threads, perhaps after giving memory back."""
         call = draw_call(seed)
-        threads = 2 if seed % 4 == 1 else 1
+        threads = 2 if seed % 16 == 1 else 1
         try:
             # Two threads whatever the work.
             with (

@@ -32,7 +32,8 @@ def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs:
         raise argument_error("out", f"dtype {out.dtype}", f"dtype {dtype}", TypeError)
     if not out.flags.writeable:
         raise argument_error("out", "a read-only array", "a writeable one")
-    if any(isinstance(array, np.ndarray) and _overlap(out, array) for array in inputs):
+    # A memoryview, or what has __array__, may be memory of `out`, too.
+    if any(array is not None and _overlap(out, np.asarray(array)) for array in inputs):
         raise argument_error("out", "an array that overlaps an input", "memory of its own")
     native = out.flags.c_contiguous and out.flags.aligned and out.dtype.isnative and dtype.itemsize >= 4
     return out if native else None
