@@ -91,7 +91,7 @@ class Draw:
 
     def no_array(self, array: AnyArray) -> Any:
         """Something that was `array` once."""
-        kind = self.integer(0, 11)
+        kind = self.integer(0, 12)
         if kind == 0:
             return np.zeros(array.shape, self.one(NO_DTYPES))
         if kind == 1:
@@ -117,6 +117,8 @@ class Draw:
             return np.zeros((0, 2**31, 2**20, 1)[: max(array.ndim, 1)], np.float32)
         if kind == 9:
             return memoryview(np.ascontiguousarray(array)) if array.dtype.isnative else None
+        if kind == 12:
+            return array.reshape((1,) * (self.integer(20, 64) - array.ndim) + array.shape)
         if kind == 10:
             return [[1, 2], [3]]
         return self.one(NO_NUMBERS)
