@@ -14,13 +14,13 @@ cdef inline bint is_native(object array, int typenum) noexcept:
             and cnp.PyArray_CHKFLAGS(<cnp.ndarray>array, WANTED))
 
 
-def native(first, second=None, third=None) -> bool:
-    """Whether all (but None) are C-contiguous, aligned, native and of one dtype, float32 or float64."""
+def native(first, second, third=None) -> bool:
+    """Whether all are C-contiguous, aligned, native and of one dtype, float32 or float64; `third` may be None."""
     if type(first) is not cnp.ndarray:
         return False
     cdef int typenum = cnp.PyArray_TYPE(<cnp.ndarray>first)
     return ((typenum == cnp.NPY_FLOAT32 or typenum == cnp.NPY_FLOAT64)
-            and is_native(first, typenum) and (second is None or is_native(second, typenum))
+            and is_native(first, typenum) and is_native(second, typenum)
             and (third is None or is_native(third, typenum)))
 
 

@@ -44,7 +44,7 @@ _MOVED, _EXP = 8, 16
 
 def _prepared(x: ArrayLike, halves: bool = False) -> tuple[Any, np.dtype[Any]]:
     """`x` for a kernel, which takes float16 as it is or doesn't, and the dtype of the result."""
-    if arrays.native(x):
+    if arrays.native(x, x):
         return x, x.dtype  # type: ignore[union-attr]
     (data,), dtype = promote(x=x, halves=halves)
     return data, dtype
