@@ -1,5 +1,6 @@
 """Random calls, memory given back, results kept and dropped in between, as fuzz.py does for hours."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -58,7 +59,8 @@ def bounded() -> Iterator[None]:
 
 def test_a_call_is_the_same_again():
     for seed in range(50):
-        assert str(draw_call(seed)) == str(draw_call(seed))
+        first, second = (re.sub("at 0x[0-9a-f]+", "", str(draw_call(seed))) for _ in range(2))
+        assert first == second
 
 
 def test_the_whole_public_surface_is_called():
