@@ -33,7 +33,7 @@ cdef enum:
     DEPTH = 512               # terms of a sum at a time: 32 KB of weights in float32 with two 8-lane vectors
     BAND_BYTES = 655360       # of a band, of which the channels of DEPTH terms are in use at a time
     PIXELS = 1024             # of a chunk, at most
-    PACKED_BYTES = 4194304    # of packed weights at a time; more out channels take several passes over the input
+    PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
     SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
     SPLIT_BYTES = 1048576     # most bytes of partial sums that cutting may cost
@@ -136,10 +136,10 @@ cdef void pack_panel(const Correlation *c, Py_ssize_t panel, char *packed) noexc
 
 
 cdef void compute_chunk(
-        const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t end,
-        const char *packed, Py_ssize_t panel_bytes, char *private, Py_ssize_t table_bytes,
+        const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t first, Py_ssize_t begin,
+        Py_ssize_t end, const char *packed, Py_ssize_t panel_bytes, char *private, Py_ssize_t table_bytes,
         Py_ssize_t tiles_bytes, Py_ssize_t turned_bytes) noexcept nogil:
-    """Output channels of panels [begin, end) for one chunk of pixels; packed holds the panels from `first` on."""
+    """Output channels of panels [begin, end) for a chunk of pixels; packed holds panels from `first` on."""
     cdef Chunk chunk = chunk_at(c, chunks, index)
     cdef Py_ssize_t *table = <Py_ssize_t *>private
     cdef char *tiles = private + table_bytes
@@ -168,10 +168,12 @@ cdef void compute_chunk(
             store_panel(c, &job, tiles, turned)
 
 
-cdef inline char *out_pixel(const Correlation *c, const PanelJob *job, Py_ssize_t image, Py_ssize_t row) noexcept nogil:
+cdef inline char *out_pixel(
+        const Correlation *c, const PanelJob *job, Py_ssize_t image, Py_ssize_t row) noexcept nogil:
     """The first pixel, of the panel's first channel, in a row of outputs."""
-    return c.out + c.kernels.itemsize * ((job.chunk.image + image) * c.out_image + (job.chunk.row + row) * c.out_row
-                                         + channel_start(c, job.channel))
+    return c.out + c.kernels.itemsize * (
+        (job.chunk.image + image) * c.out_image + (job.chunk.row + row) * c.out_row
+        + channel_start(c, job.channel))
 
 
 cdef void compute_panel(const Correlation *c, const PanelJob *job, char *tiles) noexcept nogil:
@@ -218,7 +220,8 @@ cdef void compute_panel(const Correlation *c, const PanelJob *job, char *tiles) 
                     pixel += tile.rows
 
 
-cdef void store_panel(const Correlation *c, const PanelJob *job, const char *tiles, char *turned) noexcept nogil:
+cdef void store_panel(
+        const Correlation *c, const PanelJob *job, const char *tiles, char *turned) noexcept nogil:
     """Moves a panel of outputs from `tiles` [pixel][channel] into place."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
@@ -227,7 +230,8 @@ cdef void store_panel(const Correlation *c, const PanelJob *job, const char *til
     cdef bint phases = c.phases_h * c.phases_w > 1
     if c.out_pixel == 1 and c.out_row == c.out_w and not phases:   # rows follow each other
         for image in range(job.chunk.images):
-            kernels.transpose(out_pixel(c, job, image, 0), c.out_channel, tiles, nr, job.chunk.rows * c.out_w, job.channels)
+            kernels.transpose(out_pixel(c, job, image, 0), c.out_channel, tiles, nr,
+                              job.chunk.rows * c.out_w, job.channels)
             tiles += job.chunk.rows * c.out_w * nr * size
         return
     for image in range(job.chunk.images):
@@ -235,7 +239,8 @@ cdef void store_panel(const Correlation *c, const PanelJob *job, const char *til
             out = out_pixel(c, job, image, row)
             if c.out_channel == 1 and not phases:
                 for index in range(c.out_w):
-                    kernels.gather(out + index * c.out_pixel * size, tiles + index * nr * size, 1, job.channels)
+                    kernels.gather(out + index * c.out_pixel * size, tiles + index * nr * size,
+                                   1, job.channels)
             else:
                 kernels.transpose(turned, c.out_w, tiles, nr, c.out_w, job.channels)
                 out -= size * channel_start(c, job.channel)
@@ -246,13 +251,14 @@ cdef void store_panel(const Correlation *c, const PanelJob *job, const char *til
             tiles += c.out_w * nr * size
 
 
-# The gradient of the weight: grad[k, c, i, j] = sum over pixels of grad_output[k, pixel] * band[c, pixel + (i, j)].
+# The gradient of the weight:
+# grad[k, c, i, j] = sum over pixels of grad_output[k, pixel] * band[c, pixel + (i, j)].
 
 ctypedef struct WeightJob:
-    Correlation c                   # the forward one: its x is read, its out is grad_output, its weight unused
+    Correlation c                   # the forward one; x is read, out is grad_output, weight unused
     Chunks chunks
     Py_ssize_t panels               # of output channels, all groups
-    Py_ssize_t splits               # parts of the sum; a split sums chunks [count*s/splits, count*(s+1)/splits)
+    Py_ssize_t splits               # parts of the sum; split s sums chunks from count*s/splits on
     Py_ssize_t length               # terms of a forward sum: elements of a row of grad
     Py_ssize_t panel_bytes          # of partial sums [length][nr]
     Py_ssize_t table_bytes, turned_bytes, band_bytes
@@ -303,7 +309,8 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
                 mode = fc_flush_denormals()
                 for index in prange(items, schedule="dynamic"):
                     sum_panels(&job, index // ranges, job.passed * (index % ranges) // ranges,
-                               job.passed * (index % ranges + 1) // ranges, job.private + job.each * thread_index())
+                               job.passed * (index % ranges + 1) // ranges,
+                               job.private + job.each * thread_index())
                 fc_restore_float_mode(mode)
             for index in prange(job.passed, num_threads=num_threads, schedule="static"):
                 finish_panel(&job, index, out)
@@ -313,7 +320,8 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
 
 
 cdef void sum_panels(
-        const WeightJob *job, Py_ssize_t split, Py_ssize_t begin, Py_ssize_t end, char *private) noexcept nogil:
+        const WeightJob *job, Py_ssize_t split, Py_ssize_t begin, Py_ssize_t end,
+        char *private) noexcept nogil:
     """One split's sums of panels [begin, end) of the pass."""
     cdef const Correlation *c = &job.c
     cdef Py_ssize_t *table = <Py_ssize_t *>private
@@ -322,23 +330,26 @@ cdef void sum_panels(
     cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
     cdef Py_ssize_t from_chunk = job.chunks.count * split // job.splits
     cdef Py_ssize_t to_chunk = job.chunks.count * (split + 1) // job.splits
-    cdef Py_ssize_t index, panel, group, pixels
+    cdef Py_ssize_t index, panel, group, last, pixels
     cdef Chunk chunk
     cdef Band band
     for index in range(from_chunk, to_chunk):
         chunk = chunk_at(c, &job.chunks, index)
-        group = -1
-        for panel in range(begin, end):
-            if (job.first + panel) // panels != group:
-                group = (job.first + panel) // panels
-                band = load_band(c, group, &chunk, band_memory)
-                pixels = fill_pixel_table(c, &chunk, &band, table)
-            turn_panel(c, &chunk, job.first + panel, turned)
-            add_products(c, &band, table, pixels, turned, index > from_chunk,
-                         job.sums + (split * job.passed + panel) * job.panel_bytes)
+        panel = begin
+        while panel < end:
+            group = (job.first + panel) // panels
+            last = min(end, (group + 1) * panels - job.first)
+            band = load_band(c, group, &chunk, band_memory)
+            pixels = fill_pixel_table(c, &chunk, &band, table)
+            while panel < last:
+                turn_panel(c, &chunk, job.first + panel, turned)
+                add_products(c, &band, table, pixels, turned, index > from_chunk,
+                             job.sums + (split * job.passed + panel) * job.panel_bytes)
+                panel += 1
 
 
-cdef Py_ssize_t fill_pixel_table(const Correlation *c, const Chunk *chunk, const Band *band, Py_ssize_t *table) noexcept nogil:
+cdef Py_ssize_t fill_pixel_table(
+        const Correlation *c, const Chunk *chunk, const Band *band, Py_ssize_t *table) noexcept nogil:
     """table[p]: where pixel p's first tap lies in the band; returns the number of pixels."""
     cdef Py_ssize_t image, row, column, p = 0
     for image in range(chunk.images):
@@ -361,7 +372,8 @@ cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel,
     if channels < nr:
         memset(turned, 0, chunk.images * pixels * nr * size)
     for image in range(chunk.images):
-        source = c.out + size * ((chunk.image + image) * c.out_image + channel * c.out_channel + chunk.row * c.out_row)
+        source = c.out + size * (
+            (chunk.image + image) * c.out_image + channel * c.out_channel + chunk.row * c.out_row)
         if c.out_pixel == 1:
             kernels.transpose(turned, nr, source, c.out_channel, channels, pixels)
         else:
@@ -371,9 +383,9 @@ cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel,
 
 
 cdef void add_products(
-        const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t pixels, const char *turned,
-        bint accumulate, char *sums) noexcept nogil:
-    """sums[c, i, j][channel] += band . turned: rows of a tile are input channels or taps of a row, as fits better."""
+        const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t pixels,
+        const char *turned, bint accumulate, char *sums) noexcept nogil:
+    """sums[c, i, j][channel] += band . turned; a tile's rows: input channels or taps, as fits better."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr, mr = kernels.mr
     cdef Py_ssize_t row_step = c.dilation_h * band.row, column_step = c.dilation_w * band.pixel
@@ -414,4 +426,5 @@ cdef void finish_panel(const WeightJob *job, Py_ssize_t panel, char *out) noexce
     for split in range(1, job.splits):
         kernels.add(sums, job.sums + (split * job.passed + panel) * job.panel_bytes, job.length * nr)
     channel += (job.first + panel) // panels * job.c.out_channels
-    kernels.transpose(out + channel * job.length * kernels.itemsize, job.length, sums, nr, job.length, channels)
+    kernels.transpose(out + channel * job.length * kernels.itemsize, job.length,
+                      sums, nr, job.length, channels)

@@ -1,13 +1,13 @@
 """Convolution as a matrix product over panels of the column matrix, packed as they are needed.
 
-A panel holds a tile's worth of pixels, [term of the sums][pixel of the tile]. One panel of at most DEPTH terms
-is packed at a time: it stays in the first-level cache while the weights of all output channels run over it,
-and is forgotten. The column matrix as a whole never exists. Longer sums are added block by block to results
-that stay in the second-level cache.
+A panel holds a tile's worth of pixels, [term of the sums][pixel of the tile]. One panel of at most DEPTH
+terms is packed at a time: it stays in the first-level cache while the weights of all output channels run over
+it, and is forgotten. The column matrix as a whole never exists. Longer sums are added block by block to
+results that stay in the second-level cache.
 Pixels lie in vectors here, output channels are broadcast, so results go to NCHW memory as they are.
 
-Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES where there
-is padding (see correlation.pyx), one panel and a table.
+Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES where
+there is padding (see correlation.pyx), one panel and a table.
 """
 
 cimport numpy as cnp
@@ -33,7 +33,7 @@ cdef enum:
     DEPTH = 384               # terms of a sum at a time: 24 KB of pixels in float32 with two 8-lane vectors
     RESULT_BYTES = 262144     # of results that blocks of a sum are added to
     PIXELS = 4096             # of a chunk, at most
-    PACKED_BYTES = 4194304    # of packed weights at a time; more out channels take several passes over the input
+    PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
     SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
     SPLIT_BYTES = 1048576     # most bytes of partial sums that cutting may cost
@@ -102,7 +102,7 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     cdef Py_ssize_t strips_a_pass = a_pass(c, strips * c.groups, strip_bytes, PACKED_BYTES)
     # Where panels are packed straight from the images, only the number of pixels bounds a chunk.
     cdef bint banded = needs_bands(c)
-    cdef Chunks chunks = cut(c, BAND_BYTES if banded else PTRDIFF_MAX, PIXELS,
+    cdef Chunks chunks = cut(c, BAND_BYTES if banded else <Py_ssize_t>PTRDIFF_MAX, PIXELS,
                              num_threads * 2 if num_threads > 1 else 1)
     cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size) if banded else 0
     cdef Py_ssize_t table_bytes = align(length * sizeof(Py_ssize_t))
@@ -243,7 +243,7 @@ cdef inline char *first_output(const Correlation *c, const Chunk *chunk, Py_ssiz
 
 cdef void pack_pixels(const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t depth,
                       const Panel *panel, char *packed) noexcept nogil:
-    """packed[term][pixel of the tile] for the first `depth` terms of `table`; zero behind the panel's pixels."""
+    """packed[term][pixel of the tile] for the first `depth` terms of `table`; zero behind its pixels."""
     cdef const fc_kernels *kernels = c.kernels
     cdef const Run *run
     cdef int i
@@ -256,10 +256,10 @@ cdef void pack_pixels(const Correlation *c, const Band *band, const Py_ssize_t *
 
 
 cdef void fetch_pixels(
-        const Correlation *c, const Chunk *chunk, const Band *band, const Py_ssize_t *table, const Block *block,
-        Py_ssize_t pixel, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
-    """Fetches a part of the panel from `pixel` on into the cache, up to the end of a row: one term's pixels lie
-    too far from the next one's for the processor's own prefetching."""
+        const Correlation *c, const Chunk *chunk, const Band *band, const Py_ssize_t *table,
+        const Block *block, Py_ssize_t pixel, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
+    """Fetches a part of the panel from `pixel` on into the cache, up to the end of a row: one term's pixels
+    lie too far from the next one's for the processor's own prefetching."""
     cdef Run run
     cdef Py_ssize_t row = pixel // c.out_w, begin = block.depth * part // parts
     if c.stride_w * band.pixel == 1:
@@ -301,18 +301,18 @@ cdef void multiply(
         run = &panel.runs[i]
         to = first_output(c, chunk, first_channel, run)
         for k in range(tile.rows):
-            kernels.scatter(to + k * c.out_channel * size, c.out_pixel, panel.results + (k * nr + run.at) * size,
-                            run.count)
+            kernels.scatter(to + k * c.out_channel * size, c.out_pixel,
+                            panel.results + (k * nr + run.at) * size, run.count)
 
 
 # The gradient of the weight: grad[k, l] = sum over pixels of grad_output[k, pixel] * columns[l, pixel].
 
 ctypedef struct WeightJob:
-    Correlation c                   # the forward one: its x is read, its out is grad_output, its weight unused
+    Correlation c                   # the forward one; x is read, out is grad_output, weight unused
     Chunks chunks
     Py_ssize_t strips, height       # of output channels of a group
     Py_ssize_t length, panels       # terms of a forward sum; panels of nr of them
-    Py_ssize_t splits               # parts of the sum; a split sums chunks [count*s/splits, count*(s+1)/splits)
+    Py_ssize_t splits               # parts of the sum; split s sums chunks from count*s/splits on
     Py_ssize_t sums_bytes           # of a panel's sums [out channel of the group][nr]
     Py_ssize_t table_bytes, panel_bytes, band_bytes
     char *sums                      # [splits][groups][panels]

@@ -28,7 +28,7 @@ cdef enum:
     BAND_BYTES = 262144
     BLOCK_BYTES = 32768       # of the windows that all strips of channels run over before the next are taken
     PIXELS = 16384            # of a chunk, at most
-    PACKED_BYTES = 4194304    # of packed weights at a time; more out channels take several passes over the input
+    PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
 
 
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
@@ -119,8 +119,10 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
         with parallel(num_threads=num_threads):
             mode = fc_flush_denormals()
             for index in prange(items, schedule="dynamic"):
-                compute_chunk(c, &tiling, &chunks, index // splits, tiling.first + passed * (index % splits) // splits,
-                              tiling.first + passed * (index % splits + 1) // splits, private + each * thread_index())
+                compute_chunk(c, &tiling, &chunks, index // splits,
+                              tiling.first + passed * (index % splits) // splits,
+                              tiling.first + passed * (index % splits + 1) // splits,
+                              private + each * thread_index())
             fc_restore_float_mode(mode)
         tiling.first += passed
     give_back(packing)
@@ -132,7 +134,8 @@ cdef inline Py_ssize_t tile_width(const fc_kernels *kernels, Py_ssize_t rows) no
     return 2 * kernels.nr if rows <= kernels.mr // 2 else kernels.nr
 
 
-cdef void pack_strip(const Correlation *c, const Tiling *tiling, Py_ssize_t strip, char *packed) noexcept nogil:
+cdef void pack_strip(
+        const Correlation *c, const Tiling *tiling, Py_ssize_t strip, char *packed) noexcept nogil:
     cdef Py_ssize_t channel = strip % tiling.strips * tiling.height
     cdef Py_ssize_t channels = min(tiling.height, c.out_channels - channel)
     pack_weight_panel(c, strip // tiling.strips, channel, channels, tiling.height, packed)
@@ -156,7 +159,8 @@ cdef void compute_chunk(
                 pixel = 0
                 while pixel < c.out_w:
                     compute_block(
-                        c, tiling, table, max(begin, group * tiling.strips), min(end, (group + 1) * tiling.strips),
+                        c, tiling, table, max(begin, group * tiling.strips),
+                        min(end, (group + 1) * tiling.strips),
                         band.data + size * (image * band.image + row * c.stride_h * band.row),
                         c.out + size * ((chunk.image + image) * c.out_image + (chunk.row + row) * c.out_row),
                         chunk.row + row, pixel, min(pixel + block, c.out_w))
@@ -165,12 +169,13 @@ cdef void compute_chunk(
 
 cdef void compute_block(
         const Correlation *c, const Tiling *tiling, const Py_ssize_t *table, Py_ssize_t begin, Py_ssize_t end,
-        const char *x, char *out, Py_ssize_t out_row, Py_ssize_t from_pixel, Py_ssize_t to_pixel) noexcept nogil:
-    """Pixels [from_pixel, to_pixel) of row `out_row`, channels of strips [begin, end); x, out are at the row's start."""
+        const char *x, char *out, Py_ssize_t out_row, Py_ssize_t from_pixel,
+        Py_ssize_t to_pixel) noexcept nogil:
+    """Pixels [from_pixel, to_pixel) of row `out_row` for strips [begin, end); x, out at the row's start."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize
     cdef Py_ssize_t strip, channel, pixel, width, k, count
-    cdef char scratch[FC_MAX_MR * FC_MAX_NR * 8]   # as many elements as mr x nr: wide tiles have half the rows
+    cdef char scratch[FC_MAX_MR * FC_MAX_NR * 8]   # as many elements as mr x nr; wide tiles: half the rows
     cdef char *to
     cdef fc_tile tile
     tile.depth = sum_length(c)
@@ -206,6 +211,6 @@ cdef void compute_block(
                 for k in range(tile.rows):
                     count = min(width, to_pixel - pixel, row_pixels(c, channel + k, out_row) - pixel)
                     if count > 0:
-                        kernels.scatter(out + size * (channel_start(c, channel + k) + pixel * c.out_pixel), c.out_pixel,
-                                        scratch + k * width * size, count)
+                        kernels.scatter(out + size * (channel_start(c, channel + k) + pixel * c.out_pixel),
+                                        c.out_pixel, scratch + k * width * size, count)
             pixel += width

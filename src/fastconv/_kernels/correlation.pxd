@@ -92,7 +92,8 @@ cdef Chunks cut(
     const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil
 cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index) noexcept nogil
 cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil
-cdef Py_ssize_t a_pass(const Correlation *c, Py_ssize_t parts, Py_ssize_t bytes, Py_ssize_t most) noexcept nogil
+cdef Py_ssize_t a_pass(
+    const Correlation *c, Py_ssize_t parts, Py_ssize_t bytes, Py_ssize_t most) noexcept nogil
 cdef bint needs_bands(const Correlation *c) noexcept nogil
 cdef Band load_band(
     const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, bint copy=*) noexcept nogil

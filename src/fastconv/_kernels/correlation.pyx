@@ -394,9 +394,10 @@ cdef Chunks cut(
     return chunks
 
 
-cdef Py_ssize_t a_pass(const Correlation *c, Py_ssize_t parts, Py_ssize_t bytes, Py_ssize_t most) noexcept nogil:
-    """How many of so many packed parts of the weight, of `bytes` each, to keep at a time: about `most` bytes, in
-    passes over the input as even as may be; all where the weight is packed already."""
+cdef Py_ssize_t a_pass(
+        const Correlation *c, Py_ssize_t parts, Py_ssize_t bytes, Py_ssize_t most) noexcept nogil:
+    """How many of so many packed parts of the weight, of `bytes` each, to keep at a time: about `most` bytes,
+    in passes over the input as even as may be; all where the weight is packed already."""
     cdef Py_ssize_t fitting = max(most // max(bytes, 1), 1)
     if c.packed:
         return max(parts, 1)
