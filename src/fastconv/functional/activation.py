@@ -51,23 +51,23 @@ def _prepared(x: ArrayLike, halves: bool = False) -> tuple[Any, np.dtype[Any]]:
 
 
 def _with_gradient(
-    grad_output: ArrayLike, *, halves: bool = False, **other: ArrayLike
+    grad_output: ArrayLike, name: str, other: ArrayLike, halves: bool = False
 ) -> tuple[Any, Any, np.dtype[Any]]:
     """grad_output and the one other array, of the same shape, for a kernel; and the dtype of the result."""
-    ((name, array),) = other.items()
     grad: Any = grad_output
+    array: Any = other
     if arrays.native(grad, array):
         dtype = grad.dtype
     else:
-        (grad, array), dtype = promote(grad_output=grad_output, halves=halves, **other)
-    if grad.shape != array.shape:  # type: ignore[union-attr]
-        _checks.shape("grad_output", grad, array.shape, f"that of {name}")  # type: ignore[union-attr]
+        (grad, array), dtype = promote(grad_output=grad_output, halves=halves, **{name: other})
+    if grad.shape != array.shape:
+        _checks.shape("grad_output", grad, array.shape, f"that of {name}")
     return grad, array, dtype
 
 
 def _axis(dim: int, x: FloatArray) -> int:
     """`dim`, which must be an axis of `x`, counted from the front."""
-    axis = _checks.integer("dim", dim)
+    axis = dim if type(dim) is int else _checks.integer("dim", dim)
     if not -x.ndim <= axis < x.ndim:
         raise _checks.argument_error("dim", dim, f"an axis of an array with {x.ndim}")
     return axis % x.ndim
@@ -107,7 +107,7 @@ def relu_backward(grad_output: ArrayLike, x: ArrayLike) -> FloatArray:
     >>> relu_backward([1.0, 1.0, 1.0], [-2.0, 0.0, 3.0])
     array([0., 0., 1.])
     """
-    grad, data, dtype = _with_gradient(grad_output, halves=True, x=x)
+    grad, data, dtype = _with_gradient(grad_output, "x", x, halves=True)
     return deliver(elementwise.relu_backward(grad, data, math.inf, threads_for(_MOVED * data.size)), dtype)
 
 
@@ -137,7 +137,7 @@ def relu6_backward(grad_output: ArrayLike, x: ArrayLike) -> FloatArray:
     >>> relu6_backward([1.0, 1.0, 1.0], [-2.0, 3.0, 8.0])
     array([0., 1., 0.])
     """
-    grad, data, dtype = _with_gradient(grad_output, halves=True, x=x)
+    grad, data, dtype = _with_gradient(grad_output, "x", x, halves=True)
     return deliver(elementwise.relu_backward(grad, data, 6, threads_for(_MOVED * data.size)), dtype)
 
 
@@ -168,7 +168,7 @@ def leaky_relu_backward(grad_output: ArrayLike, x: ArrayLike, negative_slope: fl
     array([0.5, 0.5, 1. ])
     """
     slope = _checks.number("negative_slope", negative_slope)
-    grad, data, dtype = _with_gradient(grad_output, halves=True, x=x)
+    grad, data, dtype = _with_gradient(grad_output, "x", x, halves=True)
     return deliver(elementwise.leaky_relu_backward(grad, data, slope, threads_for(_MOVED * data.size)), dtype)
 
 
@@ -192,7 +192,7 @@ def sigmoid_backward(grad_output: ArrayLike, output: ArrayLike) -> FloatArray:
     >>> sigmoid_backward([1.0], sigmoid([0.0]))
     array([0.25])
     """
-    grad, given, dtype = _with_gradient(grad_output, halves=True, output=output)
+    grad, given, dtype = _with_gradient(grad_output, "output", output, halves=True)
     return deliver(elementwise.sigmoid_backward(grad, given, threads_for(_MOVED * given.size)), dtype)
 
 
@@ -216,7 +216,7 @@ def tanh_backward(grad_output: ArrayLike, output: ArrayLike) -> FloatArray:
     >>> tanh_backward([1.0], tanh([0.0]))
     array([1.])
     """
-    grad, given, dtype = _with_gradient(grad_output, halves=True, output=output)
+    grad, given, dtype = _with_gradient(grad_output, "output", output, halves=True)
     return deliver(elementwise.tanh_backward(grad, given, threads_for(_MOVED * given.size)), dtype)
 
 
@@ -255,7 +255,7 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, dim: int = -1) -
     >>> softmax_backward([1.0, 0.0], softmax([0.0, 0.0]))
     array([ 0.25, -0.25])
     """
-    grad, given, dtype = _with_gradient(grad_output, output=output)
+    grad, given, dtype = _with_gradient(grad_output, "output", output)
     axis = _axis(dim, given)
     threads = threads_for(_MOVED * given.size)
     return deliver(elementwise.softmax_backward(grad, given, axis, False, threads), dtype)
@@ -295,7 +295,7 @@ def log_softmax_backward(grad_output: ArrayLike, output: ArrayLike, dim: int = -
     >>> log_softmax_backward([1.0, 0.0], log_softmax([0.0, 0.0]))
     array([ 0.5, -0.5])
     """
-    grad, given, dtype = _with_gradient(grad_output, output=output)
+    grad, given, dtype = _with_gradient(grad_output, "output", output)
     axis = _axis(dim, given)
     threads = threads_for(_EXP * given.size)
     return deliver(elementwise.softmax_backward(grad, given, axis, True, threads), dtype)
