@@ -31,8 +31,8 @@ cdef int compute_grad_input(
         bint merge, int num_threads) except -1:
     """grad_x = gradient of the input: all phases of the stride at once if `merge`, else one by one.
 
-    Phases of fewer taps than others are merged with zeros for the taps that they lack, and 0 times a NaN or an
-    infinity is NaN: a result that holds such is computed again, one by one.
+    Phases of fewer taps than others are merged with zeros for the taps that they lack, and 0 times a NaN or
+    an infinity is NaN: a result that holds such is computed again, one by one.
     """
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
     cdef Correlation c
@@ -66,7 +66,7 @@ cdef int run(Correlate correlate, const Correlation *c, int num_threads) except 
 
 
 cdef bint all_finite(const fc_kernels *kernels, cnp.ndarray array, int num_threads) noexcept:
-    """Whether no element is NaN or infinite, by sums; where these overflow, finite ones may be taken for such."""
+    """Whether no element is NaN or infinite, by sums; where these overflow, finite ones may pass for such."""
     cdef const char *data = <const char *>cnp.PyArray_DATA(array)
     cdef Py_ssize_t elements = cnp.PyArray_SIZE(array), block
     cdef int spoilt = 0
