@@ -15,7 +15,7 @@ cdef inline bint is_native(object array, int typenum) noexcept:
 
 
 def native(first, second, third=None) -> bool:
-    """Whether all are C-contiguous, aligned, native, of one dtype, float32 or float64; `third` may be None."""
+    """Whether all are C-contiguous, aligned, native, of one dtype (float32 or float64); third may be None."""
     if type(first) is not cnp.ndarray:
         return False
     cdef int typenum = cnp.PyArray_TYPE(<cnp.ndarray>first)
