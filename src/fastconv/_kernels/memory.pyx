@@ -267,7 +267,11 @@ def memory_info() -> dict:
     >>> sorted(fc.memory_info())
     ['kept', 'limit', 'used']
     """
-    return {"used": used_bytes, "kept": kept_bytes, "limit": keep_at_most}
+    cdef size_t used, kept
+    PyThread_acquire_lock(fc_lock, WAIT_LOCK)
+    used, kept = used_bytes, kept_bytes
+    PyThread_release_lock(fc_lock)
+    return {"used": used, "kept": kept, "limit": keep_at_most}
 
 
 def release_memory() -> None:
