@@ -448,26 +448,29 @@ cdef Band load_band(
     # Columns [begin, end) of the band exist in x; the others are padding.
     cdef Py_ssize_t begin = min(max(c.left, 0), columns)
     cdef Py_ssize_t end = max(min(c.width + c.left, columns), begin)
-    cdef Py_ssize_t image, channel, row, column
+    # So do its rows [first, last).
+    cdef Py_ssize_t first = min(max(-top, 0), rows), last = max(min(c.height - top, rows), first)
+    cdef Py_ssize_t image, channel, row
     cdef char *to
     cdef const char *line
     for image in range(chunk.images):
         for channel in range(c.in_channels if planes else 1):
-            for row in range(rows):
-                to = buffer + size * (image * band.image + channel * band.channel + row * band.row)
-                if not 0 <= top + row < c.height:
-                    memset(to, 0, size * columns * band.pixel)
-                    continue
-                line = source + size * (image * c.x_image + channel * c.x_channel + (top + row) * c.x_row)
-                line += size * (begin - c.left) * c.x_pixel
-                memset(to, 0, size * begin * band.pixel)
-                if planes or c.in_channels == c.x_pixel:
-                    c.kernels.gather(to + size * begin * band.pixel, line, 1, (end - begin) * band.pixel)
-                else:
-                    for column in range(end - begin):
-                        c.kernels.gather(to + size * (begin + column) * band.pixel,
-                                         line + size * column * c.x_pixel, 1, c.in_channels)
-                memset(to + size * end * band.pixel, 0, size * (columns - end) * band.pixel)
+            to = buffer + size * (image * band.image + channel * band.channel)
+            line = source + size * (image * c.x_image + channel * c.x_channel + (top + first) * c.x_row
+                                    + (begin - c.left) * c.x_pixel)
+            memset(to, 0, size * first * band.row)
+            if planes or c.in_channels == c.x_pixel:
+                c.kernels.pad_rows(to + size * first * band.row, band.row, line, c.x_row, last - first,
+                                   begin * band.pixel, (end - begin) * band.pixel, (columns - end) * band.pixel)
+            else:   # channels of a group, from among those of all: each pixel is a row
+                for row in range(first, last):
+                    memset(to + size * row * band.row, 0, size * begin * band.pixel)
+                    c.kernels.pad_rows(to + size * (row * band.row + begin * band.pixel), band.pixel, line,
+                                       c.x_pixel, end - begin, 0, c.in_channels, 0)
+                    memset(to + size * (row * band.row + end * band.pixel), 0,
+                           size * (columns - end) * band.pixel)
+                    line += size * c.x_row
+            memset(to + size * last * band.row, 0, size * (rows - last) * band.row)
     return band
 
 

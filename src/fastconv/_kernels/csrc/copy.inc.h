@@ -77,6 +77,29 @@ static void FC(gather_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, con
     }
 }
 
+static void FC(pad_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, ptrdiff_t src_row, ptrdiff_t rows,
+                         ptrdiff_t left, ptrdiff_t columns, ptrdiff_t right)
+{
+    T *dst = dst_;
+    const T *src = src_;
+    if (columns < LANES || left > LANES || right > LANES) {
+        for (ptrdiff_t k = 0; k < rows; k++, dst += dst_row, src += src_row) {
+            memset(dst, 0, (size_t)left * sizeof(T));
+            memcpy(dst + left, src, (size_t)columns * sizeof(T));
+            memset(dst + left + columns, 0, (size_t)right * sizeof(T));
+        }
+        return;
+    }
+    /* Whole vectors, each over what the one before wrote too much: short rows are not worth calls. */
+    const ptrdiff_t end = left + columns + right - LANES, last = columns - LANES;
+    for (ptrdiff_t k = 0; k < rows; k++, dst += dst_row, src += src_row) {
+        V(store)(dst, V(zero)());
+        V(store)(dst + end, V(zero)());
+        for (ptrdiff_t i = 0; i < last; i += LANES) V(store)(dst + left + i, V(load)(src + i));
+        V(store)(dst + left + last, V(load)(src + last));
+    }
+}
+
 static void FC(fetch_rows)(const void *src, const ptrdiff_t *table, ptrdiff_t depth, ptrdiff_t count)
 {
     for (ptrdiff_t k = 0; k < depth; k++) {

@@ -30,6 +30,7 @@ static const fc_kernels FC(kernels) = {
     .scatter = FC(scatter),
     .gather_rows = FC(gather_rows),
     .fetch_rows = FC(fetch_rows),
+    .pad_rows = FC(pad_rows),
     .add = FC(add),
     .scatter_add = FC(scatter_add),
     .add_sum = FC(add_sum),
