@@ -93,6 +93,8 @@ def test_the_walk_sees_imports() -> None:
 
 
 def test_c_code_knows_nothing_of_python_or_openmp() -> None:
+    if not CSRC.is_dir():
+        pytest.skip("fastconv is installed and its sources aren't here")
     sources = [*CSRC.glob("*.[ch]")]
     assert sources
     for path in sources:
