@@ -14,7 +14,7 @@ KERNEL_TESTS = [
     f"test_{name}.py"
     for name in (
         *("conv2d", "conv2d_backward", "winograd", "im2col", "conv_transpose2d"),
-        *("pool", "pool_kernels", "linear", "depthwise", "isa"),
+        *("pool", "pool_kernels", "linear", "depthwise", "guard_pages", "isa"),
         *("activation", "normalization", "optim", "half"),
     )
 ]

@@ -360,3 +360,9 @@ def test_local_response_norm_agrees_with_pytorch(arguments, rng):
     np.testing.assert_allclose(fc.local_response_norm(x, *arguments), expected.detach().numpy(), rtol=1e-13)
     gradient = fc.local_response_norm_backward(grad_output, x, *arguments)
     np.testing.assert_allclose(gradient, x_torch.grad.numpy(), rtol=1e-11, atol=1e-13)
+
+
+def test_response_norm_of_nothing_with_billions_of_channels():
+    x = np.zeros((0, 2**31, 2), np.float32)
+    assert fc.local_response_norm(x, 2**40).shape == x.shape
+    assert fc.local_response_norm_backward(x, x, 2**40).shape == x.shape

@@ -348,6 +348,8 @@ def _window_sum(array: FloatArray, axis: int, before: int, after: int) -> FloatA
     channels = array.shape[axis]
     by_channel = np.moveaxis(array, axis, 0)
     total = array.copy()
+    if not array.size:  # whose channels may be more than a loop should count
+        return total
     total_by_channel = np.moveaxis(total, axis, 0)
     for offset in range(1, min(before, channels - 1) + 1):
         total_by_channel[offset:] += by_channel[:-offset]
