@@ -461,7 +461,8 @@ cdef Band load_band(
             memset(to, 0, size * first * band.row)
             if planes or c.in_channels == c.x_pixel:
                 c.kernels.pad_rows(to + size * first * band.row, band.row, line, c.x_row, last - first,
-                                   begin * band.pixel, (end - begin) * band.pixel, (columns - end) * band.pixel)
+                                   begin * band.pixel, (end - begin) * band.pixel,
+                                   (columns - end) * band.pixel)
             else:   # channels of a group, from among those of all: each pixel is a row
                 for row in range(first, last):
                     memset(to + size * row * band.row, 0, size * begin * band.pixel)
