@@ -142,6 +142,7 @@ def test_sixteen_threads_share_inputs_while_others_change_the_number() -> None:
 INTERRUPTED = """
 import os, signal, threading, time
 import numpy as np, fastconv as fc
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
 x, weight = np.ones((8, 64, 64, 64), np.float32), np.ones((64, 64, 3, 3), np.float32)
 fc.conv2d(x, weight, algorithm="direct")
 begin = time.perf_counter()
