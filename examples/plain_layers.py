@@ -112,12 +112,14 @@ class Affine:
     def forward(self, x: Array) -> Array:
         self.x_shape = x.shape
         self.x = x.reshape(len(x), -1)
-        return np.dot(self.x, self.W) + self.b
+        y: Array = np.dot(self.x, self.W) + self.b
+        return y
 
     def backward(self, dout: Array) -> Array:
         self.dW = np.dot(self.x.T, dout)
         self.db = dout.sum(axis=0)
-        return np.dot(dout, self.W.T).reshape(self.x_shape)
+        dx: Array = np.dot(dout, self.W.T).reshape(self.x_shape)
+        return dx
 
 
 class SoftmaxWithLoss:
@@ -130,9 +132,10 @@ class SoftmaxWithLoss:
         return float(-np.log(self.y[np.arange(len(t)), t] + 1e-7).sum() / len(t))
 
     def backward(self) -> Array:
-        dx = self.y.copy()
+        dx: Array = self.y.copy()
         dx[np.arange(len(self.t)), self.t] -= 1
-        return dx / len(self.t)
+        dx /= len(self.t)
+        return dx
 
 
 class Adam:

@@ -41,7 +41,7 @@ class SimpleConvNet:
     def loss(self, x: Array, t: Array) -> float:
         for layer in self.layers:
             x = layer.forward(x)
-        return self.last.forward(x, t)
+        return float(self.last.forward(x, t))
 
     def update(self) -> None:
         """One step, by the gradients of the latest loss."""
