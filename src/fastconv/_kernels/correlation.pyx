@@ -76,10 +76,16 @@ cdef bint all_finite(const fc_kernels *kernels, cnp.ndarray array, int num_threa
     return spoilt == 0
 
 
+cdef union Total:
+    float float32
+    double float64
+
+
 cdef bint has_finite_sum(const fc_kernels *kernels, const char *data, Py_ssize_t elements) noexcept nogil:
-    cdef double total = 0  # of either dtype, whose zeros are the same
+    cdef Total total
+    total.float64 = 0  # of either dtype, whose zeros are the same
     kernels.add_sum(&total, data, elements)
-    return isfinite((<float *>&total)[0] if kernels.itemsize == sizeof(float) else total)
+    return isfinite(total.float32 if kernels.itemsize == sizeof(float) else total.float64)
 
 
 cdef Correlation forward_correlation(
