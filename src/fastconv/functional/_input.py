@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastconv._checks import FLOAT16, FLOAT32, FloatArray, as_array, dtypes_for, prepared
+from fastconv._kernels import arrays as kernel_arrays
 from fastconv._kernels import halves
 from fastconv._threads import threads_for
 
-__all__ = ["computable", "promote"]
+__all__ = ["computable", "promote", "promote_one"]
 
 WORK_AN_ELEMENT = 8
 """So many multiply-adds a converted element counts as, where threads are handed out."""
@@ -50,3 +51,11 @@ def promote(
     if halves and result == FLOAT16:
         compute = FLOAT16
     return tuple(None if array is None else computable(array, compute) for array in arrays), result
+
+
+def promote_one(name: str, value: ArrayLike, *, halves: bool = False) -> tuple[Any, np.dtype[Any]]:
+    """`promote` of a single value; one that kernels can read already is returned as it is, at once."""
+    if kernel_arrays.native(value, value):
+        return value, value.dtype  # type: ignore[union-attr]
+    (array,), dtype = promote(**{name: value}, halves=halves)
+    return array, dtype

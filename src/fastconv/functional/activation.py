@@ -16,7 +16,7 @@ from fastconv import _checks
 from fastconv._checks import FloatArray
 from fastconv._kernels import arrays, elementwise
 from fastconv._threads import threads_for
-from fastconv.functional._input import promote
+from fastconv.functional._input import promote, promote_one
 from fastconv.functional._output import deliver
 
 __all__ = [
@@ -40,14 +40,6 @@ __all__ = [
 # So many multiply-adds an element counts as where threads are handed out: one that is moved, and one of which
 # an exponential is computed.
 _MOVED, _EXP = 8, 16
-
-
-def _prepared(x: ArrayLike, halves: bool = False) -> tuple[Any, np.dtype[Any]]:
-    """`x` for a kernel, which takes float16 as it is or doesn't, and the dtype of the result."""
-    if arrays.native(x, x):
-        return x, x.dtype  # type: ignore[union-attr]
-    (data,), dtype = promote(x=x, halves=halves)
-    return data, dtype
 
 
 def _with_gradient(
@@ -89,7 +81,7 @@ def relu(x: ArrayLike) -> FloatArray:
     >>> relu([-2.0, 0.0, 3.0])
     array([0., 0., 3.])
     """
-    data, dtype = _prepared(x, halves=True)
+    data, dtype = promote_one("x", x, halves=True)
     return deliver(elementwise.relu(data, math.inf, threads_for(_MOVED * data.size)), dtype)
 
 
@@ -119,7 +111,7 @@ def relu6(x: ArrayLike) -> FloatArray:
     >>> relu6([-2.0, 3.0, 8.0])
     array([0., 3., 6.])
     """
-    data, dtype = _prepared(x, halves=True)
+    data, dtype = promote_one("x", x, halves=True)
     return deliver(elementwise.relu(data, 6, threads_for(_MOVED * data.size)), dtype)
 
 
@@ -155,7 +147,7 @@ def leaky_relu(x: ArrayLike, negative_slope: float = 0.01) -> FloatArray:
     array([-1.,  0.,  3.])
     """
     slope = _checks.number("negative_slope", negative_slope)
-    data, dtype = _prepared(x, halves=True)
+    data, dtype = promote_one("x", x, halves=True)
     return deliver(elementwise.leaky_relu(data, slope, threads_for(_MOVED * data.size)), dtype)
 
 
@@ -180,7 +172,7 @@ def sigmoid(x: ArrayLike) -> FloatArray:
     >>> sigmoid([-1000.0, 0.0, 1000.0])
     array([0. , 0.5, 1. ])
     """
-    data, dtype = _prepared(x, halves=True)
+    data, dtype = promote_one("x", x, halves=True)
     return deliver(elementwise.sigmoid(data, threads_for(_EXP * data.size)), dtype)
 
 
@@ -204,7 +196,7 @@ def tanh(x: ArrayLike) -> FloatArray:
     >>> tanh([-1000.0, 0.0, 1000.0])
     array([-1.,  0.,  1.])
     """
-    data, dtype = _prepared(x, halves=True)
+    data, dtype = promote_one("x", x, halves=True)
     return deliver(elementwise.tanh(data, threads_for(_EXP * data.size)), dtype)
 
 
@@ -240,7 +232,7 @@ def softmax(x: ArrayLike, dim: int = -1) -> FloatArray:
     array([[0.5, 0.5],
            [1. , 0. ]])
     """
-    data, dtype = _prepared(x)
+    data, dtype = promote_one("x", x)
     axis = _axis(dim, data)
     return deliver(elementwise.softmax(data, axis, False, threads_for(_EXP * data.size)), dtype)
 
@@ -280,7 +272,7 @@ def log_softmax(x: ArrayLike, dim: int = -1) -> FloatArray:
     >>> log_softmax([1000.0, 0.0])
     array([    0., -1000.])
     """
-    data, dtype = _prepared(x)
+    data, dtype = promote_one("x", x)
     axis = _axis(dim, data)
     return deliver(elementwise.softmax(data, axis, True, threads_for(_EXP * data.size)), dtype)
 

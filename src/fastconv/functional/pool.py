@@ -8,21 +8,13 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastconv._checks import (
-    FloatArray,
-    argument_error,
-    as_array,
-    boolean,
-    choice,
-    integer,
-    shape,
-)
-from fastconv._kernels import arrays, pool
+from fastconv._checks import FloatArray, argument_error, as_array, boolean, choice, integer, shape
+from fastconv._kernels import pool
 from fastconv._kernels.memory import new_array
 from fastconv._pool_spec import PoolSpec, adaptive_spec, image_size, pool_spec, scatter_work
 from fastconv._spec import LAYOUTS, Padding, Pair
 from fastconv._threads import threads_for
-from fastconv.functional._input import promote
+from fastconv.functional._input import promote_one
 from fastconv.functional._output import checked_out, deliver
 
 __all__ = [
@@ -154,7 +146,7 @@ def max_pool2d(
     array([[[ 4,  3],
             [12, 14]]])
     """
-    images, dtype = _prepared("x", x, halves=True)
+    images, dtype = promote_one("x", x, halves=True)
     spec = pool_spec(images.shape, kernel_size, stride, padding, dilation, ceil_mode, True, None, layout)
     return _max(spec, x, images, dtype, return_indices, out)
 
@@ -200,7 +192,7 @@ def max_pool2d_backward(
             [0., 0., 0., 0.],
             [3., 0., 4., 0.]]])
     """
-    grad, dtype = _prepared("grad_output", grad_output)
+    grad, dtype = promote_one("grad_output", grad_output)
     size = _input_size(input_size)
     last = choice("layout", layout, LAYOUTS) == "NHWC"
     positions = as_array("indices", indices)
@@ -288,7 +280,7 @@ def avg_pool2d(
     array([[[6.5, 8.5],
             [8.5, 6.5]]])
     """
-    images, dtype = _prepared("x", x, halves=True)
+    images, dtype = promote_one("x", x, halves=True)
     spec = pool_spec(
         images.shape, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override, layout
     )
@@ -335,7 +327,7 @@ def avg_pool2d_backward(
     array([[[1., 1., 2., 2.],
             [1., 1., 2., 2.]]])
     """
-    grad, dtype = _prepared("grad_output", grad_output, halves=True)
+    grad, dtype = promote_one("grad_output", grad_output, halves=True)
     spec = pool_spec(
         _input_size(input_size),
         kernel_size,
@@ -422,7 +414,7 @@ def adaptive_max_pool2d(
     >>> fc.adaptive_max_pool2d([[[1.0, 2.0, 3.0, 4.0, 5.0]]], (1, 2))
     array([[[3., 5.]]])
     """
-    images, dtype = _prepared("x", x, halves=True)
+    images, dtype = promote_one("x", x, halves=True)
     return _max(adaptive_spec(images.shape, output_size, layout), x, images, dtype, return_indices, out)
 
 
@@ -481,7 +473,7 @@ def adaptive_avg_pool2d(
     >>> fc.adaptive_avg_pool2d([[[1.0, 2.0, 3.0, 4.0, 5.0]]], (1, 2))
     array([[[2., 4.]]])
     """
-    images, dtype = _prepared("x", x, halves=True)
+    images, dtype = promote_one("x", x, halves=True)
     return _mean(adaptive_spec(images.shape, output_size, layout), x, images, dtype, out)
 
 
@@ -515,20 +507,12 @@ def adaptive_avg_pool2d_backward(
     >>> fc.adaptive_avg_pool2d_backward([[[6.0, 12.0]]], (1, 1, 5))
     array([[[2., 2., 6., 4., 4.]]])
     """
-    grad, dtype = _prepared("grad_output", grad_output, halves=True)
+    grad, dtype = promote_one("grad_output", grad_output, halves=True)
     bins = image_size("grad_output", grad.shape, choice("layout", layout, LAYOUTS))
     return _mean_backward(adaptive_spec(_input_size(input_size), bins, layout, "input_size"), grad, dtype)
 
 
 # ---- what they share ----
-
-
-def _prepared(name: str, value: ArrayLike, halves: bool = False) -> tuple[FloatArray, np.dtype[Any]]:
-    """`value` as kernels can read it, which take float16 as it is or don't, and the dtype of a result."""
-    if arrays.native(value, value):
-        return value, value.dtype  # type: ignore[return-value, union-attr]
-    (array,), dtype = promote(**{name: value}, halves=halves)
-    return array, dtype
 
 
 def _input_size(input_size: Sequence[int]) -> tuple[int, ...]:
