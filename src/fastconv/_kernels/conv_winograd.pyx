@@ -124,8 +124,7 @@ cdef void transform_panel(const Product *p, Py_ssize_t group, Py_ssize_t panel, 
     cdef Py_ssize_t first = panel * p.table.nr
     p.table.winograd_weight(
         u, u_position(p), w.data + p.table.itemsize * (group * w.group + first * w.column), w.column, w.depth,
-        min(p.table.nr, p.out_channels - first), p.in_channels, w.flip,
-        p.side)
+        min(p.table.nr, p.out_channels - first), p.in_channels, w.flip, p.side)
 
 
 cdef Py_ssize_t packed_elements(const Product *p) noexcept nogil:
@@ -290,15 +289,15 @@ def supports(ConvGeometry g) -> bool:
             and g.stride_h == 1 and g.stride_w == 1 and g.dilation_h == 1 and g.dilation_w == 1)
 
 
-cdef Product forward_product(ConvGeometry g, const fc_kernels *table) noexcept nogil:
-    """The part that the geometry settles."""
+cdef Product product_of(ConvGeometry g, const fc_kernels *table, bint for_grad_input) noexcept nogil:
+    """What the geometry settles; the input's gradient goes from output channels to input channels."""
     cdef Product p
     memset(&p, 0, sizeof(p))
     p.table = table
     p.side = g.kernel_h
     p.groups = g.groups
-    p.in_channels = g.in_channels // g.groups
-    p.out_channels = g.out_channels // g.groups
+    p.in_channels = (g.out_channels if for_grad_input else g.in_channels) // g.groups
+    p.out_channels = (g.in_channels if for_grad_input else g.out_channels) // g.groups
     p.panels = ceil_div(p.out_channels, table.nr)
     return p
 
@@ -306,7 +305,7 @@ cdef Product forward_product(ConvGeometry g, const fc_kernels *table) noexcept n
 def pack_weight(ConvGeometry g, cnp.ndarray weight, int num_threads) -> cnp.ndarray:
     """The transformed weights that `forward_packed` takes, and behind them the weights as they are."""
     cdef int typenum = cnp.PyArray_TYPE(weight)
-    cdef Product p = forward_product(g, kernels_for(typenum))
+    cdef Product p = product_of(g, kernels_for(typenum), False)
     cdef Py_ssize_t bytes = packed_elements(&p) * p.table.itemsize
     cdef cnp.ndarray packed = memory.aligned(bytes + cnp.PyArray_NBYTES(weight), typenum)
     p.weights = weights_of(g, cnp.PyArray_BYTES(weight), False)
@@ -318,7 +317,7 @@ def pack_weight(ConvGeometry g, cnp.ndarray weight, int num_threads) -> cnp.ndar
 def forward(ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu,
             int num_threads) -> None:
     """out = x * weight + bias, then max(out, 0) with `relu`; bias may be None."""
-    cdef Product p = forward_product(g, kernels_for(cnp.PyArray_TYPE(x)))
+    cdef Product p = product_of(g, kernels_for(cnp.PyArray_TYPE(x)), False)
     p.weights = weights_of(g, cnp.PyArray_BYTES(weight), False)
     if not run_forward(&p, g, x, bias, out, relu, num_threads):
         conv_direct.forward(g, x, weight, bias, out, relu, num_threads)
@@ -327,7 +326,7 @@ def forward(ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray
 def forward_packed(ConvGeometry g, cnp.ndarray x, cnp.ndarray packed, bias, cnp.ndarray out, bint relu,
                    int num_threads) -> None:
     """`forward` with weights from `pack_weight`."""
-    cdef Product p = forward_product(g, kernels_for(cnp.PyArray_TYPE(x)))
+    cdef Product p = product_of(g, kernels_for(cnp.PyArray_TYPE(x)), False)
     p.u = cnp.PyArray_BYTES(packed)
     if not run_forward(&p, g, x, bias, out, relu, num_threads):
         conv_direct.forward(g, x, packed[packed_elements(&p):], bias, out, relu, num_threads)
@@ -370,23 +369,16 @@ cdef Py_ssize_t crop(Py_ssize_t *padding) noexcept nogil:
 def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
                int num_threads) -> None:
     """grad_x: grad_output convolved with the flipped weights, padded by side - 1 pixels less what x was."""
-    cdef Product p
-    memset(&p, 0, sizeof(p))
-    cdef Py_ssize_t halo = g.kernel_h - 1
+    cdef Product p = product_of(g, kernels_for(cnp.PyArray_TYPE(grad_output)), True)
+    cdef Py_ssize_t halo = p.side - 1
     cdef Py_ssize_t top = halo - g.top, bottom = halo - g.bottom, left = halo - g.left, right = halo - g.right
     cdef Py_ssize_t y = crop(&top), x = crop(&left)
-    p.table = kernels_for(cnp.PyArray_TYPE(grad_output))
-    p.side = g.kernel_h
-    p.groups = g.groups
-    p.in_channels = g.out_channels // g.groups
-    p.out_channels = g.in_channels // g.groups
     p.x = view_of(cnp.PyArray_BYTES(grad_output), g.out_channels, g.out_h, g.out_w, g.channels_last)
     p.y = view_of(cnp.PyArray_BYTES(grad_x), g.in_channels, g.height, g.width, g.channels_last)
     p.x.data += p.table.itemsize * (y * p.x.row + x * p.x.pixel)
     p.x.height = max(0, p.x.height - y - crop(&bottom))
     p.x.width = max(0, p.x.width - x - crop(&right))
     p.canvas = canvas_of(p.side, g.batch, &p.x, top, bottom, left, right, g.height, g.width)
-    p.panels = ceil_div(p.out_channels, p.table.nr)
     p.weights = weights_of(g, cnp.PyArray_BYTES(weight), True)
     if not convolve(&p, num_threads):
         conv_direct.grad_input(g, grad_output, weight, grad_x, num_threads)

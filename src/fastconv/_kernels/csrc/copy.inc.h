@@ -47,17 +47,8 @@ static void FC(gather_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, con
 {
     T *dst = dst_;
     const T *src = src_;
-    if (step == 1 && count == 2 * LANES) {
-        for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
-            const T *from = src + table[k];
-            VEC left = V(load)(from), right = V(load)(from + LANES);
-            V(store)(dst, left);
-            V(store)(dst + LANES, right);
-        }
-        return;
-    }
-    if (step == 1 && count <= 2 * LANES) { /* the parts of a tile's row that lie in two rows of an image */
-        const ptrdiff_t last = count - LANES; /* a second vector, overlapping the first */
+    if (step == 1 && count <= 2 * LANES) { /* a tile's row, or its part in a row of an image */
+        const ptrdiff_t last = count - LANES; /* a second vector, which overlaps the first in a part */
         const V(mask) some = V(range)(0, count);
         for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
             const T *from = src + table[k];
