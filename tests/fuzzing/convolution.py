@@ -103,13 +103,20 @@ def conv2d(draw: Draw) -> Call:
     return Call(fc.conv2d, arguments, expected_conv)
 
 
-def conv2d_backward(draw: Draw) -> Call:
-    geometry, x_shape, weight_shape, _ = draw_conv(draw)
-    x, weight = np.zeros(x_shape), np.zeros(weight_shape)
-    shape = result_shape(expected_conv, {"x": x, "weight": weight, **geometry})
+def draw_backward(
+    draw: Draw, drawn: tuple[Any, ...], function: Any, expected_forward: Any, expected: Any
+) -> Call:
+    """A call of the backward pass, with a grad_output of the shape that the forward pass gives, if any."""
+    geometry, x_shape, weight_shape = drawn
+    forward = {"x": np.zeros(x_shape), "weight": np.zeros(weight_shape), **geometry}
+    shape = result_shape(expected_forward, forward)
     grad_output, x, weight = draw.arrays(shape or x_shape, x_shape, weight_shape)
     arguments = {"grad_output": grad_output, "x": x, "weight": weight, **geometry, **draw_need(draw)}
-    return Call(fc.conv2d_backward, arguments, expected_conv_backward)
+    return Call(function, arguments, expected)
+
+
+def conv2d_backward(draw: Draw) -> Call:
+    return draw_backward(draw, draw_conv(draw)[:3], fc.conv2d_backward, expected_conv, expected_conv_backward)
 
 
 def line(value: Any) -> Any:
@@ -169,12 +176,9 @@ def conv1d(draw: Draw) -> Call:
 
 
 def conv1d_backward(draw: Draw) -> Call:
-    geometry, x_shape, weight_shape = draw_conv1d(draw)
-    forward = {"x": np.zeros(x_shape), "weight": np.zeros(weight_shape), **geometry}
-    shape = result_shape(expected_conv1d, forward)
-    grad_output, x, weight = draw.arrays(shape or x_shape, x_shape, weight_shape)
-    arguments = {"grad_output": grad_output, "x": x, "weight": weight, **geometry, **draw_need(draw)}
-    return Call(fc.conv1d_backward, arguments, expected_conv1d_backward)
+    return draw_backward(
+        draw, draw_conv1d(draw), fc.conv1d_backward, expected_conv1d, expected_conv1d_backward
+    )
 
 
 def expected_transpose(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *,
@@ -222,12 +226,13 @@ def conv_transpose2d(draw: Draw) -> Call:
 
 
 def conv_transpose2d_backward(draw: Draw) -> Call:
-    geometry, x_shape, weight_shape = draw_transpose(draw)
-    forward = {"x": np.zeros(x_shape), "weight": np.zeros(weight_shape), **geometry}
-    shape = result_shape(expected_transpose, forward)
-    grad_output, x, weight = draw.arrays(shape or x_shape, x_shape, weight_shape)
-    arguments = {"grad_output": grad_output, "x": x, "weight": weight, **geometry, **draw_need(draw)}
-    return Call(fc.conv_transpose2d_backward, arguments, expected_transpose_backward)
+    return draw_backward(
+        draw,
+        draw_transpose(draw),
+        fc.conv_transpose2d_backward,
+        expected_transpose,
+        expected_transpose_backward,
+    )
 
 
 # ---- columns ----
