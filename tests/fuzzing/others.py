@@ -147,7 +147,10 @@ def expected_batch_norm(x, running_mean, running_var, weight=None, bias=None, tr
     count = data.shape[0] * data.shape[2]
     mean = data.mean((0, 2)) if training and count else 0 if running_mean is None else f64(running_mean)
     var = data.var((0, 2)) if training and count else 1 if running_var is None else f64(running_var)
-    column = lambda a: np.broadcast_to(a, data.shape[1])[:, None]  # noqa: E731
+
+    def column(a: Any) -> Array:
+        return np.broadcast_to(a, data.shape[1])[:, None]
+
     inverse = 1 / np.sqrt(np.broadcast_to(var, data.shape[1]) + eps) if count else np.ones(data.shape[1])
     y = (data - column(mean)) * column(inverse)
     y = y * (1 if weight is None else column(f64(weight))) + (0 if bias is None else column(f64(bias)))
