@@ -88,15 +88,14 @@ def pack_weight(w: Work) -> float:
 
 
 def cost_direct(w: Work) -> float:
-    """Channels in vectors, filled up to whole tiles; results are transposed on their way to NCHW."""
-    product = 1.1 * w.pixels * w.length * ceil_to(w.out_channels, w.columns) / w.fused_a_cycle
+    """Channels in vectors, filled up to whole ones; results are transposed on their way to NCHW."""
+    product = 1.1 * w.pixels * w.length * ceil_to(w.out_channels, w.lanes) / w.fused_a_cycle
     return w.groups * (product + 2.6 * w.pixels * w.out_channels + pack_weight(w))
 
 
 def cost_rows(w: Work) -> float:
-    """Pixels in vectors, rows filled up to whole tiles; twice as wide ones where channels are few."""
-    width = 2 * w.columns if w.out_channels <= w.rows // 2 else w.columns
-    filled = w.pixels / max(w.row, 1) * ceil_to(w.row, width)
+    """Pixels in vectors, rows filled up to whole ones."""
+    filled = w.pixels / max(w.row, 1) * ceil_to(w.row, w.lanes)
     product = 1.3 * filled * w.length * w.out_channels / w.fused_a_cycle
     return w.groups * (product + 0.6 * w.pixels * w.out_channels + pack_weight(w))
 

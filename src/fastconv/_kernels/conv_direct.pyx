@@ -1,4 +1,5 @@
-"""Convolution straight from the padded image: a tile is some pixels of a row by two vectors of channels.
+"""Convolution straight from the padded image: a tile is some pixels of a row by two vectors of channels, or
+one where the last channels fit into it.
 
 Pixels are broadcast from a padded band of the input, wherever stride and dilation put them; output channels
 lie in vectors, their weights packed in panels [sum][channels of a tile]. Nothing of the size of a column
@@ -23,7 +24,7 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for
+from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for, rows_of, vectors_for
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.threads cimport thread_index
 
@@ -76,6 +77,8 @@ ctypedef struct PanelJob:
     Py_ssize_t *table
     const char *weights             # packed, of the panel
     Py_ssize_t channel, channels    # of the panel, counted over all groups
+    int vectors                     # of a tile
+    Py_ssize_t width                # elements of these
     bint in_place
 
 
@@ -132,7 +135,8 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
 cdef void pack_panel(const Correlation *c, Py_ssize_t panel, char *packed) noexcept nogil:
     cdef Py_ssize_t nr = c.kernels.nr, panels = ceil_div(c.out_channels, nr)
     cdef Py_ssize_t channel = panel % panels * nr
-    pack_weight_panel(c, panel // panels, channel, min(nr, c.out_channels - channel), nr, packed)
+    pack_weight_panel(c, panel // panels, channel, min(nr, c.out_channels - channel),
+                      panel_vectors(c, panel) * c.kernels.lanes, packed)
 
 
 cdef void compute_chunk(
@@ -161,8 +165,10 @@ cdef void compute_chunk(
         job.channel = panel % panels * c.kernels.nr
         job.channels = min(<Py_ssize_t>c.kernels.nr, c.out_channels - job.channel)
         job.channel += group * c.out_channels
+        job.vectors = vectors_for(c.kernels, job.channels)
+        job.width = job.vectors * c.kernels.lanes
         # Where a tile's vectors lie in the result as they do in registers, they go there at once.
-        job.in_place = c.out_channel == 1 and job.channels == c.kernels.nr and c.phases_h * c.phases_w == 1
+        job.in_place = c.out_channel == 1 and job.channels == job.width and c.phases_h * c.phases_w == 1
         compute_panel(c, &job, tiles)
         if not job.in_place:
             store_panel(c, &job, tiles, turned)
@@ -179,8 +185,9 @@ cdef inline char *out_pixel(
 cdef void compute_panel(const Correlation *c, const PanelJob *job, char *tiles) noexcept nogil:
     """One panel of channels, all pixels of a chunk: into `tiles` [pixel][channel], or in place."""
     cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr, length = sum_length(c)
-    cdef Py_ssize_t blocks = max(1, ceil_div(length, DEPTH)), tiles_a_row = ceil_div(c.out_w, kernels.mr)
+    cdef Py_ssize_t size = kernels.itemsize, width = job.width, length = sum_length(c)
+    cdef Py_ssize_t blocks = max(1, ceil_div(length, DEPTH))
+    cdef Py_ssize_t tiles_a_row = ceil_div(c.out_w, rows_of(kernels, job.vectors))
     cdef Py_ssize_t step = c.stride_w * job.band.pixel
     cdef Py_ssize_t block, image, row, index, pixel, begin
     cdef const char *x
@@ -189,19 +196,20 @@ cdef void compute_panel(const Correlation *c, const PanelJob *job, char *tiles) 
     cdef fc_tile tile
     tile.a_row = step
     tile.a_step = 0
-    tile.b_step = nr
-    tile.c_row = c.out_pixel if job.in_place else nr
+    tile.vectors = job.vectors
+    tile.b_step = width
+    tile.c_row = c.out_pixel if job.in_place else width
     tile.row_bias = NULL
     tile.column_bias = NULL
     if c.bias != NULL:
-        memset(column_bias, 0, nr * size)
+        memset(column_bias, 0, width * size)
         memcpy(column_bias, c.bias + job.channel * size, job.channels * size)
         tile.column_bias = column_bias
     for block in range(blocks):
         begin = length * block // blocks
         tile.depth = length * (block + 1) // blocks - begin
         tile.a_table = job.table + begin
-        tile.b = job.weights + begin * nr * size
+        tile.b = job.weights + begin * width * size
         tile.accumulate = block > 0
         tile.relu = c.relu and block == blocks - 1
         for image in range(job.chunk.images):
@@ -210,7 +218,7 @@ cdef void compute_panel(const Correlation *c, const PanelJob *job, char *tiles) 
                 if job.in_place:
                     to = out_pixel(c, job, image, row)
                 else:
-                    to = tiles + (image * job.chunk.rows + row) * c.out_w * nr * size
+                    to = tiles + (image * job.chunk.rows + row) * c.out_w * width * size
                 pixel = 0
                 for index in range(tiles_a_row):
                     tile.rows = <int>((c.out_w - pixel) // (tiles_a_row - index))   # as even as possible
@@ -224,31 +232,31 @@ cdef void store_panel(
         const Correlation *c, const PanelJob *job, const char *tiles, char *turned) noexcept nogil:
     """Moves a panel of outputs from `tiles` [pixel][channel] into place."""
     cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
+    cdef Py_ssize_t size = kernels.itemsize, width = job.width
     cdef Py_ssize_t image, row, index, count
     cdef char *out
     cdef bint phases = c.phases_h * c.phases_w > 1
     if c.out_pixel == 1 and c.out_row == c.out_w and not phases:   # rows follow each other
         for image in range(job.chunk.images):
-            kernels.transpose(out_pixel(c, job, image, 0), c.out_channel, tiles, nr,
+            kernels.transpose(out_pixel(c, job, image, 0), c.out_channel, tiles, width,
                               job.chunk.rows * c.out_w, job.channels)
-            tiles += job.chunk.rows * c.out_w * nr * size
+            tiles += job.chunk.rows * c.out_w * width * size
         return
     for image in range(job.chunk.images):
         for row in range(job.chunk.rows):
             out = out_pixel(c, job, image, row)
             if c.out_channel == 1 and not phases:
                 for index in range(c.out_w):
-                    kernels.gather(out + index * c.out_pixel * size, tiles + index * nr * size,
+                    kernels.gather(out + index * c.out_pixel * size, tiles + index * width * size,
                                    1, job.channels)
             else:
-                kernels.transpose(turned, c.out_w, tiles, nr, c.out_w, job.channels)
+                kernels.transpose(turned, c.out_w, tiles, width, c.out_w, job.channels)
                 out -= size * channel_start(c, job.channel)
                 for index in range(job.channels):
                     count = row_pixels(c, job.channel + index, job.chunk.row + row)
                     kernels.scatter(out + size * channel_start(c, job.channel + index), c.out_pixel,
                                     turned + index * c.out_w * size, count)
-            tiles += c.out_w * nr * size
+            tiles += c.out_w * width * size
 
 
 # The gradient of the weight:
@@ -343,8 +351,8 @@ cdef void sum_panels(
             pixels = fill_pixel_table(c, &chunk, &band, table)
             while panel < last:
                 turn_panel(c, &chunk, job.first + panel, turned)
-                add_products(c, &band, table, pixels, turned, index > from_chunk,
-                             job.sums + (split * job.passed + panel) * job.panel_bytes)
+                add_products(c, &band, table, pixels, turned, panel_vectors(c, job.first + panel),
+                             index > from_chunk, job.sums + (split * job.passed + panel) * job.panel_bytes)
                 panel += 1
 
 
@@ -360,34 +368,41 @@ cdef Py_ssize_t fill_pixel_table(
     return p
 
 
+cdef inline int panel_vectors(const Correlation *c, Py_ssize_t panel) noexcept nogil:
+    """Of a tile of this panel, counted over all groups."""
+    cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
+    return vectors_for(c.kernels, c.out_channels - panel % panels * c.kernels.nr)
+
+
 cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel, char *turned) noexcept nogil:
-    """turned[pixel][channel] = grad_output of one panel's channels, zero past the last one."""
+    """turned[pixel][channel] = grad_output of one panel's channels, zero past the last one in a tile."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr, panels = ceil_div(c.out_channels, nr)
     cdef Py_ssize_t channel = panel % panels * nr
     cdef Py_ssize_t channels = min(nr, c.out_channels - channel)
+    cdef Py_ssize_t width = panel_vectors(c, panel) * kernels.lanes
     cdef Py_ssize_t image, p, pixels = chunk.rows * c.out_w
     cdef const char *source
     channel += panel // panels * c.out_channels
-    if channels < nr:
-        memset(turned, 0, chunk.images * pixels * nr * size)
+    if channels < width:
+        memset(turned, 0, chunk.images * pixels * width * size)
     for image in range(chunk.images):
         source = c.out + size * (
             (chunk.image + image) * c.out_image + channel * c.out_channel + chunk.row * c.out_row)
         if c.out_pixel == 1:
-            kernels.transpose(turned, nr, source, c.out_channel, channels, pixels)
+            kernels.transpose(turned, width, source, c.out_channel, channels, pixels)
         else:
             for p in range(pixels):
-                kernels.gather(turned + p * nr * size, source + p * c.out_pixel * size, 1, channels)
-        turned += pixels * nr * size
+                kernels.gather(turned + p * width * size, source + p * c.out_pixel * size, 1, channels)
+        turned += pixels * width * size
 
 
 cdef void add_products(
         const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t pixels,
-        const char *turned, bint accumulate, char *sums) noexcept nogil:
+        const char *turned, int vectors, bint accumulate, char *sums) noexcept nogil:
     """sums[c, i, j][channel] += band . turned; a tile's rows: input channels or taps, as fits better."""
     cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr, mr = kernels.mr
+    cdef Py_ssize_t size = kernels.itemsize, width = vectors * kernels.lanes, mr = rows_of(kernels, vectors)
     cdef Py_ssize_t row_step = c.dilation_h * band.row, column_step = c.dilation_w * band.pixel
     cdef bint along_taps = ceil_div(c.taps_w, mr) * c.in_channels < ceil_div(c.in_channels, mr) * c.taps_w
     cdef Py_ssize_t count = c.taps_w if along_taps else c.in_channels
@@ -400,8 +415,9 @@ cdef void add_products(
     tile.a_step = 0
     tile.a_table = table
     tile.b = turned
-    tile.b_step = nr
-    tile.c_row = nr if along_taps else c.taps_h * c.taps_w * nr
+    tile.b_step = width
+    tile.vectors = vectors
+    tile.c_row = width if along_taps else c.taps_h * c.taps_w * width
     tile.accumulate = accumulate
     tile.relu = 0
     tile.row_bias = tile.column_bias = NULL
@@ -411,7 +427,7 @@ cdef void add_products(
             for other in range(others):
                 channel, tap = (other, at) if along_taps else (at, other)
                 tile.a = band.data + size * (channel * band.channel + i * row_step + tap * column_step)
-                tile.c = sums + size * nr * ((channel * c.taps_h + i) * c.taps_w + tap)
+                tile.c = sums + size * width * ((channel * c.taps_h + i) * c.taps_w + tap)
                 kernels.gemm_tile(&tile)
         at += tile.rows
 
@@ -422,9 +438,10 @@ cdef void finish_panel(const WeightJob *job, Py_ssize_t panel, char *out) noexce
     cdef Py_ssize_t nr = kernels.nr, panels = ceil_div(job.c.out_channels, nr), split
     cdef Py_ssize_t channel = (job.first + panel) % panels * nr
     cdef Py_ssize_t channels = min(nr, job.c.out_channels - channel)
+    cdef Py_ssize_t width = panel_vectors(&job.c, job.first + panel) * kernels.lanes
     cdef char *sums = job.sums + panel * job.panel_bytes
     for split in range(1, job.splits):
-        kernels.add(sums, job.sums + (split * job.passed + panel) * job.panel_bytes, job.length * nr)
+        kernels.add(sums, job.sums + (split * job.passed + panel) * job.panel_bytes, job.length * width)
     channel += (job.first + panel) // panels * job.c.out_channels
     kernels.transpose(out + channel * job.length * kernels.itemsize, job.length,
-                      sums, nr, job.length, channels)
+                      sums, width, job.length, channels)

@@ -22,7 +22,7 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for
+from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for, vectors_for
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.threads cimport thread_index
 
@@ -290,6 +290,7 @@ cdef void multiply(
     tile.c = first_output(c, chunk, first_channel, &panel.runs[0]) if panel.in_place else panel.results
     tile.c_row = c.out_channel if panel.in_place else nr
     tile.rows = <int>min(height, c.out_channels - channel)
+    tile.vectors = vectors_for(kernels, panel.pixels)
     tile.accumulate = not block.first
     tile.relu = c.relu and block.last
     tile.row_bias = c.bias + size * first_channel if c.bias != NULL else NULL
@@ -387,6 +388,7 @@ cdef void sum_panel(const WeightJob *job, Py_ssize_t split, Py_ssize_t panel, ch
     cdef Chunk chunk
     cdef Band band
     cdef fc_tile tile
+    tile.vectors = 2
     tile.a_row = c.out_channel
     tile.a_step = 0
     tile.a_table = pixel_table

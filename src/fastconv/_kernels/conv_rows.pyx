@@ -1,7 +1,7 @@
 """Convolution straight from the image, pixels in vectors: for few output channels, and for 1x1 kernels.
 
-A tile is some output channels by two vectors (four where the channels are few) of neighbouring pixels of a
-row of outputs. Row k of the product's right side is a window of the padded band, read where it lies, so
+A tile is some output channels by two vectors of neighbouring pixels of a row of outputs: four where the channels
+are few, fewer at the end of a row. Row k of the product's right side is a window of the padded band, read where it lies, so
 nothing is packed but weights. Stride 1 along rows, NCHW.
 
 Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES and the
@@ -18,7 +18,7 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, fc_kernels, fc_tile, kernels_for
+from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, FC_MAX_WINDOW, fc_kernels, fc_tile, kernels_for
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.threads cimport thread_index
 
@@ -65,7 +65,7 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
 # How output channels and pixels are cut into tiles, and where packed weights are.
 ctypedef struct Tiling:
     Py_ssize_t height, strips       # output channels of a strip; strips of a group
-    Py_ssize_t width                # pixels of the widest tile: a last strip of few channels has wide ones
+    Py_ssize_t width                # pixels of the widest tile
     bint copy                       # windows may reach past the end of a row, so the band must be a copy
     Py_ssize_t first                # strip that `packed` begins with
     const char *packed
@@ -80,8 +80,10 @@ cdef Tiling tiling_of(const Correlation *c) noexcept nogil:
     # Out channels in strips of one height: 13 and 12 rather than 14 and 11.
     tiling.height = max(1, ceil_div(c.out_channels, max(1, ceil_div(c.out_channels, kernels.mr))))
     tiling.strips = ceil_div(c.out_channels, tiling.height)
-    tiling.width = tile_width(kernels, c.out_channels - (tiling.strips - 1) * tiling.height)
-    tiling.copy = c.out_w % tiling.width != 0
+    # A last strip of few channels has the widest tiles.
+    tiling.width = kernels.lanes * tile_vectors(
+        kernels, c.out_channels - (tiling.strips - 1) * tiling.height, c.out_w)
+    tiling.copy = c.out_w % kernels.lanes != 0
     tiling.strip_bytes = align(length * tiling.height * kernels.itemsize)
     tiling.table_bytes = align(length * sizeof(Py_ssize_t))
     tiling.first = 0
@@ -130,8 +132,12 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     return True
 
 
-cdef inline Py_ssize_t tile_width(const fc_kernels *kernels, Py_ssize_t rows) noexcept nogil:
-    return 2 * kernels.nr if rows <= kernels.mr // 2 else kernels.nr
+cdef inline int tile_vectors(const fc_kernels *kernels, Py_ssize_t rows, Py_ssize_t pixels) noexcept nogil:
+    """As many vectors as a tile of so many rows may have, but no more than the pixels fill."""
+    cdef int vectors = FC_MAX_WINDOW if rows <= kernels.mr // 2 else 2
+    while vectors > 1 and vectors * kernels.lanes >= pixels + kernels.lanes:
+        vectors //= 2
+    return vectors
 
 
 cdef void pack_strip(
@@ -192,12 +198,13 @@ cdef void compute_block(
         channel = strip % tiling.strips * tiling.height
         tile.rows = <int>min(tiling.height, c.out_channels - channel)
         channel += strip // tiling.strips * c.out_channels
-        width = tile_width(kernels, tile.rows)
         tile.a = tiling.packed + (strip - tiling.first) * tiling.strip_bytes
         if c.bias != NULL:
             tile.row_bias = c.bias + channel * size
         pixel = from_pixel
         while pixel < to_pixel:
+            tile.vectors = tile_vectors(kernels, tile.rows, c.out_w - pixel)
+            width = tile.vectors * kernels.lanes
             tile.b = x + pixel * size
             to = out + size * (channel_start(c, channel) + pixel * c.out_pixel)
             if c.out_pixel == 1 and pixel + width <= to_pixel:

@@ -26,7 +26,7 @@ from fastconv._kernels cimport memory
 from fastconv._kernels.correlation cimport align, all_finite, ceil_div
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for
+from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, rows_of, vectors_for
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.winograd_tiles cimport (
     Canvas, POSITIONS, Tiles, View, canvas_of, load_grad_outputs, load_inputs, scratch_elements,
@@ -166,13 +166,13 @@ cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
 
 
 cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const char *u,
-                   Py_ssize_t panels) noexcept nogil:
-    """M = V U at each position, for `panels` panels of output channels."""
+                   Py_ssize_t out_channels) noexcept nogil:
+    """M = V U at each position, for the output channels of some panels."""
     cdef const fc_kernels *table = p.table
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
     cdef Py_ssize_t u_step = u_position(p)
-    cdef Py_ssize_t heights = ceil_div(tiles, table.mr), slices = max(1, ceil_div(p.in_channels, DEPTH))
-    cdef Py_ssize_t position, panel, i, channel, j, row, ahead
+    cdef Py_ssize_t slices = max(1, ceil_div(p.in_channels, DEPTH))
+    cdef Py_ssize_t position, panel, i, channel, j, row, ahead, heights
     cdef fc_tile tile
     memset(&tile, 0, sizeof(tile))
     tile.a_row = v.tile
@@ -180,7 +180,9 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
     tile.b_step = nr
     tile.c_row = m.tile
     for position in range(POSITIONS):
-        for panel in range(panels):
+        for panel in range(ceil_div(out_channels, nr)):
+            tile.vectors = vectors_for(table, out_channels - panel * nr)
+            heights = ceil_div(tiles, rows_of(table, tile.vectors))
             for i in range(slices):
                 channel = part(i, slices, p.in_channels)
                 tile.depth = part(i + 1, slices, p.in_channels) - channel
@@ -218,7 +220,7 @@ cdef bint convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept
     cdef Py_ssize_t tiles = min(p.block_tiles, p.canvas.tiles - first)
     cdef Py_ssize_t panel = item // p.blocks % p.ranges * p.range_panels
     cdef Py_ssize_t last_panel = min(panel + p.range_panels, p.panels)
-    cdef Py_ssize_t count, i, u_bytes = size * POSITIONS * u_position(p)
+    cdef Py_ssize_t count, channels, i, u_bytes = size * POSITIONS * u_position(p)
     cdef bint finite = True
     cdef const char *bias
     cdef const char *u
@@ -229,16 +231,17 @@ cdef bint convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept
     load_inputs(table, v, &p.x, &p.canvas, first, tiles, group * p.in_channels, p.in_channels, scratch)
     while panel < last_panel:
         count = min(p.block_panels, last_panel - panel)
+        channels = min(count * nr, p.out_channels - panel * nr)
         if p.u == NULL:
             for i in range(count):
                 transform_panel(p, group, panel + i, own_u + i * u_bytes)
             u = own_u
         else:
             u = p.u + (group * p.panels + panel) * u_bytes
-        multiply(p, v, m, tiles, u, count)
+        multiply(p, v, m, tiles, u, channels)
         bias = <const char *>NULL if p.bias == NULL else p.bias + size * (group * p.panels + panel) * nr
         finite &= store_outputs(table, m, &p.y, &p.canvas, first, tiles, group * p.out_channels + panel * nr,
-                                min(count * nr, p.out_channels - panel * nr), bias, p.relu, scratch)
+                                channels, bias, p.relu, scratch)
         panel += count
     return finite
 
@@ -391,8 +394,7 @@ cdef void accumulate(const fc_kernels *table, Tiles s, Tiles w, Tiles v, Py_ssiz
                      Py_ssize_t out_channels, Py_ssize_t in_channels, bint first) noexcept nogil:
     """S[k][c] += sum over tiles of W[tile][k] V[tile][c], at each position; S = it for the first tiles."""
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
-    cdef Py_ssize_t heights = ceil_div(out_channels, table.mr)
-    cdef Py_ssize_t position, panel, i, row
+    cdef Py_ssize_t position, panel, heights, i, row
     cdef fc_tile tile
     memset(&tile, 0, sizeof(tile))
     tile.depth = tiles
@@ -404,6 +406,8 @@ cdef void accumulate(const fc_kernels *table, Tiles s, Tiles w, Tiles v, Py_ssiz
     for position in range(POSITIONS):
         for panel in range(ceil_div(in_channels, nr)):
             tile.b = v.data + size * (position * v.position + panel * nr)
+            tile.vectors = vectors_for(table, in_channels - panel * nr)
+            heights = ceil_div(out_channels, rows_of(table, tile.vectors))
             for i in range(heights):
                 row = part(i, heights, out_channels)
                 tile.rows = <int>(part(i + 1, heights, out_channels) - row)

@@ -7,6 +7,7 @@ cdef extern from "kernels.h" nogil:
         FC_FLOAT64
         FC_MAX_MR
         FC_MAX_NR
+        FC_MAX_WINDOW
         FC_DOT_ROWS
         FC_DOT_COLUMNS
         FC_MAX_LANES
@@ -28,6 +29,7 @@ cdef extern from "kernels.h" nogil:
         void *c
         Py_ssize_t c_row
         int rows
+        int vectors
         int accumulate
         int relu
         const void *row_bias
@@ -106,6 +108,7 @@ cdef extern from "kernels.h" nogil:
         int lanes
         int mr
         int nr
+        int narrow_mr
         void (*gemm_tile)(const fc_tile *) noexcept nogil
         void (*dot)(const fc_dot *) noexcept nogil
         void (*combine)(const fc_tile *, Py_ssize_t) noexcept nogil
@@ -170,5 +173,12 @@ cdef extern from "kernels.h" nogil:
         void (*sgd)(const fc_sgd *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*from_half)(float *, const uint16_t *, Py_ssize_t) noexcept nogil
         void (*to_half)(uint16_t *, const float *, Py_ssize_t) noexcept nogil
+
+# A tile of the fewest vectors that hold so many columns, two at most: how many these are, and its most rows.
+cdef inline int vectors_for(const fc_kernels *kernels, Py_ssize_t columns) noexcept nogil:
+    return 1 if columns <= kernels.lanes else 2
+
+cdef inline int rows_of(const fc_kernels *kernels, int vectors) noexcept nogil:
+    return kernels.narrow_mr if vectors == 1 else kernels.mr
 
 cdef const fc_kernels *kernels_for(int typenum) except NULL

@@ -187,6 +187,7 @@ cdef void multiply_block(const Product *p, Py_ssize_t row, Py_ssize_t column, ch
     cdef Py_ssize_t direct = columns - columns % nr if p.depth <= DEPTH else 0
     cdef fc_tile tile
     tile.a_table = NULL
+    tile.vectors = 2
     tile.a_row = DEPTH + PAD if p.a.inner == 1 else 1
     tile.a_step = 1 if p.a.inner == 1 else p.block_rows
     tile.b_step = p.block_columns + PAD

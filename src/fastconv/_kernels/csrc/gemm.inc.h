@@ -10,7 +10,7 @@ enum { FC(MR) = TILE_ROWS, FC(NR) = 2 * LANES };
 FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vectors, const ptrdiff_t row,
                              const int a_table, const int b_table)
 {
-    VEC acc[TILE_ROWS][4];
+    VEC acc[NARROW_ROWS][4];
     const T *row_bias = tile->row_bias, *column_bias = tile->column_bias;
     T *c = tile->c;
     const ptrdiff_t c_row = tile->c_row;
@@ -59,32 +59,53 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
     }
 }
 
-static void FC(gemm_tile)(const fc_tile *tile)
-{
-#define ROWS(n)                                                                                     \
+/* Cases of rows up to TILE_ROWS, and from there to NARROW_ROWS. */
+#if TILE_ROWS == 6 && NARROW_ROWS == 12
+#define FC_TILE_CASES(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#define FC_NARROW_CASES(CASE) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#elif TILE_ROWS == 12 && NARROW_ROWS == 16
+#define FC_TILE_CASES(CASE) \
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#define FC_NARROW_CASES(CASE) CASE(13) CASE(14) CASE(15) CASE(16)
+#else
+#error "no cases for this tile"
+#endif
+
+#define FC_WIDE(n)                                                                                  \
     case n:                                                                                         \
         if (tile->a_table) FC(gemm_rows)(tile, n, 2, tile->a_row, 1, 0);                            \
         else if (tile->a_row == 1) FC(gemm_rows)(tile, n, 2, 1, 0, 0);                              \
         else FC(gemm_rows)(tile, n, 2, tile->a_row, 0, 0);                                          \
         break;
-    switch (tile->rows) {
-        ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6)
-#if TILE_ROWS > 6
-        ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
-#endif
+#define FC_NARROW(n)                                                                                \
+    case n:                                                                                         \
+        if (tile->a_table) FC(gemm_rows)(tile, n, 1, tile->a_row, 1, 0);                            \
+        else FC(gemm_rows)(tile, n, 1, tile->a_row, 0, 0);                                          \
+        break;
+
+static void FC(gemm_tile)(const fc_tile *tile)
+{
+    if (tile->vectors == 1) {
+        switch (tile->rows) { FC_TILE_CASES(FC_NARROW) FC_NARROW_CASES(FC_NARROW) }
+    } else {
+        switch (tile->rows) { FC_TILE_CASES(FC_WIDE) }
     }
-#undef ROWS
 }
+
+#define FC_WINDOW(n)                                                                                \
+    case n:                                                                                         \
+        if (tile->vectors == 1) FC(gemm_rows)(tile, n, 1, 1, 0, 1);                                 \
+        else if (n > TILE_ROWS / 2 || tile->vectors == 2) FC(gemm_rows)(tile, n, 2, 1, 0, 1);       \
+        else FC(gemm_rows)(tile, n, 4, 1, 0, 1);                                                    \
+        break;
 
 static void FC(gemm_window)(const fc_tile *tile)
 {
-#define ROWS(n)                                                                                     \
-    case n: FC(gemm_rows)(tile, n, n <= TILE_ROWS / 2 ? 4 : 2, 1, 0, 1); break;
-    switch (tile->rows) {
-        ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6)
-#if TILE_ROWS > 6
-        ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
-#endif
-    }
-#undef ROWS
+    switch (tile->rows) { FC_TILE_CASES(FC_WINDOW) }
 }
+
+#undef FC_TILE_CASES
+#undef FC_NARROW_CASES
+#undef FC_WIDE
+#undef FC_NARROW
+#undef FC_WINDOW

@@ -21,6 +21,7 @@ static const fc_kernels FC(kernels) = {
     .lanes = LANES,
     .mr = FC(MR),
     .nr = FC(NR),
+    .narrow_mr = NARROW_ROWS,
     .gemm_tile = FC(gemm_tile),
     .dot = FC(dot),
     .combine = FC(combine),

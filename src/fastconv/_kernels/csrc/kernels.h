@@ -15,12 +15,12 @@
 enum { FC_FLOAT32 = 0, FC_FLOAT64 = 1, FC_DTYPES = 2 };
 
 /* Upper bounds over all instruction sets, for scratch on the stack. */
-enum { FC_MAX_MR = 12, FC_MAX_NR = 32 };
+enum { FC_MAX_MR = 12, FC_MAX_NR = 32, FC_MAX_WINDOW = 4 };
 
 /* One tile of a matrix product,
  *     C[i*c_row + j] = sum_k A[i*a_row + offset(k)] * B[k*b_step + j],
- * for i < rows and j < nr (nr is the table's and not negotiable: columns past
- * the end must be readable in B and writable in C; use scratch at edges).
+ * for i < rows and j < vectors * lanes (columns past the end must be readable
+ * in B and writable in C; use scratch at edges).
  * offset(k) is a_table[k], or k*a_step where a_table is NULL.
  * The sum runs over k in order, one fused accumulator an element, so the result
  * depends on the operands alone.
@@ -40,7 +40,8 @@ typedef struct {
     const ptrdiff_t *b_table; /* gemm_window alone reads it */
     void *c;
     ptrdiff_t c_row;
-    int rows; /* 1 .. mr */
+    int rows;    /* 1 .. mr; 1 .. narrow_mr with one vector */
+    int vectors; /* of columns: 2, or 1; gemm_window takes 4 as well */
     int accumulate;
     int relu;
     const void *row_bias;
@@ -169,8 +170,9 @@ typedef struct {
     const char *isa;
     int itemsize;
     int lanes; /* elements in a vector */
-    int mr;    /* most rows of a tile */
-    int nr;    /* columns of a tile: two vectors */
+    int mr;    /* most rows of a tile of two vectors */
+    int nr;    /* columns of such a tile */
+    int narrow_mr; /* most rows of a tile of one vector: as many as keep the multipliers busy */
 
     void (*gemm_tile)(const fc_tile *tile);
     void (*dot)(const fc_dot *dot);
@@ -179,8 +181,8 @@ typedef struct {
      * of B that are read once, in order. depth is at least 1; a_table, relu and the biases are not looked at. */
     void (*combine)(const fc_tile *tile, ptrdiff_t columns);
 
-    /* The same with A packed (a_row 1) and row k of B at b + b_table[k], anywhere. Tiles of at most mr / 2 rows
-     * are twice as wide, 2*nr columns, so that there are accumulators enough to hide the latency. */
+    /* The same with A packed (a_row 1) and row k of B at b + b_table[k], anywhere; at most mr rows with one vector
+     * too, and mr / 2 with four, which few rows need for accumulators enough to hide the latency. */
     void (*gemm_window)(const fc_tile *tile);
 
     /* dst[j*dst_row + i] = src[i*src_row + j], i < rows, j < columns. */

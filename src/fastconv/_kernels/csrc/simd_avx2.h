@@ -5,6 +5,7 @@
 
 enum { LANES32 = 8, LANES64 = 4 };
 #define TILE_ROWS 6
+#define NARROW_ROWS 12
 
 typedef __m256 v32;
 typedef __m256d v64;

@@ -5,6 +5,7 @@
 
 enum { LANES32 = 16, LANES64 = 8 };
 #define TILE_ROWS 12
+#define NARROW_ROWS 16
 
 typedef __m512 v32;
 typedef __m512d v64;

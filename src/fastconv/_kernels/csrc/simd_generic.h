@@ -4,6 +4,7 @@
 
 enum { LANES32 = 4, LANES64 = 2 };
 #define TILE_ROWS 6
+#define NARROW_ROWS 12
 
 #if defined(__GNUC__) || defined(__clang__)
 typedef float v32 __attribute__((vector_size(16)));
