@@ -1,5 +1,9 @@
+from collections.abc import Callable
+from typing import Any
+
 from fastconv._checks import FloatArray
 
+def run(jobs: list[tuple[Callable[..., None], dict[str, Any]]]) -> None: ...
 def adam(
     data: FloatArray,
     grad: FloatArray,

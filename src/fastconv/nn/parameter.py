@@ -83,7 +83,7 @@ class Parameter:
         """Add `gradient` to `grad`. The first one may become `grad` itself: don't use it further."""
         _checks.shape("gradient", gradient, self._data.shape, "that of the parameter")
         if self._grad is None:
-            self._grad = np.asarray(gradient, self._data.dtype, order="C")
+            self._grad = np.require(gradient, self._data.dtype, ("C", "A", "W"))
         else:
             self._grad += gradient
 

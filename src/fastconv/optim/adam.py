@@ -6,13 +6,11 @@ import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-import numpy as np
-
 from fastconv import _checks
 from fastconv._kernels import optimizer
 from fastconv._threads import threads_for
 from fastconv.nn.parameter import Parameter
-from fastconv.optim.optimizer import WORK_AN_ELEMENT, Optimizer, updatable
+from fastconv.optim.optimizer import WORK_AN_ELEMENT, Job, Optimizer
 
 __all__ = ["Adam", "AdamW"]
 
@@ -90,31 +88,29 @@ class Adam(Optimizer):
             "maximize": _checks.boolean("maximize", options["maximize"]),
         }
 
-    def _update(self, parameter: Parameter, group: dict[str, Any], state: dict[str, Any]) -> None:
-        names = self._arrays if group["amsgrad"] else self._arrays[:2]
-        for name in names:
-            if name not in state:
-                state[name] = np.zeros_like(parameter.data)
-        state["step"] = state.get("step", 0) + 1
-        lr, weight_decay = float(group["lr"]), float(group["weight_decay"])
-        beta1, beta2 = group["betas"]
-        step_size = lr / (1 - beta1 ** state["step"])
-        root_of_correction = math.sqrt(1 - beta2 ** state["step"])
+    def _job(self, parameter: Parameter, options: dict[str, Any], state: dict[str, Any]) -> Job:
+        names = self._arrays if options["amsgrad"] else self._arrays[:2]
+        data, gradient, mean, square, *largest = self._operands(parameter, state, names)
+        state["step"] = step = state.get("step", 0) + 1
+        lr, weight_decay = options["lr"], options["weight_decay"]
+        beta1, beta2 = options["betas"]
         apart = self._decay_is_apart
-        with updatable(parameter.data, parameter.grad, *(state[name] for name in names)) as arrays:
-            data, gradient, mean, square, *largest = arrays
-            optimizer.adam(
-                *(data, gradient, mean, square, largest[0] if largest else None),
-                maximize=group["maximize"],
-                decay=0 if apart else weight_decay,
-                shrink=1 - lr * weight_decay if apart else 1,
-                beta1=beta1,
-                beta2=beta2,
-                step_size=step_size,
-                root_of_correction=root_of_correction,
-                eps=group["eps"],
-                num_threads=threads_for(WORK_AN_ELEMENT * data.size),
-            )
+        return optimizer.adam, {
+            "data": data,
+            "grad": gradient,
+            "mean": mean,
+            "square": square,
+            "largest": largest[0] if largest else None,
+            "maximize": options["maximize"],
+            "decay": 0 if apart else weight_decay,
+            "shrink": 1 - lr * weight_decay if apart else 1,
+            "beta1": beta1,
+            "beta2": beta2,
+            "step_size": lr / (1 - beta1**step),
+            "root_of_correction": math.sqrt(1 - beta2**step),
+            "eps": options["eps"],
+            "num_threads": threads_for(WORK_AN_ELEMENT * data.size),
+        }
 
 
 class AdamW(Adam):

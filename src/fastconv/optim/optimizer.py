@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
+from fastconv._kernels import optimizer as kernels
 from fastconv.nn.parameter import Parameter
 
-__all__ = ["WORK_AN_ELEMENT", "Optimizer", "updatable"]
+__all__ = ["WORK_AN_ELEMENT", "Job", "Optimizer"]
 
 WORK_AN_ELEMENT = 16
 """So many multiply-adds an element that is updated counts as, where threads are handed out."""
 
 
-@contextlib.contextmanager
-def updatable(*arrays: FloatArray) -> Iterator[Sequence[FloatArray]]:
-    """The arrays for a kernel to write to: float16 ones as float32 copies, which are written back in the end.
-
-    Raises
-    ------
-    ValueError
-        The first, a parameter's value, is read-only.
-    """
-    if not arrays[0].flags.writeable:
-        raise _checks.argument_error("params", "a read-only parameter", "one that can be changed")
-    if arrays[0].dtype != np.float16:
-        yield arrays
-        return
-    copies = [array.astype(np.float32) for array in arrays]
-    yield copies
-    for array, copy in zip(arrays, copies, strict=True):
-        array[...] = copy
+Job: TypeAlias = tuple[Callable[..., None], dict[str, Any]]
+"""A kernel and its arguments."""
 
 
 class Optimizer:
@@ -109,15 +93,48 @@ class Optimizer:
         """The options of a group, converted; raises where one is not what it must be."""
         raise NotImplementedError(f"{type(self).__name__}._checked_options")
 
-    def _update(self, parameter: Parameter, group: dict[str, Any], state: dict[str, Any]) -> None:
-        """One step of one parameter; `state` is its own, empty before the first step."""
-        raise NotImplementedError(f"{type(self).__name__}._update")
+    def _job(self, parameter: Parameter, options: dict[str, Any], state: dict[str, Any]) -> Job:
+        """One step of one parameter, to be done later; `state` is its own, empty before the first step."""
+        raise NotImplementedError(f"{type(self).__name__}._job")
 
     def step(self) -> None:
-        """Change all parameters by their gradients."""
+        """Change all parameters by their gradients; all of them, or, if anything raises, none.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A parameter is read-only, or an option or a kept array is not what it must be.
+        MemoryError
+            There is no room for what is kept for each parameter.
+        """
+        state, jobs = dict(self.state), []
         for group in self.param_groups:
+            options = self._checked_options(group)
             for parameter in group["params"]:
-                self._update(parameter, group, self.state.setdefault(parameter, {}))
+                if not parameter.data.flags.writeable:
+                    raise _checks.argument_error("params", "a read-only parameter", "one that can be changed")
+                kept = state[parameter] = dict(state.get(parameter, ()))
+                jobs.append(self._job(parameter, options, kept))
+        # Nothing below can fail, and no handler of a signal runs between these two statements.
+        self.state = state
+        kernels.run(jobs)
+
+    def _operands(
+        self, parameter: Parameter, state: dict[str, Any], names: Iterable[str]
+    ) -> list[FloatArray]:
+        """The value, the gradient and what is kept by these names, from zeros on: of equal form in memory."""
+        data = parameter.data
+        operands = {"data": data, "grad": parameter.grad}
+        for name in names:
+            if name not in state:
+                state[name] = np.zeros_like(data)
+            operands[name] = state[name]
+        for name, array in operands.items():
+            if type(array) is not np.ndarray or array.dtype != data.dtype or not array.flags.carray:
+                got = f"{name} that is {_form(array)}"
+                raise _checks.argument_error("params", got, f"a dense, writeable array of {data.dtype}")
+            _checks.shape(f"params: {name}", array, data.shape, "that of the parameter")
+        return list(operands.values())
 
     def zero_grad(self) -> None:
         """Set the gradients of all parameters to zero."""
@@ -214,6 +231,12 @@ class Optimizer:
                     "state_dict", f"{name!r} for parameter {index}", f"what {type(self).__name__} keeps"
                 )
         return loaded
+
+
+def _form(array: Any) -> str:
+    if type(array) is not np.ndarray:
+        return f"a {type(array).__name__}"
+    return f"of {array.dtype}, {'writeable' if array.flags.writeable else 'read-only'}"
 
 
 def _copied(value: Any) -> Any:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from fastconv import _checks
 from fastconv._kernels import optimizer
 from fastconv._threads import threads_for
 from fastconv.nn.parameter import Parameter
-from fastconv.optim.optimizer import WORK_AN_ELEMENT, Optimizer, updatable
+from fastconv.optim.optimizer import WORK_AN_ELEMENT, Job, Optimizer
 
 __all__ = ["SGD"]
 
@@ -86,21 +84,21 @@ class SGD(Optimizer):
             raise _checks.argument_error("nesterov", got, "a momentum above 0 and no dampening")
         return checked
 
-    def _update(self, parameter: Parameter, group: dict[str, Any], state: dict[str, Any]) -> None:
-        momentum = float(group["momentum"])
+    def _job(self, parameter: Parameter, options: dict[str, Any], state: dict[str, Any]) -> Job:
+        momentum = options["momentum"]
         is_first = momentum != 0 and "momentum_buffer" not in state
-        if is_first:
-            state["momentum_buffer"] = np.zeros_like(parameter.data)
-        kept = [state["momentum_buffer"]] if momentum else []
-        with updatable(parameter.data, parameter.grad, *kept) as (data, gradient, *velocity):
-            optimizer.sgd(
-                *(data, gradient, velocity[0] if velocity else None),
-                maximize=group["maximize"],
-                first=is_first,
-                nesterov=group["nesterov"],
-                decay=group["weight_decay"],
-                lr=group["lr"],
-                momentum=momentum,
-                damped=1 - group["dampening"],
-                num_threads=threads_for(WORK_AN_ELEMENT * data.size),
-            )
+        names = self._arrays if momentum else ()
+        data, gradient, *velocity = self._operands(parameter, state, names)
+        return optimizer.sgd, {
+            "data": data,
+            "grad": gradient,
+            "velocity": velocity[0] if velocity else None,
+            "maximize": options["maximize"],
+            "first": is_first,
+            "nesterov": options["nesterov"],
+            "decay": options["weight_decay"],
+            "lr": options["lr"],
+            "momentum": momentum,
+            "damped": 1 - options["dampening"],
+            "num_threads": threads_for(WORK_AN_ELEMENT * data.size),
+        }
