@@ -41,10 +41,10 @@ X86 = MACHINE in ("x86_64", "amd64")
 # Flags of each isa_<name>.c, by compiler family. An instruction set that does not compile is left out.
 ISA_FLAGS = {
     "generic": {"unix": [], "msvc": []},
-    "avx2": {"unix": ["-mavx2", "-mfma", "-mf16c"], "msvc": ["/arch:AVX2"]},
+    "avx2": {"unix": ["-mavx2", "-mfma", "-mf16c", "-mprfchw"], "msvc": ["/arch:AVX2"]},
     "avx512": {
         "unix": [
-            *["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
+            *["-mavx2", "-mfma", "-mf16c", "-mprfchw", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
             "-mprefer-vector-width=512",
         ],
         "msvc": ["/arch:AVX512"],

@@ -6,7 +6,7 @@ lie in vectors, their weights packed in panels [sum][channels of a tile]. Nothin
 matrix exists. The gradient of the weight is the same product with the parts exchanged: input channels (or
 taps) are broadcast, the sum runs over pixels, grad_output is transposed panel by panel.
 
-A sum is taken in blocks of DEPTH terms: the weights of a block and the pixels that they meet stay in the
+A sum is taken in blocks of PANEL_BYTES of weights: these and the pixels that they meet stay in the
 first-level cache while all tiles of a chunk run over them.
 
 Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES (never
@@ -31,8 +31,8 @@ from fastconv._kernels.threads cimport thread_index
 cnp.import_array()
 
 cdef enum:
-    DEPTH = 512               # terms of a sum at a time: 32 KB of weights in float32 with two 8-lane vectors
-    BAND_BYTES = 655360       # of a band, of which the channels of DEPTH terms are in use at a time
+    PANEL_BYTES = 32768       # of the weights of a panel: terms of a sum at a time
+    BAND_BYTES = 655360       # of a band, of which the channels of a block are in use at a time
     PIXELS = 1024             # of a chunk, at most
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
@@ -186,7 +186,7 @@ cdef void compute_panel(const Correlation *c, const PanelJob *job, char *tiles) 
     """One panel of channels, all pixels of a chunk: into `tiles` [pixel][channel], or in place."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, width = job.width, length = sum_length(c)
-    cdef Py_ssize_t blocks = max(1, ceil_div(length, DEPTH))
+    cdef Py_ssize_t blocks = max(1, ceil_div(length * width * size, PANEL_BYTES))
     cdef Py_ssize_t tiles_a_row = ceil_div(c.out_w, rows_of(kernels, job.vectors))
     cdef Py_ssize_t step = c.stride_w * job.band.pixel
     cdef Py_ssize_t block, image, row, index, pixel, begin

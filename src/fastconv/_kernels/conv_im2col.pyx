@@ -1,7 +1,7 @@
 """Convolution as a matrix product over panels of the column matrix, packed as they are needed.
 
-A panel holds a tile's worth of pixels, [term of the sums][pixel of the tile]. One panel of at most DEPTH
-terms is packed at a time: it stays in the first-level cache while the weights of all output channels run over
+A panel holds a tile's worth of pixels, [term of the sums][pixel of the tile]. One panel of at most
+PANEL_BYTES is packed at a time: it stays in the first-level cache while the weights of all output channels run over
 it, and is forgotten. The column matrix as a whole never exists. Longer sums are added block by block to
 results that stay in the second-level cache.
 Pixels lie in vectors here, output channels are broadcast, so results go to NCHW memory as they are.
@@ -30,7 +30,7 @@ cnp.import_array()
 
 cdef enum:
     BAND_BYTES = 262144
-    DEPTH = 384               # terms of a sum at a time: 24 KB of pixels in float32 with two 8-lane vectors
+    PANEL_BYTES = 24576       # of a panel, which stays in the first-level cache: terms of a sum at a time
     RESULT_BYTES = 262144     # of results that blocks of a sum are added to
     PIXELS = 4096             # of a chunk, at most
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
@@ -106,7 +106,7 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
                              num_threads * 2 if num_threads > 1 else 1)
     cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size) if banded else 0
     cdef Py_ssize_t table_bytes = align(length * sizeof(Py_ssize_t))
-    cdef Py_ssize_t panel_bytes = align(min(length, DEPTH) * kernels.nr * size)
+    cdef Py_ssize_t panel_bytes = align(min(length, PANEL_BYTES // (kernels.nr * size)) * kernels.nr * size)
     # Results of so many panels stay in cache while block after block is added to them.
     cdef Py_ssize_t results_bytes = min(strips, strips_a_pass) * height * kernels.nr * size
     cdef Py_ssize_t stay = min(max(RESULT_BYTES // max(results_bytes, 1), 4),
@@ -171,7 +171,7 @@ cdef void compute_chunk(
     cdef char *results = packed_pixels + panel_bytes
     cdef Py_ssize_t strips = ceil_div(c.out_channels, height), nr = c.kernels.nr, size = c.kernels.itemsize
     cdef Py_ssize_t pixels = chunk.images * chunk.rows * c.out_w
-    cdef Py_ssize_t length = sum_length(c), blocks = max(1, ceil_div(length, DEPTH)), number
+    cdef Py_ssize_t length = sum_length(c), blocks = max(1, ceil_div(length * nr * size, PANEL_BYTES)), number
     cdef Py_ssize_t group, strip, pixel, from_pixel, to_pixel, from_strip, to_strip, next_panel
     cdef Band band
     cdef Panel panel

@@ -41,7 +41,7 @@ cdef enum:
     FEW_TILES = 256          # up to so many, transformed weights are not worth keeping
     MOST_V = 1 << 16         # elements of a position of V, where the weights are not kept
     LARGE_WEIGHT = 1 << 15   # channels in times out; beyond, the L2 cache does not keep a position of U
-    DEPTH = 256              # input channels whose panel of U stays in the L1 cache
+    PANEL_BYTES = 16384      # of a panel of U, which stays in the L1 cache
     GRAD_CHANNELS = 64       # of each kind in a block of the weight's gradient, about
     GRAD_PARTS = 8           # independent parts of the weight's gradient at least, where there are tiles
 
@@ -171,7 +171,7 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
     cdef const fc_kernels *table = p.table
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
     cdef Py_ssize_t u_step = u_position(p)
-    cdef Py_ssize_t slices = max(1, ceil_div(p.in_channels, DEPTH))
+    cdef Py_ssize_t slices = max(1, ceil_div(p.in_channels * nr * size, PANEL_BYTES))
     cdef Py_ssize_t position, panel, i, channel, j, row, ahead, heights
     cdef fc_tile tile
     memset(&tile, 0, sizeof(tile))

@@ -42,8 +42,10 @@
 /* Asks for the line at an address that may lie outside of any array. */
 #if defined(__GNUC__) || defined(__clang__)
 #define FC_PREFETCH(p) __builtin_prefetch(p)
+#define FC_PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
 #else
 #define FC_PREFETCH(p) ((void)(p))
+#define FC_PREFETCH_WRITE(p) ((void)(p))
 #endif
 
 #define FC_PASTE_(a, b) a##b

@@ -122,6 +122,13 @@ static void FC(lanes_from)(void *dst_, const void *src_, ptrdiff_t lane_step, pt
             const ptrdiff_t at = i + LANES <= count ? i : count - LANES; /* the last square overlaps */
             V(transpose)(dst + at * LANES, LANES, src + at, lane_step);
         }
+    } else if (lanes == LANES && step == 1) {
+        T rows[LANES * LANES], turned[LANES * LANES];
+        const V(mask) some = V(range)(0, count);
+        FC_UNROLL
+        for (int j = 0; j < LANES; j++) V(store)(rows + j * LANES, V(load_where)(some, src + j * lane_step));
+        V(transpose)(turned, LANES, rows, LANES);
+        for (ptrdiff_t i = 0; i < count; i++) V(store)(dst + i * LANES, V(load)(turned + i * LANES));
     } else {
         for (ptrdiff_t i = 0; i < count; i++)
             for (ptrdiff_t j = 0; j < LANES; j++)
@@ -141,6 +148,13 @@ static void FC(lanes_to)(void *dst_, ptrdiff_t lane_step, ptrdiff_t step, const 
             const ptrdiff_t at = i + LANES <= count ? i : count - LANES;
             V(transpose)(dst + at, lane_step, src + at * LANES, LANES);
         }
+    } else if (lanes == LANES && step == 1) {
+        T rows[LANES * LANES], turned[LANES * LANES];
+        FC_UNROLL
+        for (int i = 0; i < LANES; i++) V(store)(rows + i * LANES, i < count ? V(load)(src + i * LANES) : V(zero)());
+        V(transpose)(turned, LANES, rows, LANES);
+        FC_UNROLL
+        for (int j = 0; j < LANES; j++) V(store_first)(dst + j * lane_step, V(load)(turned + j * LANES), count);
     } else {
         for (ptrdiff_t i = 0; i < count; i++)
             for (ptrdiff_t j = 0; j < lanes; j++) dst[i * step + j * lane_step] = src[i * LANES + j];
