@@ -263,6 +263,50 @@ FC_INLINE void FC(fill)(T *dst, T value, ptrdiff_t count)
     for (ptrdiff_t i = 0; i < count; i++) dst[i] = value;
 }
 
+/* Windows of 2x2 pixels, side by side, in rows of a vector of results at least: rows and columns in one step, without
+ * a line between them, so that memory is read all the time. */
+FC_INLINE int FC(has_pairs)(const fc_pool *pool)
+{
+    return pool->row_stride == 2 && pool->row_count[0] == 2 && pool->row_step == 1 && pool->stride == 2 &&
+           pool->kernel_w == 2 && pool->column_step == 1 && pool->out_w >= LANES;
+}
+
+FC_INLINE void FC(pool_pairs)(const fc_pool *pool, const T *x, T *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end,
+                              const int op)
+{
+    const ptrdiff_t width = pool->width, out_w = pool->out_w;
+    const T *row_divisor = pool->row_divisor, *column_divisor = pool->column_divisor;
+    const VEC divisor = V(set1)(row_divisor[0] * column_divisor[0]);
+    for (ptrdiff_t row = begin; row < end; row++) {
+        const T *src = x + 2 * row * width;
+        const T origin = (T)(2 * (row % pool->out_h) * width);
+        for (ptrdiff_t next = 0; next < out_w; next += LANES) {
+            const ptrdiff_t o = next < out_w - LANES ? next : out_w - LANES; /* the last vector overlaps */
+            FC(candidate) part[2], below, even, odd;
+            FC_UNROLL
+            for (int i = 0; i < 2; i++) {
+                const T *p = src + 2 * o + i * LANES;
+                FC_PREFETCH((const char *)p + FC_POOL_AHEAD);
+                FC_PREFETCH((const char *)(p + width) + FC_POOL_AHEAD);
+                part[i].value = V(load)(p);
+                below.value = V(load)(p + width);
+                part[i].position = V(add)(V(set1)(1 + origin + (T)(2 * o + i * LANES)), V(load)(FC(iota)));
+                below.position = V(add)(part[i].position, V(set1)((T)width));
+                part[i] = FC(reduce)(part[i], below, op, 1);
+                if (op == FC_ARGMAX) part[i].position = V(negate_where)(V(is_nan)(part[i].value), part[i].position);
+            }
+            even.value = V(even)(part[0].value, part[1].value);
+            odd.value = V(odd)(part[0].value, part[1].value);
+            even.position = V(even)(part[0].position, part[1].position);
+            odd.position = V(odd)(part[0].position, part[1].position);
+            even = FC(reduce)(even, odd, op, 0);
+            if (op == FC_SUM) even.value = V(div)(even.value, divisor);
+            V(store)(out + row * out_w + o, even.value);
+            if (op == FC_ARGMAX) V(store_index)(indices + row * out_w + o, V(abs)(even.position), -1);
+        }
+    }
+}
+
 /* Output rows begin .. end-1 of planes of one channel. */
 FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end,
                                T *workspace, const int op)
@@ -273,6 +317,10 @@ FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t 
     const T *x_end = x + pool->images * plane, *row_divisor = pool->row_divisor, *out_end = out + end * out_w;
     const int64_t *indices_end = op == FC_ARGMAX ? indices + end * out_w : NULL;
     const T neutral = op == FC_MAX || op == FC_ARGMAX ? -(T)INFINITY : 0;
+    if ((op == FC_SUM || op == FC_MAX || op == FC_ARGMAX) && FC(has_pairs)(pool)) {
+        FC(pool_pairs)(pool, x, out, indices, begin, end, op);
+        return;
+    }
     T *line = workspace + before, *positions = line + pool->line_elements;
 
     FC(fill)(workspace, neutral, before);
@@ -472,14 +520,18 @@ static void FC(avg_pool_backward)(const fc_pool *pool, const void *grad_output, 
     else FC(pool_planes)(pool, grad_output, grad_x, NULL, begin, end, workspace, FC_SHARE);
 }
 
-/* Copies positions and tells whether one is below 0 or not below `pixels`: it or its distance from the last pixel has
- * the sign bit, then. What is used must be the copy, since another thread may change the caller's array meanwhile. */
-FC_INLINE int FC(copy_positions)(int64_t *copy, const int64_t *indices, ptrdiff_t count, ptrdiff_t pixels)
+/* copy[i] = indices[i] + first; tells whether an index is below 0 or not below `pixels`: it or its distance from the
+ * last pixel has the sign bit, then. What is used must be the copy, since another thread may change the caller's array
+ * meanwhile. */
+FC_INLINE int FC(copy_positions)(int64_t *copy, const int64_t *indices, ptrdiff_t count, ptrdiff_t pixels, ptrdiff_t first)
 {
     const uint64_t last = (uint64_t)pixels - 1;
     uint64_t signs = 0;
-    memcpy(copy, indices, (size_t)count * sizeof *copy);
-    for (ptrdiff_t i = 0; i < count; i++) signs |= (uint64_t)copy[i] | (last - (uint64_t)copy[i]);
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const uint64_t index = (uint64_t)indices[i];
+        signs |= index | (last - index);
+        copy[i] = (int64_t)(index + (uint64_t)first);
+    }
     return (int)(signs >> 63);
 }
 
@@ -492,12 +544,14 @@ FC_INLINE int FC(scatter_planes)(T *grad_x, const T *grad_output, const int64_t 
     memset(grad_x, 0, (size_t)(streams * pixels) * sizeof(T));
     for (ptrdiff_t first = 0; first < outputs; first += FC_POOL_CHECKED) {
         const ptrdiff_t count = outputs - first < FC_POOL_CHECKED ? outputs - first : FC_POOL_CHECKED;
+        int outside = 0;
         for (int i = 0; i < streams; i++)
-            if (FC(copy_positions)(positions[i], indices + i * outputs + first, count, pixels)) return 1;
+            outside |= FC(copy_positions)(positions[i], indices + i * outputs + first, count, pixels, i * pixels);
+        if (outside) return 1;
+        const T *grad = grad_output + first;
         for (ptrdiff_t o = 0; o < count; o++) {
             FC_UNROLL
-            for (int i = 0; i < streams; i++)
-                grad_x[i * pixels + positions[i][o]] += grad_output[i * outputs + first + o];
+            for (int i = 0; i < streams; i++) grad_x[positions[i][o]] += grad[i * outputs + o];
         }
     }
     return 0;
@@ -512,7 +566,7 @@ static int FC(scatter_pixels)(T *grad_x, const T *grad_output, const int64_t *in
     for (ptrdiff_t o = 0; o < outputs; o++, indices += channels, grad_output += channels)
         for (ptrdiff_t first = begin; first < end; first += FC_POOL_CHECKED) {
             const ptrdiff_t count = end - first < FC_POOL_CHECKED ? end - first : FC_POOL_CHECKED;
-            if (FC(copy_positions)(positions, indices + first, count, pixels)) return 1;
+            if (FC(copy_positions)(positions, indices + first, count, pixels, 0)) return 1;
             for (ptrdiff_t c = 0; c < count; c++)
                 grad_x[positions[c] * channels + first + c] += grad_output[first + c];
         }
