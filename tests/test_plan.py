@@ -14,13 +14,13 @@ from fastconv._spec import conv_spec
 # with AVX2's tile for float32.
 AVX2 = (6, 16, 8)
 LAYERS = {
-    "AlexNet's first": ((16, 3, 224, 224), (96, 3, 11, 11), 4, 2, "direct", "direct", "direct"),
+    "AlexNet's first": ((16, 3, 224, 224), (96, 3, 11, 11), 4, 2, "direct", "rows", "direct"),
     "ResNet's first": ((16, 3, 224, 224), (64, 3, 7, 7), 2, 3, "direct", "rows", "direct"),
     "3x3": ((16, 128, 28, 28), (128, 128, 3, 3), 1, 1, "winograd", "winograd", "winograd"),
     "3x3 of a 13x13 image": ((16, 384, 13, 13), (256, 384, 3, 3), 1, 1, "winograd", "winograd", "winograd"),
     "3x3 of a 7x7 image": ((1, 512, 7, 7), (512, 512, 3, 3), 1, 1, "winograd", "winograd", "direct"),
     "3x3 of few channels": ((8, 3, 32, 32), (32, 3, 3, 3), 1, 1, "rows", "rows", "direct"),
-    "3x3, stride 2": ((16, 128, 56, 56), (128, 128, 3, 3), 2, 1, "direct", "im2col", "direct"),
+    "3x3, stride 2": ((16, 128, 56, 56), (128, 128, 3, 3), 2, 1, "direct", "direct", "direct"),
     "5x5": ((16, 96, 27, 27), (256, 96, 5, 5), 1, 2, "winograd", "winograd", "winograd"),
     "5x5 of a 6x6 image": ((4, 64, 6, 6), (64, 64, 5, 5), 1, 2, "winograd", "winograd", "winograd"),
     "1x1": ((16, 64, 56, 56), (256, 64, 1, 1), 1, 0, "im2col", "im2col", "direct"),

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fastconv._kernels import conv_depthwise, conv_winograd
-from fastconv._kernels.correlation import merges_phases
 from fastconv._kernels.geometry import ConvGeometry
 
 ALGORITHMS = ("auto", "direct", "im2col", "winograd")
@@ -40,6 +39,7 @@ class Work:
     out_channels: int
     length: float
     stride: int  # pixels from one window to the next along a row
+    step: int  # pixels from one result to the next along a row of the image
     tiles: int  # Winograd's blocks of results
     block: int  # rows and columns of such a block
     rows: int  # of a register tile
@@ -49,7 +49,12 @@ class Work:
 
     @property
     def fused_a_cycle(self) -> int:
-        return 2 * self.lanes
+        """Multiply-adds. AVX-512, with its tiles of more rows, does one vector a cycle on many processors."""
+        return self.lanes if self.rows > 6 else 2 * self.lanes
+
+    @property
+    def results(self) -> int:
+        return self.pixels * self.out_channels
 
 
 def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
@@ -60,11 +65,6 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
     if task == "grad_input":
         in_channels, out_channels = out_channels, in_channels
         height, width, stride, phases_h, phases_w = g.height, g.width, 1, g.stride_h, g.stride_w
-        if merges_phases(g):
-            height, width = ceil_div(height, phases_h), ceil_div(width, phases_w)
-            out_channels *= phases_h * phases_w
-            taps = float(ceil_div(g.kernel_h, phases_h) * ceil_div(g.kernel_w, phases_w))
-            phases_h = phases_w = 1
     pixels = g.batch * height * width
     flat = taps == stride == g.stride_h == 1 and g.height * g.width == height * width
     block = max(1, 7 - g.kernel_h)
@@ -76,6 +76,7 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
         out_channels,
         in_channels * taps / (phases_h * phases_w),
         stride,
+        phases_w,
         g.batch * ceil_div(height, block) * ceil_div(width, block),
         block,
         *tile,
@@ -90,14 +91,14 @@ def pack_weight(w: Work) -> float:
 def cost_direct(w: Work) -> float:
     """Channels in vectors, filled up to whole ones; results are transposed on their way to NCHW."""
     product = 1.1 * w.pixels * w.length * ceil_to(w.out_channels, w.lanes) / w.fused_a_cycle
-    return w.groups * (product + 2.6 * w.pixels * w.out_channels + pack_weight(w))
+    return w.groups * (product + 2.6 * w.results + pack_weight(w))
 
 
 def cost_rows(w: Work) -> float:
     """Pixels in vectors, rows filled up to whole ones."""
     filled = w.pixels / max(w.row, 1) * ceil_to(w.row, w.lanes)
     product = 1.3 * filled * w.length * w.out_channels / w.fused_a_cycle
-    return w.groups * (product + 0.6 * w.pixels * w.out_channels + pack_weight(w))
+    return w.groups * (product + 0.6 * w.results + pack_weight(w))
 
 
 def cost_depthwise(w: Work) -> float:
@@ -109,7 +110,8 @@ def cost_im2col(w: Work) -> float:
     """Pixels in vectors, packed first: whole runs of them with stride 1, one by one otherwise."""
     product = 1.1 * w.pixels * w.length * w.out_channels / w.fused_a_cycle
     pack = (0.4 if w.stride == 1 else 2.5) * w.pixels * w.length
-    return w.groups * (product + pack + 0.6 * w.pixels * w.out_channels + pack_weight(w))
+    store = (0.6 if w.step == 1 else 7) * w.results  # phases of a strided gradient come one by one
+    return w.groups * (product + pack + store + pack_weight(w))
 
 
 def cost_transform(w: Work) -> float:

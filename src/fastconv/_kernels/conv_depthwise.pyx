@@ -131,8 +131,6 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
                                      index % g.stride_w, &phases[index]):
                 phases[index].taps_h = 0
                 empty = True
-            if count > 1 and not g.channels_last:
-                restore_rows(&phases[index], g, index // g.stride_w, index % g.stride_w)
         with nogil:
             if not g.channels_last and count == 1:
                 done = correlate_planes(phases, num_threads)
@@ -226,12 +224,6 @@ cdef void spread_planes(const Correlation *c, const Cut *cut, Py_ssize_t item) n
     job.weight = c.weight + size * channel * c.weight_group
     job.top += row
     c.kernels.depthwise_spread(&job)
-
-
-cdef void restore_rows(Correlation *c, ConvGeometry g, Py_ssize_t phase_h, Py_ssize_t phase_w) noexcept:
-    """Undoes what input_correlation does where a plane can be one long row: rows are to be merged."""
-    c.height, c.width, c.x_row = g.out_h, g.out_w, g.out_w
-    c.out_h, c.out_w = ceil_div(g.height - phase_h, g.stride_h), ceil_div(g.width - phase_w, g.stride_w)
 
 
 cdef bint merge_phases(

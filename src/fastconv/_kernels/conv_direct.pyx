@@ -18,9 +18,9 @@ from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, channel_start, chunk_at,
-    compute_forward, compute_grad_input, cut, merges_phases, fill_table, forward_correlation, load_band,
-    pack_weight_panel, row_pixels, sum_length, weight_correlation,
+    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, chunk_at, compute_forward,
+    compute_grad_input, cut, fill_table, first_window, forward_correlation, load_band, pack_weight_panel,
+    part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -68,12 +68,14 @@ def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_th
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
                cnp.ndarray grad_x not None, int num_threads):
     """grad_x = gradient of the input."""
-    compute_grad_input(correlate, g, grad_output, weight, grad_x, merges_phases(g), num_threads)
+    compute_grad_input(correlate, g, grad_output, weight, grad_x, True, num_threads)
 
 
 ctypedef struct PanelJob:
     const Chunk *chunk
     const Band *band
+    const char *x                   # where the windows of the chunk begin in the band
+    Py_ssize_t rows                 # of each image of the chunk
     Py_ssize_t *table
     const char *weights             # packed, of the panel
     Py_ssize_t channel, channels    # of the panel, counted over all groups
@@ -88,9 +90,10 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
     cdef Py_ssize_t length = sum_length(c)
-    cdef Py_ssize_t panels = ceil_div(c.out_channels, nr)
+    # Of all groups, and of all parts: those of the same channels follow each other.
+    cdef Py_ssize_t panels = c.groups * ceil_div(c.out_channels, nr) * c.part_count
     cdef Py_ssize_t panel_bytes = align(length * nr * size)
-    cdef Py_ssize_t panels_a_pass = a_pass(c, panels * c.groups, panel_bytes, PACKED_BYTES)
+    cdef Py_ssize_t panels_a_pass = a_pass(c, panels, panel_bytes, PACKED_BYTES)
     cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
     cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size)
     cdef Py_ssize_t table_bytes = align(length * sizeof(Py_ssize_t))
@@ -107,9 +110,8 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
         give_back(private)
         return False
     first = 0
-    while first < panels * c.groups:
-        # A pass covers panels [first, first + passed) of all groups' panels in a row.
-        passed = min(panels_a_pass, panels * c.groups - first)
+    while first < panels:
+        passed = min(panels_a_pass, panels - first)     # panels [first, first + passed)
         # Where chunks are too few for the threads, the panels of a pass are shared out as well.
         splits = <int>max(1, min(passed, ceil_div(2 * num_threads, chunks.count))) if num_threads > 1 else 1
         if c.packed:
@@ -132,10 +134,10 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     return True
 
 
-cdef void pack_panel(const Correlation *c, Py_ssize_t panel, char *packed) noexcept nogil:
-    cdef Py_ssize_t nr = c.kernels.nr, panels = ceil_div(c.out_channels, nr)
+cdef void pack_panel(const Correlation *c, Py_ssize_t index, char *packed) noexcept nogil:
+    cdef Py_ssize_t nr = c.kernels.nr, panels = ceil_div(c.out_channels, nr), panel = index // c.part_count
     cdef Py_ssize_t channel = panel % panels * nr
-    pack_weight_panel(c, panel // panels, channel, min(nr, c.out_channels - channel),
+    pack_weight_panel(part_of(c, index % c.part_count), panel // panels, channel, min(nr, c.out_channels - channel),
                       panel_vectors(c, panel) * c.kernels.lanes, packed)
 
 
@@ -150,28 +152,37 @@ cdef void compute_chunk(
     cdef char *turned = tiles + tiles_bytes
     cdef char *band_memory = turned + turned_bytes
     cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
-    cdef Py_ssize_t panel, group = -1
+    cdef Py_ssize_t item, panel, group = -1
+    cdef const Correlation *part = NULL
     cdef Band band
     cdef PanelJob job
     job.chunk = &chunk
     job.band = &band
     job.table = table
-    for panel in range(begin, end):
+    job.x = NULL
+    job.rows = 0
+    for item in range(begin, end):
+        panel = item // c.part_count
         if panel // panels != group:
             group = panel // panels
             band = load_band(c, group, &chunk, band_memory)
-            fill_table(c, &band, table)
-        job.weights = packed + (panel - first) * panel_bytes
+            part = NULL
+        if part != part_of(c, item % c.part_count):
+            part = part_of(c, item % c.part_count)
+            fill_table(part, &band, table)
+            job.x = first_window(c, part, &band)
+            job.rows = max(0, min(chunk.rows, part.out_h - chunk.row))
+        job.weights = packed + (item - first) * panel_bytes
         job.channel = panel % panels * c.kernels.nr
         job.channels = min(<Py_ssize_t>c.kernels.nr, c.out_channels - job.channel)
         job.channel += group * c.out_channels
         job.vectors = vectors_for(c.kernels, job.channels)
         job.width = job.vectors * c.kernels.lanes
         # Where a tile's vectors lie in the result as they do in registers, they go there at once.
-        job.in_place = c.out_channel == 1 and job.channels == job.width and c.phases_h * c.phases_w == 1
-        compute_panel(c, &job, tiles)
+        job.in_place = c.out_channel == 1 and job.channels == job.width
+        compute_panel(part, &job, tiles)
         if not job.in_place:
-            store_panel(c, &job, tiles, turned)
+            store_panel(part, &job, tiles, turned)
 
 
 cdef inline char *out_pixel(
@@ -179,7 +190,7 @@ cdef inline char *out_pixel(
     """The first pixel, of the panel's first channel, in a row of outputs."""
     return c.out + c.kernels.itemsize * (
         (job.chunk.image + image) * c.out_image + (job.chunk.row + row) * c.out_row
-        + channel_start(c, job.channel))
+        + job.channel * c.out_channel)
 
 
 cdef void compute_panel(const Correlation *c, const PanelJob *job, char *tiles) noexcept nogil:
@@ -213,12 +224,12 @@ cdef void compute_panel(const Correlation *c, const PanelJob *job, char *tiles) 
         tile.accumulate = block > 0
         tile.relu = c.relu and block == blocks - 1
         for image in range(job.chunk.images):
-            for row in range(job.chunk.rows):
-                x = job.band.data + size * (image * job.band.image + row * c.stride_h * job.band.row)
+            for row in range(job.rows):
+                x = job.x + size * (image * job.band.image + row * c.stride_h * job.band.row)
                 if job.in_place:
                     to = out_pixel(c, job, image, row)
                 else:
-                    to = tiles + (image * job.chunk.rows + row) * c.out_w * width * size
+                    to = tiles + (image * job.rows + row) * c.out_w * width * size
                 pixel = 0
                 for index in range(tiles_a_row):
                     tile.rows = <int>((c.out_w - pixel) // (tiles_a_row - index))   # as even as possible
@@ -233,29 +244,26 @@ cdef void store_panel(
     """Moves a panel of outputs from `tiles` [pixel][channel] into place."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, width = job.width
-    cdef Py_ssize_t image, row, index, count
+    cdef Py_ssize_t image, row, index
     cdef char *out
-    cdef bint phases = c.phases_h * c.phases_w > 1
-    if c.out_pixel == 1 and c.out_row == c.out_w and not phases:   # rows follow each other
+    if c.out_pixel == 1 and c.out_row == c.out_w:   # rows follow each other
         for image in range(job.chunk.images):
             kernels.transpose(out_pixel(c, job, image, 0), c.out_channel, tiles, width,
-                              job.chunk.rows * c.out_w, job.channels)
-            tiles += job.chunk.rows * c.out_w * width * size
+                              job.rows * c.out_w, job.channels)
+            tiles += job.rows * c.out_w * width * size
         return
     for image in range(job.chunk.images):
-        for row in range(job.chunk.rows):
+        for row in range(job.rows):
             out = out_pixel(c, job, image, row)
-            if c.out_channel == 1 and not phases:
+            if c.out_channel == 1:
                 for index in range(c.out_w):
                     kernels.gather(out + index * c.out_pixel * size, tiles + index * width * size,
                                    1, job.channels)
             else:
                 kernels.transpose(turned, c.out_w, tiles, width, c.out_w, job.channels)
-                out -= size * channel_start(c, job.channel)
                 for index in range(job.channels):
-                    count = row_pixels(c, job.channel + index, job.chunk.row + row)
-                    kernels.scatter(out + size * channel_start(c, job.channel + index), c.out_pixel,
-                                    turned + index * c.out_w * size, count)
+                    kernels.scatter(out + index * c.out_channel * size, c.out_pixel,
+                                    turned + index * c.out_w * size, c.out_w)
             tiles += c.out_w * width * size
 
 

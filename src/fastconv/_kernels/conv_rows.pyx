@@ -12,9 +12,9 @@ cimport numpy as cnp
 from cython.parallel cimport parallel, prange
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, channel_start, chunk_at,
-    compute_forward, compute_grad_input, cut, merges_phases, fill_table, load_band, pack_weight_panel,
-    row_pixels, sum_length, weight_correlation,
+    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, chunk_at, compute_forward,
+    compute_grad_input, cut, fill_table, first_window, load_band, pack_weight_panel, part_of, sum_length,
+    weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -59,12 +59,12 @@ def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_th
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
                cnp.ndarray grad_x not None, int num_threads):
     """grad_x = gradient of the input."""
-    compute_grad_input(correlate, g, grad_output, weight, grad_x, merges_phases(g), num_threads)
+    compute_grad_input(correlate, g, grad_output, weight, grad_x, True, num_threads)
 
 
 # How output channels and pixels are cut into tiles, and where packed weights are.
 ctypedef struct Tiling:
-    Py_ssize_t height, strips       # output channels of a strip; strips of a group
+    Py_ssize_t height, strips       # output channels of a strip; strips of a part of a group
     Py_ssize_t width                # pixels of the widest tile
     bint copy                       # windows may reach past the end of a row, so the band must be a copy
     Py_ssize_t first                # strip that `packed` begins with
@@ -75,7 +75,7 @@ ctypedef struct Tiling:
 cdef Tiling tiling_of(const Correlation *c) noexcept nogil:
     """All but where the packed weights are."""
     cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t length = sum_length(c)
+    cdef Py_ssize_t length = sum_length(c), index
     cdef Tiling tiling
     # Out channels in strips of one height: 13 and 12 rather than 14 and 11.
     tiling.height = max(1, ceil_div(c.out_channels, max(1, ceil_div(c.out_channels, kernels.mr))))
@@ -83,7 +83,9 @@ cdef Tiling tiling_of(const Correlation *c) noexcept nogil:
     # A last strip of few channels has the widest tiles.
     tiling.width = kernels.lanes * tile_vectors(
         kernels, c.out_channels - (tiling.strips - 1) * tiling.height, c.out_w)
-    tiling.copy = c.out_w % kernels.lanes != 0
+    tiling.copy = False
+    for index in range(c.part_count):
+        tiling.copy |= part_of(c, index).out_w % kernels.lanes != 0
     tiling.strip_bytes = align(length * tiling.height * kernels.itemsize)
     tiling.table_bytes = align(length * sizeof(Py_ssize_t))
     tiling.first = 0
@@ -95,7 +97,8 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
     cdef fc_float_mode mode = 0
     cdef Tiling tiling = tiling_of(c)
-    cdef Py_ssize_t strips_a_pass = a_pass(c, tiling.strips * c.groups, tiling.strip_bytes, PACKED_BYTES)
+    cdef Py_ssize_t strips = tiling.strips * c.part_count * c.groups
+    cdef Py_ssize_t strips_a_pass = a_pass(c, strips, tiling.strip_bytes, PACKED_BYTES)
     cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
     # A last window reads up to a tile past the last row's end.
     cdef Py_ssize_t each = tiling.table_bytes + align(
@@ -108,8 +111,8 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
         give_back(packing)
         give_back(private)
         return False
-    while tiling.first < tiling.strips * c.groups:
-        passed = min(strips_a_pass, tiling.strips * c.groups - tiling.first)
+    while tiling.first < strips:
+        passed = min(strips_a_pass, strips - tiling.first)
         splits = <int>max(1, min(passed, ceil_div(2 * num_threads, chunks.count))) if num_threads > 1 else 1
         if c.packed:
             tiling.packed = c.weight + tiling.first * tiling.strip_bytes
@@ -142,9 +145,10 @@ cdef inline int tile_vectors(const fc_kernels *kernels, Py_ssize_t rows, Py_ssiz
 
 cdef void pack_strip(
         const Correlation *c, const Tiling *tiling, Py_ssize_t strip, char *packed) noexcept nogil:
-    cdef Py_ssize_t channel = strip % tiling.strips * tiling.height
+    cdef Py_ssize_t channel = strip % tiling.strips * tiling.height, part = strip // tiling.strips
     cdef Py_ssize_t channels = min(tiling.height, c.out_channels - channel)
-    pack_weight_panel(c, strip // tiling.strips, channel, channels, tiling.height, packed)
+    pack_weight_panel(part_of(c, part % c.part_count), part // c.part_count, channel, channels, tiling.height,
+                      packed)
 
 
 cdef void compute_chunk(
@@ -153,34 +157,47 @@ cdef void compute_chunk(
     """Output channels of strips [begin, end) for one chunk of pixels."""
     cdef Chunk chunk = chunk_at(c, chunks, index)
     cdef Py_ssize_t *table = <Py_ssize_t *>private
+    cdef Py_ssize_t item, group = -1
+    cdef const Correlation *part
+    cdef Band band
+    for item in range(begin // tiling.strips, ceil_div(end, tiling.strips)):
+        if item // c.part_count != group:
+            group = item // c.part_count
+            band = load_band(c, group, &chunk, private + tiling.table_bytes, tiling.copy)
+        part = part_of(c, item % c.part_count)
+        fill_table(part, &band, table)
+        compute_part(part, tiling, table, &chunk, group, item * tiling.strips, max(begin, item * tiling.strips),
+                     min(end, (item + 1) * tiling.strips), &band, first_window(c, part, &band))
+
+
+cdef void compute_part(
+        const Correlation *c, const Tiling *tiling, const Py_ssize_t *table, const Chunk *chunk,
+        Py_ssize_t group, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t end, const Band *band,
+        const char *x) noexcept nogil:
+    """Strips [begin, end) of a group and part whose strips are counted from `first` on; x as in first_window."""
     cdef Py_ssize_t size = c.kernels.itemsize
     cdef Py_ssize_t block = max(1, BLOCK_BYTES // (c.in_channels * tiling.width * size + 1)) * tiling.width
-    cdef Py_ssize_t group, image, row, pixel
-    cdef Band band
-    for group in range(begin // tiling.strips, ceil_div(end, tiling.strips)):
-        band = load_band(c, group, &chunk, private + tiling.table_bytes, tiling.copy)
-        fill_table(c, &band, table)
-        for image in range(chunk.images):
-            for row in range(chunk.rows):
-                pixel = 0
-                while pixel < c.out_w:
-                    compute_block(
-                        c, tiling, table, max(begin, group * tiling.strips),
-                        min(end, (group + 1) * tiling.strips),
-                        band.data + size * (image * band.image + row * c.stride_h * band.row),
-                        c.out + size * ((chunk.image + image) * c.out_image + (chunk.row + row) * c.out_row),
-                        chunk.row + row, pixel, min(pixel + block, c.out_w))
-                    pixel += block
+    cdef Py_ssize_t image, row, pixel
+    for image in range(chunk.images):
+        for row in range(min(chunk.rows, c.out_h - chunk.row)):
+            pixel = 0
+            while pixel < c.out_w:
+                compute_block(
+                    c, tiling, table, group * c.out_channels, first, begin, end,
+                    x + size * (image * band.image + row * c.stride_h * band.row),
+                    c.out + size * ((chunk.image + image) * c.out_image + (chunk.row + row) * c.out_row),
+                    pixel, min(pixel + block, c.out_w))
+                pixel += block
 
 
 cdef void compute_block(
-        const Correlation *c, const Tiling *tiling, const Py_ssize_t *table, Py_ssize_t begin, Py_ssize_t end,
-        const char *x, char *out, Py_ssize_t out_row, Py_ssize_t from_pixel,
+        const Correlation *c, const Tiling *tiling, const Py_ssize_t *table, Py_ssize_t first_channel,
+        Py_ssize_t first, Py_ssize_t begin, Py_ssize_t end, const char *x, char *out, Py_ssize_t from_pixel,
         Py_ssize_t to_pixel) noexcept nogil:
-    """Pixels [from_pixel, to_pixel) of row `out_row` for strips [begin, end); x, out at the row's start."""
+    """Pixels [from_pixel, to_pixel) of a row for strips [begin, end); x, out at the row's start."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize
-    cdef Py_ssize_t strip, channel, pixel, width, k, count
+    cdef Py_ssize_t strip, channel, pixel, width, k
     cdef char scratch[FC_MAX_MR * FC_MAX_NR * 8]   # as many elements as mr x nr; wide tiles: half the rows
     cdef char *to
     cdef fc_tile tile
@@ -195,9 +212,9 @@ cdef void compute_block(
     tile.row_bias = NULL
     tile.column_bias = NULL
     for strip in range(begin, end):
-        channel = strip % tiling.strips * tiling.height
+        channel = (strip - first) * tiling.height
         tile.rows = <int>min(tiling.height, c.out_channels - channel)
-        channel += strip // tiling.strips * c.out_channels
+        channel += first_channel
         tile.a = tiling.packed + (strip - tiling.first) * tiling.strip_bytes
         if c.bias != NULL:
             tile.row_bias = c.bias + channel * size
@@ -206,7 +223,7 @@ cdef void compute_block(
             tile.vectors = tile_vectors(kernels, tile.rows, c.out_w - pixel)
             width = tile.vectors * kernels.lanes
             tile.b = x + pixel * size
-            to = out + size * (channel_start(c, channel) + pixel * c.out_pixel)
+            to = out + size * (channel * c.out_channel + pixel * c.out_pixel)
             if c.out_pixel == 1 and pixel + width <= to_pixel:
                 tile.c = to
                 tile.c_row = c.out_channel
@@ -216,8 +233,6 @@ cdef void compute_block(
                 tile.c_row = width
                 kernels.gemm_window(&tile)
                 for k in range(tile.rows):
-                    count = min(width, to_pixel - pixel, row_pixels(c, channel + k, out_row) - pixel)
-                    if count > 0:
-                        kernels.scatter(out + size * (channel_start(c, channel + k) + pixel * c.out_pixel),
-                                        c.out_pixel, scratch + k * width * size, count)
+                    kernels.scatter(to + k * c.out_channel * size, c.out_pixel, scratch + k * width * size,
+                                    min(width, to_pixel - pixel))
             pixel += width

@@ -14,7 +14,7 @@ ctypedef struct Axis:
 #     out[n, k, o, p] = sum over c, i, j of weight[k, c, i, j]
 #                       * x[n, c, o*stride_h + i*dilation_h - top, p*stride_w + j*dilation_w - left]
 # where x is zero outside its bounds. Sizes in_channels and out_channels are those of one group.
-ctypedef struct Correlation:
+cdef struct Correlation:
     const fc_kernels *kernels
     Py_ssize_t batch, groups, in_channels, out_channels
     Py_ssize_t taps_h, taps_w
@@ -25,13 +25,15 @@ ctypedef struct Correlation:
     char *out
     Py_ssize_t out_h, out_w
     Py_ssize_t out_image, out_channel, out_row, out_pixel
-    # Where channels k are phases of a plane (see merged_correlation): their number, the plane's true size.
-    Py_ssize_t phases_h, phases_w, full_h, full_w
     const char *weight
     bint packed               # weight is what the kernels' pack_weight made, without the steps below
     Py_ssize_t weight_group, weight_out, weight_in, weight_h, weight_w
     const char *bias          # out_channels * groups elements, or NULL
     bint relu
+    # Several correlations of one x that are computed together (see united), each with a weight and results of its
+    # own: taps, top and left above tell what their windows span. part_count is 1 where parts is NULL.
+    const Correlation *parts
+    Py_ssize_t part_count
 
 # Input rows of a chunk (some images, some rows of outputs) with their padding in place.
 ctypedef struct Band:
@@ -53,21 +55,13 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 cdef inline Py_ssize_t align(Py_ssize_t bytes) noexcept nogil:
     return (bytes + 63) & ~<Py_ssize_t>63
 
-cpdef bint merges_phases(ConvGeometry g) noexcept
 cdef bint channels_last(const Correlation *c) noexcept nogil
-cdef inline Py_ssize_t channel_start(const Correlation *c, Py_ssize_t channel) noexcept nogil:
-    """Where a channel (counted over all groups) begins in an image of the result."""
-    if c.phases_h * c.phases_w == 1:
-        return channel * c.out_channel
-    return (channel // (c.phases_h * c.phases_w) * c.out_channel
-            + channel // c.phases_w % c.phases_h * (c.out_row // c.phases_h)
-            + channel % c.phases_w * (c.out_pixel // c.phases_w))
+cdef inline const Correlation *part_of(const Correlation *c, Py_ssize_t index) noexcept nogil:
+    return c if c.parts == NULL else &c.parts[index]
 
-cdef inline Py_ssize_t row_pixels(const Correlation *c, Py_ssize_t channel, Py_ssize_t row) noexcept nogil:
-    """How many results of a row there are in a channel: phases may end before the others."""
-    if row * c.phases_h + channel // c.phases_w % c.phases_h >= c.full_h:
-        return 0
-    return (c.full_w - channel % c.phases_w + c.phases_w - 1) // c.phases_w
+cdef inline const char *first_window(const Correlation *c, const Correlation *part, const Band *band) noexcept nogil:
+    """Where in a band of c the windows of a part begin."""
+    return band.data + c.kernels.itemsize * ((c.top - part.top) * band.row + (c.left - part.left) * band.pixel)
 
 # Computes all of c.out; False where there was no memory, and nothing is written then.
 ctypedef bint (*Correlate)(const Correlation *c, int num_threads) noexcept nogil
@@ -77,7 +71,7 @@ cdef int compute_forward(
     bint packed, int num_threads) except -1
 cdef int compute_grad_input(
     Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
-    bint merge, int num_threads) except -1
+    bint together, int num_threads) except -1
 cdef bint all_finite(const fc_kernels *kernels, cnp.ndarray array, int num_threads) noexcept
 cdef Correlation forward_correlation(
     const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out,
@@ -85,6 +79,7 @@ cdef Correlation forward_correlation(
 cdef bint input_correlation(
     const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
     cnp.ndarray grad_x, Py_ssize_t phase_h, Py_ssize_t phase_w, Correlation *result) noexcept
+cdef void flatten(Correlation *c) noexcept
 cdef Correlation weight_correlation(const fc_kernels *kernels, ConvGeometry g, cnp.ndarray weight)
 cdef void sum_axes(const Correlation *c, Axis *axes) noexcept nogil
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil

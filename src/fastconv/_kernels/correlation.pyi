@@ -1,3 +1,0 @@
-from fastconv._kernels.geometry import ConvGeometry
-
-def merges_phases(g: ConvGeometry) -> bool: ...

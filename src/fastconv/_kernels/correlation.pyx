@@ -12,7 +12,6 @@ cnp.import_array()
 
 cdef enum:
     SUMMED = 65536     # elements that all_finite looks at at a time
-    MERGED_CHANNELS = 64
     BAD_STRIDE = 512   # bytes; channels this many bytes apart, times 2^n, fight for the same cache sets
 
 
@@ -28,32 +27,58 @@ cdef int compute_forward(
 
 cdef int compute_grad_input(
         Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
-        bint merge, int num_threads) except -1:
-    """grad_x = gradient of the input: all phases of the stride at once if `merge`, else one by one.
-
-    Phases of fewer taps than others are merged with zeros for the taps that they lack, and 0 times a NaN or
-    an infinity is NaN: a result that holds such is computed again, one by one.
-    """
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
+        bint together, int num_threads) except -1:
+    """grad_x = gradient of the input: all phases of the stride in one go if `together`, else one by one."""
+    cdef Py_ssize_t phases = min(g.stride_h, g.height) * min(g.stride_w, g.width), count, index
+    # Each tap belongs to one phase; what has no tap is zero.
+    cdef Py_ssize_t most = min(phases, g.kernel_h * g.kernel_w)
+    cdef Correlation *parts = <Correlation *>take(most * sizeof(Correlation))
     cdef Correlation c
-    cdef Py_ssize_t phase_h, phase_w
-    if merge:
-        c = merged_correlation(kernels, g, grad_output, weight, grad_x)
-        if c.weight == NULL:
-            raise MemoryError("no memory for the workspace of a convolution")
-        try:
+    if parts == NULL:
+        raise MemoryError("no memory for the workspace of a convolution")
+    try:
+        count = input_phases(kernels_for(cnp.PyArray_TYPE(grad_x)), g, grad_output, weight, grad_x, parts)
+        if count < phases:
+            memset(cnp.PyArray_DATA(grad_x), 0, cnp.PyArray_NBYTES(grad_x))
+        if together and count > 1:
+            c = united(parts, count)
             run(correlate, &c, num_threads)
-        finally:
-            give_back(<void *>c.weight)
-        if all_finite(kernels, grad_x, num_threads):
-            return 0
-    if has_empty_phase(kernels, g, grad_output, weight, grad_x):
-        memset(cnp.PyArray_DATA(grad_x), 0, cnp.PyArray_NBYTES(grad_x))
+        else:
+            for index in range(count):
+                flatten(&parts[index])
+                run(correlate, &parts[index], num_threads)
+    finally:
+        give_back(parts)
+    return 0
+
+
+cdef Py_ssize_t input_phases(
+        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
+        cnp.ndarray grad_x, Correlation *parts) noexcept:
+    """The parts of the input's gradient that aren't zero; returns how many they are."""
+    cdef Py_ssize_t phase_h, phase_w, count = 0
+    cdef Correlation c
     for phase_h in range(min(g.stride_h, g.height)):
         for phase_w in range(min(g.stride_w, g.width)):
             if input_correlation(kernels, g, grad_output, weight, grad_x, phase_h, phase_w, &c):
-                run(correlate, &c, num_threads)
-    return 0
+                parts[count] = c
+                count += 1
+    return count
+
+
+cdef Correlation united(const Correlation *parts, Py_ssize_t count) noexcept:
+    """Several dense correlations of one image as one, whose bands hold what any of them reads."""
+    cdef Correlation c = parts[0]
+    cdef Py_ssize_t index
+    c.parts, c.part_count = parts, count
+    c.taps_h = c.taps_w = c.dilation_h = c.dilation_w = 1
+    for index in range(1, count):
+        c.top, c.left = max(c.top, parts[index].top), max(c.left, parts[index].left)
+        c.out_h, c.out_w = max(c.out_h, parts[index].out_h), max(c.out_w, parts[index].out_w)
+    for index in range(count):
+        c.taps_h = max(c.taps_h, c.top - parts[index].top + (parts[index].taps_h - 1) * parts[index].dilation_h + 1)
+        c.taps_w = max(c.taps_w, c.left - parts[index].left + (parts[index].taps_w - 1) * parts[index].dilation_w + 1)
+    return c
 
 
 cdef int run(Correlate correlate, const Correlation *c, int num_threads) except -1:
@@ -121,9 +146,8 @@ cdef Correlation forward_correlation(
     if bias is not None:
         c.bias = <const char *>cnp.PyArray_DATA(<cnp.ndarray>bias)
     c.relu = relu
-    c.phases_h = c.phases_w = 1
+    c.parts, c.part_count = NULL, 1
     flatten(&c)
-    c.full_h, c.full_w = c.out_h, c.out_w
     return c
 
 
@@ -198,113 +222,9 @@ cdef bint input_correlation(
     c.packed = False
     c.bias = NULL
     c.relu = False
-    c.phases_h = c.phases_w = 1
-    flatten(&c)
-    c.full_h, c.full_w = c.out_h, c.out_w
+    c.parts, c.part_count = NULL, 1
     result[0] = c
     return True
-
-
-cdef bint has_empty_phase(
-        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
-        cnp.ndarray grad_x) noexcept:
-    """Whether some pixels of grad_x meet no tap, so that input_correlation leaves them unwritten."""
-    cdef Correlation c
-    cdef Py_ssize_t phase_h, phase_w
-    for phase_h in range(min(g.stride_h, g.height)):
-        for phase_w in range(min(g.stride_w, g.width)):
-            if not input_correlation(kernels, g, grad_output, weight, grad_x, phase_h, phase_w, &c):
-                return True
-    return False
-
-
-cpdef bint merges_phases(ConvGeometry g) noexcept:
-    """Whether the gradient of the input is computed as a merged_correlation rather than phase by phase."""
-    cdef Py_ssize_t merged = g.in_channels // g.groups * g.stride_h * g.stride_w
-    return g.stride_h > 1 and g.stride_w > 1 and merged <= MERGED_CHANNELS
-
-
-cdef Correlation merged_correlation(
-        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
-        cnp.ndarray grad_x):
-    """The whole gradient of the input as one dense correlation: each phase of a channel is a channel.
-
-    Phases meet different taps, so the weight is spread out, with zeros, over all rows and columns of
-    grad_output that any phase meets. Where channels are few, that costs less than loading the input once a
-    phase and leaving most lanes of a tile empty. The weight belongs to the caller (memory.take); NULL where
-    there was no memory.
-    """
-    cdef Correlation c
-    cdef Py_ssize_t lowest_h = 0, lowest_w = 0, phases = g.stride_h * g.stride_w
-    cdef Py_ssize_t k, channel, phase_h, phase_w, i, j, row, column, size = kernels.itemsize
-    cdef const char *tap
-    cdef char *spread
-    c.kernels = kernels
-    c.batch, c.groups = g.batch, g.groups
-    c.in_channels = g.out_channels // g.groups
-    c.out_channels = g.in_channels // g.groups * phases
-    c.stride_h = c.stride_w = c.dilation_h = c.dilation_w = 1
-    c.taps_h = window(g.stride_h, g.dilation_h, g.kernel_h, g.top, &lowest_h)
-    c.taps_w = window(g.stride_w, g.dilation_w, g.kernel_w, g.left, &lowest_w)
-    c.top, c.left = -lowest_h, -lowest_w
-    c.x = <const char *>cnp.PyArray_DATA(grad_output)
-    c.height, c.width = g.out_h, g.out_w
-    image_steps(g.channels_last, g.out_channels, g.out_h, g.out_w, &c.x_image, &c.x_channel, &c.x_row,
-                &c.x_pixel)
-    c.out = <char *>cnp.PyArray_DATA(grad_x)
-    c.out_h, c.out_w = ceil_div(g.height, g.stride_h), ceil_div(g.width, g.stride_w)
-    c.full_h, c.full_w = g.height, g.width
-    c.phases_h, c.phases_w = g.stride_h, g.stride_w
-    image_steps(g.channels_last, g.in_channels, g.height, g.width,
-                &c.out_image, &c.out_channel, &c.out_row, &c.out_pixel)
-    c.out_row *= g.stride_h
-    c.out_pixel *= g.stride_w
-    c.packed = False
-    c.bias = NULL
-    c.relu = False
-    c.weight_w = 1
-    c.weight_h = c.taps_w
-    c.weight_in = c.taps_h * c.taps_w
-    c.weight_out = c.in_channels * c.weight_in
-    c.weight_group = c.out_channels * c.weight_out
-    spread = <char *>take(size * c.groups * c.weight_group)
-    c.weight = spread
-    if spread == NULL:
-        return c
-    memset(spread, 0, size * c.groups * c.weight_group)
-    tap = <const char *>cnp.PyArray_DATA(weight)
-    for k in range(g.out_channels):
-        for channel in range(g.in_channels // g.groups):
-            for i in range(g.kernel_h):
-                for j in range(g.kernel_w):
-                    # The one phase, row and column of grad_output with which this tap meets.
-                    phase_h = remainder(i * g.dilation_h - g.top, g.stride_h)
-                    phase_w = remainder(j * g.dilation_w - g.left, g.stride_w)
-                    row = (phase_h + g.top - i * g.dilation_h) // g.stride_h - lowest_h
-                    column = (phase_w + g.left - j * g.dilation_w) // g.stride_w - lowest_w
-                    memcpy(spread + size * (
-                        k // c.in_channels * c.weight_group
-                        + ((channel * g.stride_h + phase_h) * g.stride_w + phase_w) * c.weight_out
-                        + k % c.in_channels * c.weight_in + row * c.taps_w + column), tap, size)
-                    tap += size
-    return c
-
-
-cdef Py_ssize_t window(
-        Py_ssize_t stride, Py_ssize_t dilation, Py_ssize_t taps, Py_ssize_t before,
-        Py_ssize_t *lowest) noexcept:
-    """How many neighbouring results the pixels 0 .. stride-1 meet, and the first of these."""
-    cdef Py_ssize_t i, position, highest = 0
-    for i in range(taps):
-        position = (remainder(i * dilation - before, stride) + before - i * dilation) // stride
-        lowest[0] = position if i == 0 else min(lowest[0], position)
-        highest = position if i == 0 else max(highest, position)
-    return highest - lowest[0] + 1
-
-
-cdef inline Py_ssize_t remainder(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    """a modulo b > 0, in [0, b) for negative a as well."""
-    return (a % b + b) % b
 
 
 cdef Py_ssize_t phase_taps(
@@ -351,7 +271,11 @@ cdef void sum_axes(const Correlation *c, Axis *axes) noexcept nogil:
 
 
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil:
-    return c.in_channels * c.taps_h * c.taps_w
+    """Terms of a sum; of the longest one where there are several parts."""
+    cdef Py_ssize_t taps = 0, index
+    for index in range(c.part_count):
+        taps = max(taps, part_of(c, index).taps_h * part_of(c, index).taps_w)
+    return c.in_channels * taps
 
 
 cdef Py_ssize_t band_height(const Correlation *c, Py_ssize_t rows) noexcept nogil:
