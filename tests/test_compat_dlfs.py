@@ -95,6 +95,53 @@ def test_affine_restores_the_shape_of_images(rng):
     np.testing.assert_allclose(layer.db, dout.sum(0), rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("batch", "inputs", "outputs"), [(1, 1, 1), (3, 17, 2), (37, 19, 23), (130, 7, 9)])
+def test_affine_of_any_size(batch, inputs, outputs, dtype, rng):
+    """Small whole numbers, so that every sum is exact."""
+    shapes = ((batch, inputs), (inputs, outputs), (1, outputs), (batch, outputs))
+    x, W, b, dout = (rng.integers(-2, 3, shape).astype(dtype) for shape in shapes)  # noqa: N806
+    for bias in (b, b[0]):
+        layer = dlfs.Affine(W, bias)
+        results = [layer.forward(x), layer.backward(dout), layer.dW, layer.db]
+        for result, expected in zip(results, (x @ W + b, dout @ W.T, x.T @ dout, dout.sum(0)), strict=True):
+            assert result.dtype == dtype
+            np.testing.assert_array_equal(result, expected)
+
+
+def test_affine_in_any_memory(memory_order, rng):
+    shapes = ((6, 5), (5, 7), (6, 7))
+    x, W, dout = (memory_order(rng.integers(-5, 6, shape) * 1.0) for shape in shapes)  # noqa: N806
+    layer = dlfs.Affine(W, np.arange(7))
+    np.testing.assert_array_equal(layer.forward(x), np.array(x) @ np.array(W) + np.arange(7))
+    np.testing.assert_array_equal(layer.backward(dout), np.array(dout) @ np.array(W).T)
+    np.testing.assert_array_equal(layer.dW, np.array(x).T @ np.array(dout))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0)], ids=str)
+def test_affine_of_nothing(shape):
+    layer = dlfs.Affine(np.ones((shape[1], 4)), np.arange(4.0))
+    np.testing.assert_array_equal(layer.forward(np.ones(shape)), np.tile(np.arange(4.0), (shape[0], 1)))
+    assert layer.backward(np.ones((shape[0], 4))).shape == shape
+    assert layer.dW.shape == (shape[1], 4)
+    np.testing.assert_array_equal(layer.db, np.full(4, shape[0]))
+
+
+def test_affine_refuses_what_does_not_fit():
+    for x, W, b, message in (  # noqa: N806
+        (1.0, np.ones((2, 3)), np.ones(3), r"^x: got shape \(\), needs at least 1 axis"),
+        (np.ones((4, 5)), np.ones((2, 3)), np.ones(3), r"^x: got shape \(4, 5\), flattened, needs"),
+        (np.ones((4, 2)), np.ones(2), np.ones(3), r"^W: got shape \(2,\), needs 2 axes"),
+        (np.ones((4, 2)), np.ones((2, 3)), np.ones(2), r"^b: got shape \(2,\), needs shape \(3,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dlfs.Affine(W, b).forward(x)
+    layer = dlfs.Affine(np.ones((2, 3)), np.ones(3))
+    layer.forward(np.ones((4, 2)))
+    with pytest.raises(ValueError, match=r"^dout: got shape \(4, 2\), needs shape \(4, 3\)"):
+        layer.backward(np.ones((4, 2)))
+
+
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_softmax_with_loss(one_hot, rng):
     x, labels = rng.standard_normal((5, 4)), rng.integers(0, 4, 5)

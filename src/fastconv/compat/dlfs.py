@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastconv import functional
 from fastconv._checks import (
@@ -28,6 +28,7 @@ from fastconv._checks import (
 )
 from fastconv._kernels import optimizer
 from fastconv._threads import threads_for
+from fastconv.functional._affine import affine, affine_backward
 
 __all__ = [
     "Adam",
@@ -42,6 +43,8 @@ __all__ = [
     "col2im",
     "im2col",
 ]
+
+AnyArray: TypeAlias = NDArray[Any]
 
 # Names of attributes, W and dW among them, are the book's.
 
@@ -96,6 +99,13 @@ def col2im(
 
 
 # ---- common/layers.py ----
+
+
+def _flattened(name: str, array: AnyArray) -> AnyArray:
+    """(N, ...) as (N, features), zero-size arrays included."""
+    if not array.ndim:
+        raise argument_error(name, "shape ()", "at least 1 axis, (N, ...)")
+    return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 class Relu:
@@ -180,14 +190,12 @@ class Affine:
     def forward(self, x: ArrayLike) -> FloatArray:
         array = as_array("x", x)
         self.original_x_shape = array.shape
-        self.x = array.reshape(array.shape[0], -1)
-        return self.x @ self.W + self.b  # type: ignore[no-any-return]
+        self.x = _flattened("x", array)
+        return affine(self.x, self.W, self.b)
 
     def backward(self, dout: ArrayLike) -> FloatArray:
-        gradient = as_array("dout", dout)
-        self.dW = self.x.T @ gradient
-        self.db = gradient.sum(axis=0)
-        return (gradient @ self.W.T).reshape(self.original_x_shape)  # type: ignore[no-any-return]
+        dx, self.dW, self.db = affine_backward(dout, self.x, self.W)
+        return dx.reshape(self.original_x_shape)
 
 
 class SoftmaxWithLoss:

@@ -131,14 +131,14 @@ def linear_backward(
             kernels.grad_weight(grads, rows, grad_weight, threads)
     if "bias" in wanted:
         grad_bias = new_array(matrix.shape[:1], num)
-        channel_sum.grad_bias(_as_pixels(grads), grads, grad_bias, threads_for(grads.size))
+        channel_sum.grad_bias(as_pixels(grads), grads, grad_bias, threads_for(grads.size))
     return tuple(
         None if result is None else deliver(result, dtype, None)
         for result in (grad_x, grad_weight, grad_bias)
     )  # type: ignore[return-value]
 
 
-def _as_pixels(grads: FloatArray) -> ConvGeometry:
+def as_pixels(grads: FloatArray) -> ConvGeometry:
     """Rows of results as the pixels of a convolution's, channels last."""
     rows, features = grads.shape
     return ConvGeometry(
