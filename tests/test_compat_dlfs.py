@@ -197,6 +197,44 @@ def test_batch_normalization(shape, rng):
     np.testing.assert_allclose(layer.forward(x, train_flg=False), used.reshape(shape), rtol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("batch", "features"), [(1, 3), (2, 1), (37, 17)])
+def test_batch_normalization_by_the_books_formula(batch, features, dtype, rng):
+    x, dout = (rng.standard_normal((batch, features)) for _ in range(2))
+    given = [a.astype(dtype) for a in (x + 3, dout, rng.random(features) + 1, rng.random(features))]
+    layer = dlfs.BatchNormalization(*given[2:], momentum=0.5)
+    out, dx = layer.forward(given[0]), layer.backward(given[1])
+    x, dout, gamma, beta = (a.astype(np.float64) for a in given)
+    xc = x - x.mean(0)
+    variance = np.mean(xc**2, 0)
+    std = np.sqrt(variance + 1e-6)
+    dxn = gamma * dout
+    expected_dx = (dxn - dxn.mean(0) - xc / std * np.mean(dxn * xc / std, 0)) / std
+    tolerance = 1e-3 if dtype == np.float32 else 1e-11
+    for got, expected in (
+        (out, gamma * xc / std + beta),
+        (layer.xc, xc),
+        (layer.std, std),
+        (layer.dgamma, np.sum(xc / std * dout, 0)),
+        (layer.dbeta, dout.sum(0)),
+        (dx, expected_dx),
+        (layer.running_mean, 0.5 * x.mean(0)),
+        (layer.running_var, 0.5 * variance),
+    ):
+        np.testing.assert_allclose(
+            got, expected, rtol=tolerance, atol=tolerance * max(1, np.abs(expected).max())
+        )
+    assert out.dtype == dx.dtype == layer.forward(given[0], train_flg=False).dtype == dtype
+    assert layer.batch_size == batch
+
+
+def test_batch_normalization_with_one_gamma_for_all(rng):
+    x = rng.standard_normal((6, 5))
+    one, many = (dlfs.BatchNormalization(*parts) for parts in ((2.0, 1.0), (np.full(5, 2.0), np.ones(5))))
+    np.testing.assert_array_equal(one.forward(x), many.forward(x))
+    np.testing.assert_array_equal(one.backward(x), many.backward(x))
+
+
 def test_a_convolution_may_do_without_dx(rng):
     x, W = rng.standard_normal((2, 3, 6, 5)), rng.standard_normal((4, 3, 3, 2))  # noqa: N806
     both = [dlfs.Convolution(W, np.zeros(4)) for _ in range(2)]

@@ -260,10 +260,10 @@ class Dropout:
             return array * (1.0 - self.dropout_ratio)
         # The book's draws, so that np.random.seed gives the book's networks.
         self.mask = np.random.rand(*array.shape) > self.dropout_ratio  # noqa: NPY002
-        return array * self.mask  # type: ignore[no-any-return]
+        return functional.dropout_backward(array, self.mask, p=0)
 
     def backward(self, dout: ArrayLike) -> FloatArray:
-        return as_array("dout", dout) * self.mask  # type: ignore[no-any-return]
+        return functional.dropout_backward(dout, self.mask, p=0)
 
 
 class BatchNormalization:
@@ -295,40 +295,61 @@ class BatchNormalization:
         self.input_shape: Any = None
         self.running_mean, self.running_var = running_mean, running_var
         self.batch_size: Any = None
-        self.xc: Any = None
         self.std: Any = None
         self.dgamma: Any = None
         self.dbeta: Any = None
+        self._rows: Any = None
+        self._statistics: Any = None
+
+    @property
+    def xc(self) -> Any:
+        return None if self._rows is None else self._rows - self._statistics[0]
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> FloatArray:
-        array = as_array("x", x)
+        array = float_array("x", x)
         self.input_shape = array.shape
-        rows = array.reshape(array.shape[0], -1)
+        rows = _flattened("x", array)
+        batch, features = rows.shape
         if self.running_mean is None:
-            self.running_mean, self.running_var = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+            self.running_mean, self.running_var = np.zeros(features), np.zeros(features)
+        mean, variance = np.array([self.running_mean, self.running_var], rows.dtype)
         if train_flg:
-            mean = rows.mean(axis=0)
-            self.xc = rows - mean
-            variance = np.mean(self.xc**2, axis=0)
-            self.std = np.sqrt(variance + self.EPSILON)
-            self.batch_size = len(rows)
-            self.xn = self.xc / self.std
+            mean = rows[0].copy() if batch == 1 else np.zeros_like(mean)
+            variance = np.zeros_like(variance)
+        gamma, beta = (np.broadcast_to(part, features) for part in (self.gamma, self.beta))
+        out, statistics = functional.batch_norm(
+            rows,
+            mean,
+            variance,
+            gamma,
+            beta,
+            training=train_flg and batch > 1,  # one image is refused; the book makes beta of it
+            momentum=1.0,
+            eps=self.EPSILON,
+            return_statistics=True,
+        )
+        if train_flg:
+            variance *= max(batch - 1, 0) / max(batch, 1)  # the biased one
             kept = self.momentum
             self.running_mean = kept * self.running_mean + (1 - kept) * mean
             self.running_var = kept * self.running_var + (1 - kept) * variance
-            normalized = self.xn
-        else:
-            normalized = (rows - self.running_mean) / np.sqrt(self.running_var + self.EPSILON)
-        return (self.gamma * normalized + self.beta).reshape(self.input_shape)  # type: ignore[no-any-return]
+            self._rows, self._statistics, self.batch_size = rows, statistics, batch
+            self.std = 1 / statistics[1]
+        return out.reshape(self.input_shape)
 
     def backward(self, dout: ArrayLike) -> FloatArray:
-        array = as_array("dout", dout)
-        gradient = array.reshape(array.shape[0], -1)
-        self.dbeta = gradient.sum(axis=0)
-        self.dgamma = np.sum(self.xn * gradient, axis=0)
-        dxn = self.gamma * gradient
-        dx = (dxn - dxn.mean(axis=0) - self.xn * np.mean(dxn * self.xn, axis=0)) / self.std
-        return dx.reshape(self.input_shape)  # type: ignore[no-any-return]
+        gradient = _flattened("dout", as_array("dout", dout))
+        gamma = np.broadcast_to(self.gamma, gradient.shape[1:])
+        gradients = functional.batch_norm_backward(
+            gradient,
+            self._rows,
+            weight=gamma,
+            training=True,
+            eps=self.EPSILON,
+            statistics=self._statistics,
+        )
+        dx, self.dgamma, self.dbeta = gradients
+        return dx.reshape(self.input_shape)  # type: ignore[union-attr]
 
 
 class Convolution:
