@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 import fastconv as fc
 from fastconv._kernels import memory
+from fastconv.functional._sum import plus
 
 Array = NDArray[Any]
 Operation = Callable[..., Any]
@@ -56,7 +57,26 @@ def _activations(x: Array, grad_output: Array) -> list[Array]:
 def _normalization(x: Array, weight: Array, bias: Array, grad_output: Array) -> list[Array]:
     y = fc.batch_norm(x, None, None, weight, bias, training=True)
     return [y, *fc.batch_norm_backward(grad_output, x, weight=weight, training=True),
-            fc.local_response_norm(x, 3), fc.local_response_norm_backward(grad_output, x, 3)]  # fmt: skip
+            *(norm for options in ({"beta": 0.75}, {"beta": 0.3}, {"layout": "NHWC"})
+              for norm in (fc.local_response_norm(x, 3, **options),
+                           fc.local_response_norm_backward(grad_output, x, 3, **options)))]  # fmt: skip
+
+
+def _losses(x: Array, y: Array) -> list[Array]:
+    results = [fc.mse_loss(x, y)]
+    for axes in ((0, 1, 2), (0, 2, 1)):  # classes last, and not
+        logits = np.ascontiguousarray(x.transpose(axes)).reshape((-1, 41) if axes[1] == 1 else (3, 41, 37))
+        target = np.arange(logits.size // 41).reshape(logits.shape[:1] + logits.shape[2:]) % 41
+        probability = np.abs(y).reshape(logits.shape)
+        for smoothing in (0, 0.1):
+            results.append(fc.cross_entropy(logits, target, ignore_index=5, label_smoothing=smoothing))
+            results.append(fc.cross_entropy(logits, probability, label_smoothing=smoothing))
+    return [np.asarray(part) for result in results for part in result]
+
+
+def _elements(x: Array, y: Array) -> list[Array]:
+    kept = np.arange(x.size).reshape(x.shape) % 3 > 0
+    return [fc.dropout_backward(x, kept), plus(x, y), plus(x, y, "ReLU6")]
 
 
 # What runs, and the shapes of its arrays: large enough for recycled memory and for remainders of every kind.
@@ -93,6 +113,8 @@ OPERATIONS: dict[str, tuple[Operation, tuple[tuple[int, ...], ...]]] = {
     "avg-pool": (_avg_pool, ((2, 7, 39, 41), (2, 7, 19, 20))),
     "columns": (_columns, ((2, 3, 23, 25), (2, 27, 483))),
     "activations": (_activations, ((2, 3, 37, 41), (2, 3, 37, 41))),
+    "losses": (_losses, ((3, 37, 41), (3, 37, 41))),
+    "elements": (_elements, ((3, 37, 41), (3, 37, 41))),
     "normalization": (_normalization, ((2, 5, 29, 31), (5,), (5,), (2, 5, 29, 31))),
 }
 

@@ -61,6 +61,34 @@ def test_any_shape(shape, rng):
     assert fc.dropout_backward(output, mask).shape == shape
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_sizes_around_those_of_vectors(dtype, threads, monkeypatch, rng):
+    monkeypatch.setattr("fastconv._threads.WORTH_A_THREAD", 0)
+    for size in (*range(1, 35), 2049, 40_009):
+        x, mask = rng.standard_normal(size).astype(dtype), rng.random(size) < 0.5
+        expected = np.where(mask, (x.astype(np.float64) * np.float64(dtype(4 / 3))).astype(dtype), 0)
+        got = fc.dropout_backward(x, mask, 0.25)
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, expected, rtol=np.finfo(dtype).eps)
+        np.testing.assert_array_equal(got[~mask], 0)
+
+
+def test_what_is_not_finite_is_multiplied_as_in_pytorch():
+    x = np.array([np.nan, np.inf, -np.inf, -1.0] * 2)
+    mask = np.repeat([True, False], 4)
+    np.testing.assert_array_equal(
+        fc.dropout_backward(x, mask), [np.nan, np.inf, -np.inf, -2, np.nan, np.nan, np.nan, 0]
+    )
+
+
+def test_masks_in_any_memory(memory_order, rng):
+    x, mask = memory_order(rng.standard_normal((6, 7, 4))), rng.random((6, 14, 4)) < 0.5
+    for kept in (mask[:, ::2], mask[:, ::-2], np.broadcast_to(mask[:1, :7], x.shape)):
+        np.testing.assert_array_equal(fc.dropout_backward(x, kept), np.array(x) * 2 * kept)
+    odd = mask[:, :7].view(np.uint8) * np.uint8(0xFE)  # any byte but 0 is true
+    np.testing.assert_array_equal(fc.dropout_backward(x, odd.view(bool)), np.array(x) * 2 * mask[:, :7])
+
+
 def test_bad_arguments_are_refused():
     for p in (-0.1, 1.1, float("nan")):
         with pytest.raises(

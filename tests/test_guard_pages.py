@@ -23,6 +23,7 @@ from fastconv._kernels.geometry import ConvGeometry
 from fastconv._kernels.memory import results_from
 from fastconv._spec import conv_spec
 from fastconv.functional import conv
+from fastconv.functional._sum import plus
 
 AnyArray = NDArray[Any]
 
@@ -279,8 +280,17 @@ def test_elements(arena, given):
             y = same(arena, getattr(fc, name), x)
             second = y if name in ("sigmoid", "tanh") else x
             same(arena, getattr(fc, f"{name}_backward"), grad, second)
+        same(arena, fc.mse_loss, x, grad)
+        same(arena, fc.dropout_backward, x, grad > 0)
+        same(arena, plus, x, grad)
+        same(arena, plus, x, grad, "ReLU6")
         for size, axis in (((3, n), -1), ((2, 3, n), 1), ((n, 3), 0)):
             x, grad = numbers(*size, dtype=given), numbers(*size[::-1], dtype=given).reshape(size)
+            target = np.arange(x.size // size[axis]).reshape(np.delete(size, axis)) % (size[axis] + 1) - 1
+            if axis == 1 or (len(size) == 2 and axis == -1):
+                for smoothing in (0, 0.5):
+                    same(arena, fc.cross_entropy, x, target, ignore_index=-1, label_smoothing=smoothing)
+                    same(arena, fc.cross_entropy, x, np.abs(grad), label_smoothing=smoothing)
             for name in ("softmax", "log_softmax"):
                 y = same(arena, getattr(fc, name), x, axis)
                 same(arena, getattr(fc, f"{name}_backward"), grad, y, axis)
@@ -291,8 +301,10 @@ def test_elements(arena, given):
             same(arena, fc.batch_norm, x, scale, np.abs(scale), scale, scale, layout=layout)
             same(arena, fc.batch_norm_backward, x, x, None, None, scale, True, layout=layout)
             if x.ndim > 2:
-                same(arena, fc.local_response_norm, x, 3, layout=layout)
-                same(arena, fc.local_response_norm_backward, x, x, 3, layout=layout)
+                for window, beta in ((3, 0.75), (4, 0.3), (n + 2, 1)):
+                    options = {"size": window, "beta": beta, "layout": layout}
+                    same(arena, fc.local_response_norm, x, **options)
+                    same(arena, fc.local_response_norm_backward, x, x, **options)
 
 
 @ENDS

@@ -15,7 +15,7 @@ KERNEL_TESTS = [
     for name in (
         *("conv2d", "conv2d_backward", "winograd", "im2col", "conv_transpose2d"),
         *("pool", "pool_kernels", "linear", "depthwise", "guard_pages", "isa"),
-        *("activation", "normalization", "optim", "half"),
+        *("activation", "normalization", "optim", "half", "loss", "dropout", "sum"),
     )
 ]
 # What they hold beside the values and the memory that kernels touch is decided above the kernels.

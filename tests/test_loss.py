@@ -78,6 +78,109 @@ def test_ignored_samples_count_for_nothing(ignored, rng):
     np.testing.assert_array_equal(gradient[~kept], 0)
 
 
+def cross_entropy(logits, target, weight, smoothing):
+    """Summed loss, gradient, and the sum of the counting samples' weights; (N, C, L) in float64.
+
+    Targets are (N, L) classes, negative ones ignored, or (N, C, L) probabilities.
+    """
+    x = logits.astype(np.float64)
+    classes, by_class = x.shape[1], target.ndim == 2
+    below = x - x.max(1, keepdims=True)
+    log_probability = below - np.log(np.exp(below).sum(1, keepdims=True))
+    counts = target[:, np.newaxis] >= 0 if by_class else np.ones_like(x[:, :1])
+    if by_class:
+        divisor = weight[target[target >= 0]].sum(dtype=np.float64)
+        target = target[:, np.newaxis] == np.arange(classes)[:, np.newaxis]
+    else:
+        divisor = x.size / classes
+    wanted = (
+        ((1 - smoothing) * target + smoothing / classes) * weight[:, np.newaxis].astype(np.float64) * counts
+    )
+    gradient = np.exp(log_probability) * wanted.sum(1, keepdims=True) - wanted
+    return -np.sum(wanted * log_probability), gradient, divisor
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.25])
+@pytest.mark.parametrize("kind", ["classes", "probabilities"])
+def test_sizes_around_those_of_vectors(kind, smoothing, dtype, threads, monkeypatch, rng):
+    monkeypatch.setattr("fastconv._threads.WORTH_A_THREAD", 0)
+    for n, shape in enumerate(
+        [(2, classes, 1) for classes in (*range(1, 19), 33, 1031)]
+        + [(3, 5, places) for places in (*range(2, 19), 33, 131)]
+        + [(1, 37, 67), (2, 300, 5), (1031, 10, 1), (3, 2, 5003)]
+    ):
+        samples, classes, places = shape
+        logits, weight = (
+            (4 * rng.standard_normal(shape)).astype(dtype),
+            rng.random(classes).astype(dtype) + dtype(0.1),
+        )
+        if kind == "classes":
+            target = rng.integers(-1 if n % 2 else 0, classes, (samples, places))
+        else:
+            target = rng.random(shape).astype(dtype)
+        total, gradient, divisor = cross_entropy(logits, target, weight, smoothing)
+        given = (logits, target)
+        if places == 1:  # classes are the last axis
+            given = logits[..., 0], target[..., 0]
+        for reduction, by in (("sum", 1), ("mean", divisor)):
+            loss, slope = fc.cross_entropy(
+                *given, weight, ignore_index=-1, reduction=reduction, label_smoothing=smoothing
+            )
+            bound = 16 * float(np.finfo(dtype).eps)
+            assert slope.dtype == dtype
+            if by:
+                assert loss == pytest.approx(total / by, rel=bound)
+                largest = np.abs(gradient).max() / by
+                np.testing.assert_allclose(
+                    slope.reshape(shape),
+                    gradient / by,
+                    rtol=bound,
+                    atol=bound * max(largest, weight.max() / by),
+                )
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (3, 5, 7)], ids=str)
+def test_not_a_number(shape, dtype, rng):
+    """It spoils its own sample and the loss, unless the sample counts for nothing."""
+    logits = rng.standard_normal(shape).astype(dtype)
+    target = rng.integers(0, 5, (3, *shape[2:]))
+    logits[1, 2] = np.nan
+    loss, gradient = fc.cross_entropy(logits, target)
+    assert math.isnan(loss)
+    assert np.isnan(gradient[1]).all()
+    assert np.isfinite(gradient[[0, 2]]).all()
+    target[1] = -100
+    loss, gradient = fc.cross_entropy(logits, target)
+    assert loss == fc.cross_entropy(np.nan_to_num(logits), target)[0]
+    np.testing.assert_array_equal(gradient[1], 0)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4)], ids=str)
+def test_infinite_logits(shape, dtype):
+    """A class that cannot be is no loss where it isn't wanted, and an infinite one where it is."""
+    logits = np.zeros(shape, dtype)
+    logits[:, 0] = -np.inf
+    loss, gradient = fc.cross_entropy(logits, np.ones((2, *shape[2:]), int))
+    assert loss == pytest.approx(math.log(2), rel=1e-6)
+    np.testing.assert_array_equal(gradient[:, 0], 0)
+    assert fc.cross_entropy(logits, np.zeros((2, *shape[2:]), int))[0] == math.inf
+
+
+def test_targets_at_the_ends_of_their_dtypes(rng):
+    logits = rng.standard_normal((2, 3))
+    with pytest.raises(
+        ValueError, match=r"^target: got class 18446744073709551516, needs classes from 0 to 2"
+    ):
+        fc.cross_entropy(logits, np.array([0, 2**64 - 100], np.uint64))
+    least = np.array([0, -(2**63)])
+    with pytest.raises(ValueError, match=r"^target: got class -9223372036854775808"):
+        fc.cross_entropy(logits, least, ignore_index=2**70)
+    expected = fc.cross_entropy(logits[:1], [0])[0]
+    assert fc.cross_entropy(logits, least, ignore_index=-(2**63))[0] == expected
+    assert fc.cross_entropy(logits, np.array([0, 200], np.uint8), ignore_index=200)[0] == expected
+
+
 def test_one_sample_and_many_places(rng):
     logits = rng.standard_normal((2, 4, 3, 5))
     target = rng.integers(0, 4, (2, 3, 5))
@@ -199,6 +302,19 @@ def test_mse_loss(shape, dtype, reduction, rng):
     expected = math.fsum(d * d for d in difference.ravel().tolist()) / divisor
     assert loss == pytest.approx(expected, rel=max(tolerance, 1e-15))
     np.testing.assert_allclose(gradient, 2 * difference / divisor, rtol=tolerance)
+
+
+def test_mse_loss_of_sizes_around_those_of_vectors(dtype, threads, monkeypatch, rng):
+    monkeypatch.setattr("fastconv._threads.WORTH_A_THREAD", 0)
+    for size in (*range(1, 67), 1031, 40_009):
+        prediction, target = rng.standard_normal((2, size)).astype(dtype)
+        difference = prediction.astype(np.float64) - target
+        loss, gradient = fc.mse_loss(prediction, target)
+        bound = 4 * float(np.finfo(dtype).eps)
+        assert loss == pytest.approx(math.fsum(difference**2) / size, rel=bound)
+        np.testing.assert_allclose(
+            gradient, 2 * difference / size, rtol=bound, atol=bound * np.abs(target).max() / size
+        )
 
 
 def test_mse_loss_at_the_edges(rng):

@@ -265,11 +265,14 @@ def networks(rng):
         "flat": nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(32, 3, rng=rng), nn.ReLU()),
         "nested": nn.Sequential(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(2)), nn.Conv2d(2, 1, 3, rng=rng)),
         "residual": nn.Sequential(nn.Residual(nn.Conv2d(2, 2, 3, padding=1, rng=rng)), nn.ReLU()),
+        "shortcut": nn.Residual(
+            nn.Conv2d(2, 3, 1, rng=rng), nn.Sequential(nn.ReLU(), nn.Conv2d(2, 3, 1, rng=rng))
+        ),
         "empty": nn.Sequential(nn.ReLU(), nn.Flatten()),
     }
 
 
-@pytest.mark.parametrize("name", ["conv", "flat", "nested", "residual", "empty"])
+@pytest.mark.parametrize("name", ["conv", "flat", "nested", "residual", "shortcut", "empty"])
 def test_without_the_gradient_by_the_input(name, rng, monkeypatch):
     network = networks(rng)[name]
     x = rng.standard_normal((3, 2, 4, 4)).astype(np.float32)
@@ -284,8 +287,8 @@ def test_without_the_gradient_by_the_input(name, rng, monkeypatch):
     assert network.backward(grad_output, need_x=False) is None
     for parameter, gradient in zip(network.parameters(), expected, strict=True):
         np.testing.assert_array_equal(parameter.grad, gradient)
-    if name == "conv":
-        assert seen == [None]  # it was not computed
+    if name in ("conv", "residual", "shortcut"):
+        assert seen == [None] * (2 if name == "shortcut" else 1)  # it was not computed
     network(x)
     assert network.backward(grad_output).shape == x.shape
     with pytest.raises(TypeError, match=r"^need_x: got 1, needs True or False"):

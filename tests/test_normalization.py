@@ -320,6 +320,55 @@ def test_local_response_norm(shape, arguments, layout, rng):
         np.testing.assert_allclose(output, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_local_response_norm_of_sizes_around_those_of_vectors(layout, dtype, threads, monkeypatch, rng):
+    """And of blocks of pixels, with windows that are wider than the channels, and every kind of exponent."""
+    monkeypatch.setattr("fastconv._threads.WORTH_A_THREAD", 0)
+    betas = [0.25, 0.5, 0.75, 1.0, 0.3, 0, -0.75, 1.25]
+    for i, n in enumerate((*range(1, 19), 31, 32, 33, 64, 67)):
+        for shape in ((2, n, 5), (1, 3, n), (2, 7, 1, n), (n, 2, 1)):
+            arguments = (1 + i % 6 if i % 5 else n + 3, 0.7, betas[i % len(betas)], 1.5)
+            x, grad_output = rng.standard_normal((2, *shape)).astype(dtype)
+            expected, expected_gradient = response(x, grad_output, *arguments)
+            if layout == "NHWC":
+                x, grad_output, expected, expected_gradient = map(
+                    to_nhwc, (x, grad_output, expected, expected_gradient)
+                )
+            output = fc.local_response_norm(x, *arguments, layout=layout)
+            gradient = fc.local_response_norm_backward(grad_output, x, *arguments, layout=layout)
+            assert output.dtype == gradient.dtype == dtype
+            bound = 32 * np.finfo(dtype).eps
+            np.testing.assert_allclose(output, expected, rtol=bound)
+            np.testing.assert_allclose(
+                gradient, expected_gradient, rtol=bound, atol=bound * np.abs(expected_gradient).max()
+            )
+
+
+def response(x, grad_output, size, alpha, beta, k):
+    """The norm and its gradient by matrices of which channels are neighbours, in float64."""
+    x, grad_output = x.astype(np.float64), grad_output.astype(np.float64)
+    channels = np.arange(x.shape[1])
+    offset = channels[np.newaxis] - channels[:, np.newaxis]
+    near = ((-(size // 2) <= offset) & (offset <= (size - 1) // 2)).astype(float)  # [of][neighbour]
+    r = k + alpha / size * np.einsum("on,in...->io...", near, x**2)
+    through = np.einsum("on,io...->in...", near, grad_output * x * r ** (-beta - 1))
+    return x * r**-beta, grad_output * r**-beta - 2 * alpha * beta / size * x * through
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_not_a_number_spreads_to_neighbouring_channels_alone(layout, dtype):
+    x = np.ones((1, 40, 35), dtype)
+    x[0, 20, 17] = np.nan
+    expected = np.zeros(x.shape, bool)
+    expected[0, 18:23, 17] = True
+    if layout == "NHWC":
+        x, expected = (np.ascontiguousarray(to_nhwc(array)) for array in (x, expected))
+    np.testing.assert_array_equal(np.isnan(fc.local_response_norm(x, 5, layout=layout)), expected)
+    gradient = fc.local_response_norm_backward(np.ones_like(x), x, 5, layout=layout)
+    assert np.isnan(gradient[expected]).all()
+
+
 def test_local_response_norm_takes_any_memory(memory_order, rng):
     x, grad_output = (memory_order(a) for a in rng.standard_normal((2, 2, 5, 3, 4)).astype(np.float32))
     plain_x, plain_grad = reference.plain(x), reference.plain(grad_output)

@@ -14,6 +14,7 @@ from cases import ALGORITHMS
 import fastconv as fc
 from fastconv import nn
 from fastconv._kernels.memory import fail_allocation
+from fastconv.functional._sum import plus
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -84,6 +85,14 @@ def operations() -> Iterator[tuple[str, Callable[[], Any]]]:
             f"linear_backward-{dtype}",
             partial(fc.linear_backward, whole(100, 90, dtype=dtype), rows, matrix),
         )
+        maps = whole(images, channels, high, wide, dtype=dtype)
+        yield f"local_response_norm-{dtype}", partial(fc.local_response_norm, maps, 5)
+        yield f"local_response_norm_backward-{dtype}", partial(fc.local_response_norm_backward, maps, maps, 5)
+        yield f"mse_loss-{dtype}", partial(fc.mse_loss, maps, maps)
+        target = np.zeros((images, high, wide), int)
+        yield f"cross_entropy-{dtype}", partial(fc.cross_entropy, maps, target)
+        yield f"dropout_backward-{dtype}", partial(fc.dropout_backward, maps, maps > 0)
+        yield f"plus-{dtype}", partial(plus, maps, maps)
         for kernel in (1, 3):
             layer = nn.Conv2d(channels, 32, kernel, dtype=dtype, rng=np.random.default_rng(0))
             yield f"frozen-{kernel}-{dtype}", partial(frozen, x, layer)

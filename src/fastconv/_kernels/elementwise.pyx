@@ -2,7 +2,7 @@
 
 cimport numpy as cnp
 from cython.parallel cimport prange
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint8_t, uint16_t
 
 from fastconv._kernels.isa cimport fc_binary, fc_kernels, fc_unary, kernels_for
 from fastconv._kernels.memory cimport empty
@@ -24,8 +24,8 @@ cdef const fc_kernels *kernels_of(cnp.ndarray x) except NULL:
     return kernels_for(cnp.NPY_FLOAT32 if typenum == cnp.NPY_FLOAT16 else typenum)
 
 
-cdef object unary(fc_unary function, cnp.ndarray x, double parameter, int num_threads):
-    cdef cnp.ndarray result = empty_like(x)
+cdef object unary(fc_unary function, cnp.ndarray x, double parameter, int num_threads, cnp.ndarray into=None):
+    cdef cnp.ndarray result = empty_like(x) if into is None else into
     cdef const fc_kernels *halves = kernels_of(x) if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT16 else NULL
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(x), count = cnp.PyArray_SIZE(x), part
     cdef const char *source = <const char *>cnp.PyArray_DATA(x)
@@ -56,8 +56,9 @@ cdef void unary_part(const fc_kernels *halves, fc_unary function, char *target, 
         begin += size
 
 
-cdef object binary(fc_binary function, cnp.ndarray a, cnp.ndarray b, double parameter, int num_threads):
-    cdef cnp.ndarray result = empty_like(a)
+cdef object binary(fc_binary function, cnp.ndarray a, cnp.ndarray b, double parameter, int num_threads,
+                   cnp.ndarray into=None):
+    cdef cnp.ndarray result = empty_like(a) if into is None else into
     cdef const fc_kernels *halves = kernels_of(a) if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT16 else NULL
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a), count = cnp.PyArray_SIZE(a), part
     cdef const char *first = <const char *>cnp.PyArray_DATA(a)
@@ -92,9 +93,10 @@ cdef void binary_part(const fc_kernels *halves, fc_binary function, char *target
 
 
 # Arrays are C-contiguous, aligned and native: float32, float64, or float16, which is computed in float32.
+# `into`, where given, gets the result, and may be an operand.
 
-def relu(cnp.ndarray x not None, double ceiling, int num_threads):
-    return unary(kernels_of(x).relu, x, ceiling, num_threads)
+def relu(cnp.ndarray x not None, double ceiling, int num_threads, cnp.ndarray into=None):
+    return unary(kernels_of(x).relu, x, ceiling, num_threads, into)
 
 
 def relu_backward(cnp.ndarray grad_output not None, cnp.ndarray x not None, double ceiling, int num_threads):
@@ -124,6 +126,44 @@ def tanh(cnp.ndarray x not None, int num_threads):
 
 def tanh_backward(cnp.ndarray grad_output not None, cnp.ndarray output not None, int num_threads):
     return binary(kernels_of(output).tanh_backward, grad_output, output, 0, num_threads)
+
+
+def plus(cnp.ndarray a not None, cnp.ndarray b not None, ceiling, int num_threads, cnp.ndarray into=None):
+    """a + b, or, with a ceiling, min(max(a + b, 0), ceiling)."""
+    if ceiling is None:
+        return binary(kernels_of(a).plus, a, b, 0, num_threads, into)
+    return binary(kernels_of(a).plus_relu, a, b, ceiling, num_threads, into)
+
+
+def keep(cnp.ndarray x not None, cnp.ndarray mask not None, double scale, int num_threads):
+    """x * scale where the mask, of bool, is true, else x * 0."""
+    cdef cnp.ndarray result = empty_like(x)
+    cdef const fc_kernels *kernels = kernels_of(x)
+    cdef bint half = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT16
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(x), count = cnp.PyArray_SIZE(x), part
+    cdef const char *source = <const char *>cnp.PyArray_DATA(x)
+    cdef const uint8_t *kept = <const uint8_t *>cnp.PyArray_DATA(mask)
+    cdef char *target = <char *>cnp.PyArray_DATA(result)
+    for part in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
+        keep_part(kernels, half, target + part * size, source + part * size, kept + part,
+                  min(<Py_ssize_t>PART, count - part), scale)
+    return result
+
+
+cdef void keep_part(const fc_kernels *kernels, bint half, char *target, const char *source,
+                    const uint8_t *kept, Py_ssize_t count, double scale) noexcept nogil:
+    """As unary_part, with a mask."""
+    cdef float block[BLOCK]
+    cdef Py_ssize_t begin = 0, size
+    if not half:
+        kernels.keep(target, source, kept, count, scale)
+        return
+    while begin < count:
+        size = min(<Py_ssize_t>BLOCK, count - begin)
+        kernels.from_half(block, <const uint16_t *>source + begin, size)
+        kernels.keep(block, block, kept + begin, size, scale)
+        kernels.to_half(<uint16_t *>target + begin, block, size)
+        begin += size
 
 
 cdef struct Classes:

@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t, uint16_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t
 
 
 cdef extern from "kernels.h" nogil:
@@ -16,6 +16,7 @@ cdef extern from "kernels.h" nogil:
         FC_SUM_PLAIN
         FC_SUM_SQUARES
         FC_SUM_PRODUCTS
+        FC_RESPONSE_PIXELS
 
     ctypedef struct fc_tile:
         Py_ssize_t depth
@@ -82,6 +83,22 @@ cdef extern from "kernels.h" nogil:
         const void *shift
         const void *center
         const void *slope
+
+    ctypedef struct fc_response:
+        void *dst
+        const void *x
+        const void *grad_output
+        Py_ssize_t channels, plane, before, after
+        double scale, beta, k
+
+    ctypedef struct fc_cross_entropy:
+        void *grad
+        const void *logits
+        const void *probability
+        const void *weight
+        const int64_t *target
+        Py_ssize_t classes, inner
+        double total_weight, smoothing, scale
 
     ctypedef struct fc_adam:
         void *data
@@ -169,6 +186,12 @@ cdef extern from "kernels.h" nogil:
                            int) noexcept nogil
         void (*affine_rows)(const fc_affine *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*affine_pixels)(const fc_affine *, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*response_norm)(const fc_response *, Py_ssize_t, Py_ssize_t, void *) noexcept nogil
+        void (*plus)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
+        void (*plus_relu)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
+        void (*keep)(void *, const void *, const uint8_t *, Py_ssize_t, double) noexcept nogil
+        double (*squared_error)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
+        double (*cross_entropy)(const fc_cross_entropy *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*adam)(const fc_adam *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*sgd)(const fc_sgd *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*from_half)(float *, const uint16_t *, Py_ssize_t) noexcept nogil

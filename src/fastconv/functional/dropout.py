@@ -7,17 +7,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
-from fastconv.functional._input import promote
+from fastconv._kernels import elementwise
+from fastconv._threads import threads_for
+from fastconv.functional._input import WORK_AN_ELEMENT, promote_one
 from fastconv.functional._output import converted
 
 __all__ = ["dropout", "dropout_backward"]
 
 
 def _apply(array: FloatArray, mask: NDArray[np.bool_], p: float) -> FloatArray:
-    output = array * mask
-    if p < 1:
-        output *= 1 / (1 - p)
-    return output
+    """`array` where the mask is set, scaled, and 0 elsewhere; float16 is converted on the way."""
+    scale = 1 / (1 - p) if p < 1 else 1
+    return elementwise.keep(array, mask, scale, threads_for(WORK_AN_ELEMENT * array.size))
 
 
 def dropout(
@@ -59,11 +60,11 @@ def dropout(
     p = _checks.number("p", p, 0, 1)
     training = _checks.boolean("training", training)
     generator = _checks.generator("rng", rng)
-    (prepared,), dtype = promote(x=x)
+    data, dtype = promote_one("x", x, halves=True)
     if not training or p == 0:
-        return np.array(prepared, dtype), None
-    mask = np.asarray(generator.random(prepared.shape, dtype=np.float32) >= p)
-    return converted(_apply(prepared, mask, p), dtype), mask
+        return np.array(data, dtype), None
+    mask = np.asarray(generator.random(data.shape, dtype=np.float32) >= p)
+    return converted(_apply(data, mask, p), dtype), mask
 
 
 def dropout_backward(grad_output: ArrayLike, mask: NDArray[np.bool_] | None, p: float = 0.5) -> FloatArray:
@@ -83,11 +84,11 @@ def dropout_backward(grad_output: ArrayLike, mask: NDArray[np.bool_] | None, p: 
     array([2., 0.])
     """
     p = _checks.number("p", p, 0, 1)
-    (grad,), dtype = promote(grad_output=grad_output)
+    grad, dtype = promote_one("grad_output", grad_output, halves=True)
     if mask is None:
         return np.array(grad, dtype)
     kept = np.asarray(mask)
     if kept.dtype != np.bool_:
         raise _checks.argument_error("mask", f"dtype {kept.dtype}", "an array of bool or None", TypeError)
     _checks.shape("grad_output", grad, kept.shape, "that of mask")
-    return converted(_apply(grad, kept, p), dtype)
+    return converted(_apply(grad, np.require(kept, requirements="C"), p), dtype)

@@ -10,13 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
-from fastconv.functional._input import promote
+from fastconv._kernels import loss as kernels
+from fastconv._threads import threads_for
+from fastconv.functional._input import WORK_AN_ELEMENT, computable, promote
 from fastconv.functional._output import converted
-from fastconv.functional.activation import log_softmax
 
 __all__ = ["cross_entropy", "mse_loss"]
 
 _REDUCTIONS = ("mean", "sum")
+
+# So many multiply-adds a score counts as where threads are handed out: an exponential is computed of it.
+_WORK_A_SCORE = 16
 
 
 def cross_entropy(
@@ -79,20 +83,28 @@ def cross_entropy(
         class_weight = np.ones(classes, scores.dtype)
     _checks.shape("weight", class_weight, (classes,), "one for each class")
 
-    moved = np.moveaxis(np.asarray(log_softmax(scores, axis)), axis, -1)
-    log_probability = moved.reshape(-1, classes)
     given = _checks.as_array("target", target)
+    samples = (*scores.shape[:axis], *scores.shape[axis + 1 :])
+    own = probability = None
     if given.dtype.kind in "iu":
-        _checks.shape("target", given, moved.shape[:-1], "that of logits without the classes")
-        loss, grad, divisor = _by_class(log_probability, given.ravel(), class_weight, ignored, smoothing)
+        _checks.shape("target", given, samples, "that of logits without the classes")
+        own, divisor = _classes(given, class_weight, ignored)
     else:
         _check_probabilities(given, scores.shape)
-        probability = np.moveaxis(given, axis, -1).reshape(-1, classes)
-        loss, grad, divisor = _by_probability(log_probability, probability, class_weight, smoothing)
-    if reduction == "mean":
-        loss = loss / divisor if divisor else math.nan
-        grad /= divisor or 1
-    return loss, converted(np.ascontiguousarray(np.moveaxis(grad.reshape(moved.shape), -1, axis)), dtype)
+        probability, divisor = computable(given, scores.dtype), float(math.prod(samples))
+    by = divisor if reduction == "mean" else 1
+    total, gradient = kernels.cross_entropy(
+        scores,
+        axis,
+        own,
+        probability,
+        class_weight,
+        float(class_weight.sum(dtype=np.float64)),
+        smoothing,
+        1 / by if by else 1,
+        threads_for(_WORK_A_SCORE * scores.size),
+    )
+    return total / by if by else math.nan, converted(gradient, dtype)
 
 
 def _check_has_classes(logits: FloatArray) -> None:
@@ -110,49 +122,19 @@ def _check_probabilities(target: NDArray[Any], logits_shape: tuple[int, ...]) ->
         raise _checks.argument_error("target", f"{target.dtype} of shape {target.shape}", needs)
 
 
-def _by_class(
-    log_probability: FloatArray,
-    target: NDArray[np.integer[Any]],
-    weight: FloatArray,
-    ignored: int,
-    smoothing: float,
-) -> tuple[float, FloatArray, float]:
-    """The summed loss of samples (M, C) with targets (M,), its gradient, and what a mean is divided by."""
-    classes = len(weight)
-    counts = target != ignored
-    wrong = counts & ((target < 0) | (target >= classes))
-    if wrong.any():
-        needs = f"classes from 0 to {classes - 1}, or ignore_index = {ignored}"
-        raise _checks.argument_error("target", f"class {target[wrong][0]}", needs)
-    own = np.arange(len(target)), np.where(counts, target, 0).astype(np.intp)
-    own_weight = weight[own[1]] * counts
-    share = own_weight * (1 - smoothing)
-    loss = -float(share @ log_probability[own])
-    grad = np.exp(log_probability)
-    if smoothing:
-        even = counts[:, None] * (weight * (smoothing / classes))
-        loss -= float(np.vdot(even, log_probability))
-        grad *= (share + even.sum(axis=1))[:, None]
-        grad -= even
-    else:
-        grad *= share[:, None]
-    grad[own] -= share
-    return loss, grad, float(own_weight.sum(dtype=np.float64))
-
-
-def _by_probability(
-    log_probability: FloatArray, target: NDArray[Any], weight: FloatArray, smoothing: float
-) -> tuple[float, FloatArray, float]:
-    """The summed loss of samples (M, C) with targets (M, C), its gradient, and what a mean is divided by."""
-    wanted = target.astype(weight.dtype)
-    if smoothing:
-        wanted *= 1 - smoothing
-        wanted += smoothing / len(weight)
-    wanted *= weight
-    grad = np.exp(log_probability)
-    grad *= wanted.sum(axis=1, keepdims=True)
-    grad -= wanted
-    return -float(np.vdot(wanted, log_probability)), grad, len(wanted)
+def _classes(
+    target: NDArray[np.integer[Any]], weight: FloatArray, ignored: int
+) -> tuple[NDArray[np.int64], float]:
+    """The targets in a row, -1 for those that count for nothing, and the sum of the others' weights."""
+    limits = np.iinfo(np.int64)
+    numbers = np.minimum(target, limits.max) if target.dtype.kind == "u" and target.itemsize == 8 else target
+    numbers = np.require(numbers, np.int64, ["C", "A"])
+    possible = ignored if limits.min <= ignored <= limits.max else None
+    result, total, wrong = kernels.classes_of(numbers, len(weight), possible, weight.astype(np.float64))
+    if wrong >= 0:
+        needs = f"classes from 0 to {len(weight) - 1}, or ignore_index = {ignored}"
+        raise _checks.argument_error("target", f"class {target.flat[wrong]}", needs)
+    return result, total
 
 
 def mse_loss(
@@ -187,10 +169,7 @@ def mse_loss(
     reduction = _checks.choice("reduction", reduction, _REDUCTIONS)
     (given, wanted), dtype = promote(prediction=prediction, target=target)
     _checks.shape("target", wanted, given.shape, "that of prediction")
-    difference = np.asarray(given - wanted)
-    loss = float(np.vdot(difference, difference))
-    if reduction == "sum":
-        return loss, converted(2 * difference, dtype)
-    count = difference.size
-    difference *= 2 / max(count, 1)
-    return loss / count if count else math.nan, converted(difference, dtype)
+    by = given.size if reduction == "mean" else 1
+    threads = threads_for(WORK_AN_ELEMENT * given.size)
+    total, gradient = kernels.squared_error(given, wanted, 2 / max(by, 1), threads)
+    return total / by if by else math.nan, converted(gradient, dtype)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from fastconv import _checks
 from fastconv._checks import FloatArray
 from fastconv._kernels import normalization as kernels
+from fastconv._kernels.response_norm import response_norm
 from fastconv._threads import threads_for
 from fastconv.functional._input import WORK_AN_ELEMENT, promote
 from fastconv.functional._output import converted
@@ -23,6 +24,9 @@ __all__ = [
     "local_response_norm",
     "local_response_norm_backward",
 ]
+
+# So many multiply-adds an element counts as where threads are handed out: roots and quotients are computed.
+_WORK_A_RESPONSE = 16
 
 _OPTIONAL = ("running_mean", "running_var", "weight", "bias")
 
@@ -340,30 +344,21 @@ def _check_response_norm(
     )
 
 
-def _window_sum(array: FloatArray, axis: int, before: int, after: int) -> FloatArray:
-    """The sums over positions c - before ... c + after along `axis`, as far as these exist.
-
-    A sum for each offset costs more passes than differences of a running sum, but cancels nothing.
-    """
-    channels = array.shape[axis]
-    by_channel = np.moveaxis(array, axis, 0)
-    total = array.copy()
-    if not array.size:  # whose channels may be more than a loop should count
-        return total
-    total_by_channel = np.moveaxis(total, axis, 0)
-    for offset in range(1, min(before, channels - 1) + 1):
-        total_by_channel[offset:] += by_channel[:-offset]
-    for offset in range(1, min(after, channels - 1) + 1):
-        total_by_channel[:-offset] += by_channel[offset:]
-    return total
-
-
-def _response(x: FloatArray, size: int, alpha: float, k: float, axis: int) -> FloatArray:
-    """k + alpha / size * (the sum of the squares over the `size` channels around each)."""
-    response = _window_sum(np.square(x), axis, size // 2, (size - 1) // 2)
-    response *= alpha / size
-    response += k
-    return response
+def _response(
+    x: FloatArray,
+    grad_output: FloatArray | None,
+    layout: str,
+    size: int,
+    alpha: float,
+    beta: float,
+    k: float,
+) -> FloatArray:
+    """What `local_response_norm` makes of `x`, or, with `grad_output`, its gradient by `x`."""
+    ncl, threads = _as_ncl(x, layout), threads_for(_WORK_A_RESPONSE * x.size)
+    grad = None if grad_output is None else _as_ncl(grad_output, layout)
+    # A window may be wider than any array.
+    before, after = (min(n, ncl.shape[1]) for n in (size // 2, (size - 1) // 2))
+    return response_norm(ncl, grad, before, after, alpha / size, beta, k, threads).reshape(x.shape)
 
 
 def local_response_norm(
@@ -396,10 +391,7 @@ def local_response_norm(
     """
     (data,), dtype = promote(x=x)
     size, alpha, beta, k = _check_response_norm(data, size, alpha, beta, k, layout)
-    output = _response(data, size, alpha, k, -1 if layout == "NHWC" else 1)
-    np.power(output, -beta, out=output)
-    output *= data
-    return converted(output, dtype)
+    return converted(_response(data, None, layout, size, alpha, beta, k), dtype)
 
 
 def local_response_norm_backward(
@@ -438,16 +430,4 @@ def local_response_norm_backward(
     (grad, data), dtype = promote(grad_output=grad_output, x=x)
     size, alpha, beta, k = _check_response_norm(data, size, alpha, beta, k, layout)
     _checks.shape("grad_output", grad, data.shape, "that of x")
-    axis = -1 if layout == "NHWC" else 1
-    response = _response(data, size, alpha, k, axis)
-    grad_x = np.power(response, -beta)
-    grad_x *= grad
-    through_response = grad_x * data
-    through_response /= response
-    # Channel c is in the windows of the channels from c - (size - 1) // 2 to c + size // 2: the window
-    # mirrored.
-    through_response = _window_sum(through_response, axis, (size - 1) // 2, size // 2)
-    through_response *= data
-    through_response *= 2 * alpha * beta / size
-    grad_x -= through_response
-    return converted(grad_x, dtype)
+    return converted(_response(data, grad, layout, size, alpha, beta, k), dtype)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
+from fastconv.functional._sum import plus
 from fastconv.nn.module import Layer, Module, backward_to_parameters
 
 __all__ = ["Residual", "Sequential"]
@@ -35,6 +35,7 @@ class Sequential(Layer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from fastconv import nn
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2), nn.ReLU())
     >>> model(np.zeros((5, 3, 4))).shape
@@ -113,10 +114,14 @@ class Residual(Layer):
         output = self.body.forward(x)
         straight = _checks.as_array("x", x) if self.shortcut is None else self.shortcut.forward(x)
         _checks.shape("body", output, straight.shape, "that of the shortcut")
-        return np.add(output, straight), ()
+        return plus(output, straight), ()
 
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
-        grad_output = _checks.as_array("grad_output", grad_output)
-        gradient = self.body.backward(grad_output)
-        straight = grad_output if self.shortcut is None else self.shortcut.backward(grad_output)
-        return np.add(gradient, straight)
+        gradient = _checks.as_array("grad_output", grad_output)
+        if not self._needs_grad_x:
+            for branch in (self.body, self.shortcut):
+                if branch is not None:
+                    backward_to_parameters(branch, gradient)
+            return gradient
+        through_body = self.body.backward(gradient)
+        return plus(through_body, gradient if self.shortcut is None else self.shortcut.backward(gradient))

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastconv import _checks, functional
 from fastconv._checks import FloatArray
 from fastconv.functional._packed import PackedConv2d
+from fastconv.functional._sum import activated, plus
 from fastconv.nn.conv import Conv2d
 from fastconv.nn.linear import Linear
 from fastconv.nn.module import IncompatibleKeys, Layer, Module
@@ -79,15 +80,6 @@ class Frozen(Module):
         self._seal()
 
 
-def _activate(output: FloatArray, activation: str) -> FloatArray:
-    """`output`, overwritten by what "ReLU" or "ReLU6" makes of it; as it is for ""."""
-    if activation == "ReLU":
-        np.maximum(output, 0, out=output)
-    elif activation == "ReLU6":
-        np.clip(output, 0, 6, out=output)
-    return output
-
-
 class FrozenConv2d(Frozen):
     """A convolution with what followed it: batch normalization, folded into its weight, and an activation.
 
@@ -135,7 +127,7 @@ class FrozenConv2d(Frozen):
 
     def forward(self, x: ArrayLike) -> FloatArray:
         output = self._convolve(x)
-        return np.minimum(output, 6, out=output) if self._activation == "ReLU6" else output
+        return activated(output, "ReLU6") if self._activation == "ReLU6" else output
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * math.prod(self.weight.shape[1:])
@@ -161,7 +153,7 @@ class FrozenLinear(Frozen):
         self._seal()
 
     def forward(self, x: ArrayLike) -> FloatArray:
-        return _activate(functional.linear(x, self.weight.data, value_of(self.bias)), self._activation)
+        return activated(functional.linear(x, self.weight.data, value_of(self.bias)), self._activation)
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * self.weight.shape[1]
@@ -259,9 +251,7 @@ class FrozenResidual(Frozen):
         for layer in self._shortcut:
             straight = layer.forward(straight)
         _checks.shape("body", output, straight.shape, "that of the shortcut")
-        in_place = self._in_place and np.result_type(output, straight) == output.dtype
-        total: FloatArray = np.add(output, straight, out=output if in_place else None)
-        return _activate(total, self._activation)
+        return plus(output, straight, self._activation, overwrite=self._in_place)
 
     def _get_name(self) -> str:
         return "Residual+" + self._activation if self._activation else "Residual"

@@ -374,7 +374,9 @@ class WeightedLayer(Layer):
 
 
 def backward_to_parameters(module: Module, grad_output: ArrayLike) -> None:
-    """`module.backward` for the gradients by its parameters alone, of any module."""
+    """`module.backward` for the gradients by its parameters alone, if it has any; of any module."""
+    if next(module.named_parameters(), None) is None:
+        return
     if isinstance(module, Layer) and type(module).backward is Layer.backward:
         module.backward(grad_output, need_x=False)
     else:

@@ -2,10 +2,15 @@
 
 /* ---- rectifiers ---- */
 
+FC_INLINE VEC FC(rectified)(VEC x, VEC ceiling)
+{
+    return V(select)(V(greater)(x, ceiling), ceiling, V(max)(V(zero)(), x));
+}
+
 static void FC(relu)(void *dst_, const void *x_, ptrdiff_t count, double ceiling)
 {
-    const VEC zero = V(zero)(), most = V(set1)((T)ceiling);
-    FC_MAP(V(select)(V(greater)(x, most), most, V(max)(zero, x)))
+    const VEC most = V(set1)((T)ceiling);
+    FC_MAP(FC(rectified)(x, most))
 }
 
 FC_INLINE V(mask) FC(passes)(VEC x, VEC ceiling, const int capped)

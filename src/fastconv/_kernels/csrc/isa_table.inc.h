@@ -12,8 +12,11 @@
 #include "map.inc.h"
 #include "exp.inc.h"
 #include "activation.inc.h"
+#include "elementwise.inc.h"
+#include "loss.inc.h"
 #include "normalization.inc.h"
 #include "optimizer.inc.h"
+#include "response_norm.inc.h"
 
 static const fc_kernels FC(kernels) = {
     .isa = FC_ISA_NAME,
@@ -56,6 +59,12 @@ static const fc_kernels FC(kernels) = {
     .sum_pixels = FC(sum_pixels),
     .affine_rows = FC(affine_rows),
     .affine_pixels = FC(affine_pixels),
+    .response_norm = FC(response_norm),
+    .plus = FC(plus),
+    .plus_relu = FC(plus_relu),
+    .keep = FC(keep),
+    .squared_error = FC(squared_error),
+    .cross_entropy = FC(cross_entropy),
     .adam = FC(adam),
     .sgd = FC(sgd),
     .from_half = from_half,

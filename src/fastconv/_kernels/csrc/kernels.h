@@ -143,6 +143,31 @@ typedef struct {
     const void *offset, *scale, *shift, *center, *slope;
 } fc_affine;
 
+/* A local response normalization along the channels,
+ *     dst = x / r^beta  with  r = k + scale * (the sum of x^2 over channels c - before .. c + after, where they exist),
+ * or, where grad_output isn't NULL, the gradient by x. before and after are less than `channels`. Arrays are
+ * [..][channels][plane]. A unit of work is FC_RESPONSE_PIXELS pixels of a plane, or those that are left of it. The
+ * workspace has (before + channels + after) * step + FC_MAX_LANES elements, for the gradient twice as many, where
+ * step is FC_RESPONSE_PIXELS, or 1 with planes of one pixel. */
+enum { FC_RESPONSE_PIXELS = 32 };
+typedef struct {
+    void *dst;
+    const void *x, *grad_output;
+    ptrdiff_t channels, plane, before, after;
+    double scale, beta, k;
+} fc_response;
+
+/* The cross entropy of logits [..][classes][inner], and its gradient times `scale`. A position p of the other axes
+ * has the class target[p], or counts for nothing if that is negative; or, where target is NULL, a probability for
+ * each class. `smoothing` of that is spread evenly over the classes. weight: one for each class, total_weight in all. */
+typedef struct {
+    void *grad;
+    const void *logits, *probability, *weight;
+    const int64_t *target;
+    ptrdiff_t classes, inner;
+    double total_weight, smoothing, scale;
+} fc_cross_entropy;
+
 /* Sums of x, of (x - center)^2, of x * (y - center). y must be readable; x itself will do where it isn't looked at. */
 enum { FC_SUM_PLAIN, FC_SUM_SQUARES, FC_SUM_PRODUCTS };
 
@@ -316,6 +341,19 @@ typedef struct {
     /* fc_affine for rows begin .. end-1 of [..][channels][plane], or pixels begin .. end-1 of [..][channels]. */
     void (*affine_rows)(const fc_affine *job, ptrdiff_t plane, ptrdiff_t begin, ptrdiff_t end);
     void (*affine_pixels)(const fc_affine *job, ptrdiff_t begin, ptrdiff_t end);
+
+    /* fc_response for units begin .. end-1. */
+    void (*response_norm)(const fc_response *job, ptrdiff_t begin, ptrdiff_t end, void *workspace);
+
+    /* a + b; relu of that (parameter: its ceiling); x * scale where the mask's byte isn't 0, else x * 0, which is NaN
+     * for what isn't finite. */
+    fc_binary *plus, *plus_relu;
+    void (*keep)(void *dst, const void *x, const uint8_t *mask, ptrdiff_t count, double scale);
+
+    /* Losses, summed in double as sums for normalization are: of (x - y)^2, whose dst is (x - y) * factor; and
+     * fc_cross_entropy for positions begin .. end-1. */
+    double (*squared_error)(void *dst, const void *x, const void *y, ptrdiff_t count, double factor);
+    double (*cross_entropy)(const fc_cross_entropy *job, ptrdiff_t begin, ptrdiff_t end);
 
     /* Elements begin .. end-1. */
     void (*adam)(const fc_adam *job, ptrdiff_t begin, ptrdiff_t end);

@@ -23,7 +23,9 @@ FC_INLINE void FC(adam_vector)(const fc_adam *job, ptrdiff_t i, ptrdiff_t size)
         s = V(max_nan)(FC(load_positions)(largest, size), s);
         FC(store_positions)(largest, s, size);
     }
-    const VEC scale = V(add)(V(div)(V(sqrt)(s), V(set1)((T)job->root_of_correction)), V(set1)((T)job->eps));
+    VEC scale = V(sqrt)(s);
+    if (job->root_of_correction != 1) scale = V(div)(scale, V(set1)((T)job->root_of_correction));
+    scale = V(add)(scale, V(set1)((T)job->eps));
     p = V(sub)(p, V(mul)(V(set1)((T)job->step_size), V(div)(m, scale)));
     FC(store_positions)(data, p, size);
 }

@@ -52,6 +52,18 @@ FC_INLINE void v32_to_half(uint16_t *p, v32 a)
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
 }
 
+FC_INLINE v32 v32_from_bytes(const uint8_t *p)
+{
+    const __m128i bytes = _mm_min_epu8(_mm_loadl_epi64((const __m128i *)p), _mm_set1_epi8(1));
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+}
+FC_INLINE v64 v64_from_bytes(const uint8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    return _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(_mm_min_epu8(_mm_cvtsi32_si128(four), _mm_set1_epi8(1))));
+}
+
 /* Comparisons: all bits of a lane, or none. Meanings in simd.h. */
 typedef __m256 v32_mask;
 typedef __m256d v64_mask;

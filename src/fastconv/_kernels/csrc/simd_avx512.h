@@ -52,6 +52,17 @@ FC_INLINE void v32_to_half(uint16_t *p, v32 a)
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
 }
 
+FC_INLINE v32 v32_from_bytes(const uint8_t *p)
+{
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)p);
+    return _mm512_maskz_mov_ps(_mm_test_epi8_mask(bytes, bytes), _mm512_set1_ps(1));
+}
+FC_INLINE v64 v64_from_bytes(const uint8_t *p)
+{
+    const __m128i bytes = _mm_loadl_epi64((const __m128i *)p);
+    return _mm512_maskz_mov_pd((__mmask8)_mm_test_epi8_mask(bytes, bytes), _mm512_set1_pd(1));
+}
+
 /* Comparisons: one bit a lane. Meanings in simd.h. */
 typedef __mmask16 v32_mask;
 typedef __mmask8 v64_mask;

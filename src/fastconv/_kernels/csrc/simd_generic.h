@@ -110,6 +110,12 @@ typedef struct { double lane[2]; } v64;
         for (int i = 0; i < lanes; i++) values[i] = FC_LANE(mask, i) ? p[i] : 0;                    \
         return v##_load(values);                                                                    \
     }                                                                                               \
+    FC_INLINE v v##_from_bytes(const uint8_t *p)                                                    \
+    {                                                                                               \
+        scalar values[lanes];                                                                       \
+        for (int i = 0; i < lanes; i++) values[i] = p[i] != 0;                                      \
+        return v##_load(values);                                                                    \
+    }                                                                                               \
     FC_INLINE void v##_store_first(scalar *p, v a, ptrdiff_t count)                                 \
     {                                                                                               \
         memcpy(p, &a, (size_t)count * sizeof(scalar));                                              \

@@ -1,0 +1,112 @@
+"""Losses with their gradients: one pass over memory, in parts over threads, whose sums are added in order."""
+
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t
+
+from fastconv._kernels.isa cimport fc_cross_entropy, fc_kernels, kernels_for
+from fastconv._kernels.memory cimport empty, give_back, take
+
+cnp.import_array()
+
+cdef enum:
+    PART = 1 << 14      # elements that go to a thread together
+    BLOCK = 256         # weights that are summed before they join the others
+
+
+cdef double *sums_of(Py_ssize_t count, Py_ssize_t part) except NULL:
+    """Room for the sum of each part."""
+    cdef double *sums = <double *>take((count // part + 1) * sizeof(double))
+    if sums == NULL:
+        raise MemoryError("no memory for the sums of a loss")
+    return sums
+
+
+cdef double total_of(double *sums, Py_ssize_t count, Py_ssize_t part) noexcept nogil:
+    """The sum of all parts, whose room is given back."""
+    cdef double total = 0
+    cdef Py_ssize_t i
+    for i in range((count + part - 1) // part):
+        total += sums[i]
+    give_back(sums)
+    return total
+
+
+def squared_error(cnp.ndarray x not None, cnp.ndarray y not None, double factor, int num_threads):
+    """The sum of (x - y)^2, and (x - y) * factor; both arrays of one shape and dtype."""
+    cdef cnp.ndarray result = empty(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
+    cdef Py_ssize_t size = kernels.itemsize, count = cnp.PyArray_SIZE(x), i
+    cdef const char *first = <const char *>cnp.PyArray_DATA(x)
+    cdef const char *second = <const char *>cnp.PyArray_DATA(y)
+    cdef char *target = <char *>cnp.PyArray_DATA(result)
+    cdef double *sums = sums_of(count, PART)
+    for i in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
+        sums[i // PART] = kernels.squared_error(target + i * size, first + i * size, second + i * size,
+                                                min(<Py_ssize_t>PART, count - i), factor)
+    return total_of(sums, count, PART), result
+
+
+def classes_of(cnp.ndarray target not None, Py_ssize_t classes, ignored, cnp.ndarray weight not None):
+    """Targets, -1 where they are ignored; the sum of the others' weights; where the first wrong one is.
+
+    target is int64, C-contiguous; ignored an int64, or None; weight has a float64 for each class. Where all
+    are right, that place is -1.
+    """
+    cdef bint ignoring = ignored is not None
+    cdef int64_t nothing = ignored if ignoring else 0
+    cdef Py_ssize_t count = cnp.PyArray_SIZE(target), i, wrong = -1
+    cdef cnp.npy_intp shape = count
+    cdef cnp.ndarray result = empty(1, &shape, cnp.NPY_INT64)
+    cdef const int64_t *given = <const int64_t *>cnp.PyArray_DATA(target)
+    cdef int64_t *numbers = <int64_t *>cnp.PyArray_DATA(result)
+    cdef const double *weights = <const double *>cnp.PyArray_DATA(weight)
+    cdef double total = 0, block = 0
+    with nogil:
+        for i in range(count):
+            if i % BLOCK == 0:
+                total += block
+                block = 0
+            numbers[i] = -1
+            if not ignoring or given[i] != nothing:
+                if not 0 <= given[i] < classes:
+                    wrong = i
+                    break
+                numbers[i] = given[i]
+                block += weights[given[i]]
+    return result, total + block, wrong
+
+
+def cross_entropy(cnp.ndarray logits not None, int axis, cnp.ndarray target, cnp.ndarray probability,
+                  cnp.ndarray weight not None, double total_weight, double smoothing, double scale,
+                  int num_threads):
+    """The loss of logits, not scaled, and its gradient times `scale`; see fc_cross_entropy.
+
+    target, int64, or else probability, of the shape of logits, is None; there is at least one class.
+    """
+    cdef int typenum = cnp.PyArray_TYPE(logits)
+    cdef cnp.ndarray result = empty(cnp.PyArray_NDIM(logits), cnp.PyArray_DIMS(logits), typenum)
+    cdef const fc_kernels *kernels = kernels_for(typenum)
+    cdef fc_cross_entropy job
+    cdef Py_ssize_t count, part, i
+    cdef double *sums
+    job.grad, job.logits = cnp.PyArray_DATA(result), cnp.PyArray_DATA(logits)
+    job.target = NULL
+    job.probability = NULL
+    if target is None:
+        job.probability = cnp.PyArray_DATA(probability)
+    else:
+        job.target = <const int64_t *>cnp.PyArray_DATA(target)
+    job.weight, job.total_weight = cnp.PyArray_DATA(weight), total_weight
+    job.smoothing, job.scale = smoothing, scale
+    job.classes, job.inner = cnp.PyArray_DIM(logits, axis), 1
+    for i in range(axis + 1, cnp.PyArray_NDIM(logits)):
+        job.inner *= cnp.PyArray_DIM(logits, i)
+    count = cnp.PyArray_SIZE(logits) // job.classes
+    part = max(PART // job.classes, 1)
+    if job.inner > 1:
+        part = (part + 63) // 64 * 64     # whole vectors
+    sums = sums_of(count, part)
+    for i in prange(0, count, part, num_threads=num_threads, nogil=True, schedule="static"):
+        sums[i // part] = kernels.cross_entropy(&job, i, min(i + part, count))
+    return total_of(sums, count, part), result
