@@ -48,9 +48,18 @@ class Work:
     packed: bool  # whether the weight is packed beforehand
 
     @property
+    def wide(self) -> bool:
+        """Whether tiles are AVX-512's, of more rows than others."""
+        return self.rows > 6
+
+    @property
+    def vector(self) -> int:
+        """Elements that one of two units computes in a cycle: many processors join both for AVX-512."""
+        return self.lanes // 2 if self.wide else self.lanes
+
+    @property
     def fused_a_cycle(self) -> int:
-        """Multiply-adds. AVX-512, with its tiles of more rows, does one vector a cycle on many processors."""
-        return self.lanes if self.rows > 6 else 2 * self.lanes
+        return 2 * self.vector
 
     @property
     def results(self) -> int:
@@ -108,7 +117,7 @@ def cost_depthwise(w: Work) -> float:
 
 def cost_im2col(w: Work) -> float:
     """Pixels in vectors, packed first: whole runs of them with stride 1, one by one otherwise."""
-    product = 1.1 * w.pixels * w.length * w.out_channels / w.fused_a_cycle
+    product = (1.17 if w.wide else 1.1) * w.pixels * w.length * w.out_channels / w.fused_a_cycle
     pack = (0.4 if w.stride == 1 else 2.5) * w.pixels * w.length
     store = (0.6 if w.step == 1 else 7) * w.results  # phases of a strided gradient come one by one
     return w.groups * (product + pack + store + pack_weight(w))
@@ -122,8 +131,8 @@ def cost_transform(w: Work) -> float:
 def cost_winograd(w: Work) -> float:
     """36 products a block, not 144 (3x3) or 100 (5x5); transforms of input, weight and results."""
     product = 1.3 * 36 * w.tiles * w.in_channels * w.out_channels / w.fused_a_cycle
-    blocks = cost_transform(w) * w.tiles * (w.in_channels + w.out_channels) / w.lanes
-    weights = 0 if w.packed else 5 * 36 * w.in_channels * w.out_channels / w.lanes
+    blocks = cost_transform(w) * w.tiles * (w.in_channels + w.out_channels) / w.vector
+    weights = 0 if w.packed else 5 * 36 * w.in_channels * w.out_channels / w.vector
     return w.groups * (product + blocks + weights)
 
 
@@ -131,7 +140,7 @@ def cost_winograd_weight(w: Work) -> float:
     """As cost_winograd; each 64 channels of one side transform the other side's blocks again."""
     product = 1.3 * 36 * w.tiles * w.in_channels * w.out_channels / w.fused_a_cycle
     repeats = w.in_channels * ceil_div(w.out_channels, 64) + w.out_channels * ceil_div(w.in_channels, 64)
-    transforms = cost_transform(w) * w.tiles * repeats / w.lanes
+    transforms = cost_transform(w) * w.tiles * repeats / w.vector
     return w.groups * (product + transforms + 80 * w.in_channels * w.out_channels)
 
 

@@ -1,16 +1,34 @@
 /* Moving elements: transposes, gathers, sums of rows. Contracts in kernels.h. */
 
+/* A part of a square, of 1 .. LANES rows and columns. */
+static void FC(transpose_part)(T *dst, ptrdiff_t dst_row, const T *src, ptrdiff_t src_row, ptrdiff_t rows,
+                               ptrdiff_t columns)
+{
+    T square[LANES * LANES], turned[LANES * LANES];
+    const V(mask) some = V(range)(0, columns);
+    for (ptrdiff_t i = 0; i < rows; i++) V(store)(square + i * LANES, V(load_where)(some, src + i * src_row));
+    for (ptrdiff_t i = rows; i < LANES; i++) V(store)(square + i * LANES, V(zero)());
+    V(transpose)(turned, LANES, square, LANES);
+    for (ptrdiff_t j = 0; j < columns; j++) {
+        if (rows == LANES) V(store)(dst + j * dst_row, V(load)(turned + j * LANES));
+        else V(store_first)(dst + j * dst_row, V(load)(turned + j * LANES), rows);
+    }
+}
+
 static void FC(transpose)(void *dst_, ptrdiff_t dst_row, const void *src_, ptrdiff_t src_row, ptrdiff_t rows,
                           ptrdiff_t columns)
 {
     T *dst = dst_;
     const T *src = src_;
-    const ptrdiff_t full_rows = rows - rows % LANES, full_columns = columns - columns % LANES;
-    for (ptrdiff_t i = 0; i < full_rows; i += LANES)
-        for (ptrdiff_t j = 0; j < full_columns; j += LANES)
-            V(transpose)(dst + j * dst_row + i, dst_row, src + i * src_row + j, src_row);
-    for (ptrdiff_t j = 0; j < columns; j++)
-        for (ptrdiff_t i = j < full_columns ? full_rows : 0; i < rows; i++) dst[j * dst_row + i] = src[i * src_row + j];
+    for (ptrdiff_t i = 0; i < rows; i += LANES)
+        for (ptrdiff_t j = 0; j < columns; j += LANES) {
+            const ptrdiff_t height = rows - i < LANES ? rows - i : LANES;
+            const ptrdiff_t width = columns - j < LANES ? columns - j : LANES;
+            T *to = dst + j * dst_row + i;
+            const T *from = src + i * src_row + j;
+            if (height == LANES && width == LANES) V(transpose)(to, dst_row, from, src_row);
+            else FC(transpose_part)(to, dst_row, from, src_row, height, width);
+        }
 }
 
 FC_INLINE void FC(copy_row)(T *dst, const T *src, ptrdiff_t count)

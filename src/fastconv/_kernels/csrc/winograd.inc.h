@@ -123,12 +123,7 @@ static void FC(lanes_from)(void *dst_, const void *src_, ptrdiff_t lane_step, pt
             V(transpose)(dst + at * LANES, LANES, src + at, lane_step);
         }
     } else if (lanes == LANES && step == 1) {
-        T rows[LANES * LANES], turned[LANES * LANES];
-        const V(mask) some = V(range)(0, count);
-        FC_UNROLL
-        for (int j = 0; j < LANES; j++) V(store)(rows + j * LANES, V(load_where)(some, src + j * lane_step));
-        V(transpose)(turned, LANES, rows, LANES);
-        for (ptrdiff_t i = 0; i < count; i++) V(store)(dst + i * LANES, V(load)(turned + i * LANES));
+        FC(transpose_part)(dst, LANES, src, lane_step, LANES, count);
     } else {
         for (ptrdiff_t i = 0; i < count; i++)
             for (ptrdiff_t j = 0; j < LANES; j++)
@@ -149,12 +144,7 @@ static void FC(lanes_to)(void *dst_, ptrdiff_t lane_step, ptrdiff_t step, const 
             V(transpose)(dst + at, lane_step, src + at * LANES, LANES);
         }
     } else if (lanes == LANES && step == 1) {
-        T rows[LANES * LANES], turned[LANES * LANES];
-        FC_UNROLL
-        for (int i = 0; i < LANES; i++) V(store)(rows + i * LANES, i < count ? V(load)(src + i * LANES) : V(zero)());
-        V(transpose)(turned, LANES, rows, LANES);
-        FC_UNROLL
-        for (int j = 0; j < LANES; j++) V(store_first)(dst + j * lane_step, V(load)(turned + j * LANES), count);
+        FC(transpose_part)(dst, lane_step, src, LANES, count, LANES);
     } else {
         for (ptrdiff_t i = 0; i < count; i++)
             for (ptrdiff_t j = 0; j < lanes; j++) dst[i * step + j * lane_step] = src[i * LANES + j];
