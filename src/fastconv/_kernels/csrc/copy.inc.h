@@ -20,12 +20,16 @@ static void FC(transpose)(void *dst_, ptrdiff_t dst_row, const void *src_, ptrdi
 {
     T *dst = dst_;
     const T *src = src_;
+    /* Rows far apart are more streams than the processor's own prefetching follows. */
+    const ptrdiff_t ahead = dst_row >= 1024 ? 128 / (ptrdiff_t)sizeof(T) : 0;
     for (ptrdiff_t i = 0; i < rows; i += LANES)
         for (ptrdiff_t j = 0; j < columns; j += LANES) {
             const ptrdiff_t height = rows - i < LANES ? rows - i : LANES;
             const ptrdiff_t width = columns - j < LANES ? columns - j : LANES;
             T *to = dst + j * dst_row + i;
             const T *from = src + i * src_row + j;
+            if (ahead)
+                for (ptrdiff_t k = 0; k < width; k++) FC_PREFETCH_WRITE(to + k * dst_row + ahead);
             if (height == LANES && width == LANES) V(transpose)(to, dst_row, from, src_row);
             else FC(transpose_part)(to, dst_row, from, src_row, height, width);
         }
