@@ -18,8 +18,8 @@ from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, chunk_at, compute_forward,
-    compute_grad_input, cut, fill_table, first_window, forward_correlation, load_band, pack_weight_panel,
+    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, band_height, ceil_div, channels_last,
+    chunk_at, compute_forward, compute_grad_input, cut, fill_table, first_window, forward_correlation, load_band, pack_weight_panel,
     part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
@@ -32,7 +32,7 @@ cnp.import_array()
 
 cdef enum:
     PANEL_BYTES = 32768       # of the weights of a panel: terms of a sum at a time
-    BAND_BYTES = 655360       # of a band, of which the channels of a block are in use at a time
+    BAND_BYTES = 327680       # of a band, of which the channels of a block are in use at a time
     PIXELS = 1024             # of a chunk, at most
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
@@ -69,6 +69,15 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
                cnp.ndarray grad_x not None, int num_threads):
     """grad_x = gradient of the input."""
     compute_grad_input(correlate, g, grad_output, weight, grad_x, True, num_threads)
+
+
+# Images' rows that the next chunk will read, fetched into the cache bit by bit while a chunk is computed: planes
+# of channels, of which a chunk takes some rows each, are no stream that the processor's own prefetching follows.
+ctypedef struct Ahead:
+    const char *rows
+    Py_ssize_t bytes, fetched       # of a plane
+    Py_ssize_t planes, step         # that are left, and from one to the next
+    Py_ssize_t share                # bytes to fetch at a time
 
 
 ctypedef struct PanelJob:
@@ -124,7 +133,8 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
         with parallel(num_threads=num_threads):
             mode = fc_flush_denormals()
             for index in prange(items, schedule="dynamic"):
-                compute_chunk(c, &chunks, index // splits, first, first + passed * (index % splits) // splits,
+                compute_chunk(c, &chunks, index // splits, (index + num_threads) // splits, first,
+                              first + passed * (index % splits) // splits,
                               first + passed * (index % splits + 1) // splits, packed, panel_bytes,
                               private + each * thread_index(), table_bytes, tiles_bytes, turned_bytes)
             fc_restore_float_mode(mode)
@@ -142,10 +152,13 @@ cdef void pack_panel(const Correlation *c, Py_ssize_t index, char *packed) noexc
 
 
 cdef void compute_chunk(
-        const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t first, Py_ssize_t begin,
-        Py_ssize_t end, const char *packed, Py_ssize_t panel_bytes, char *private, Py_ssize_t table_bytes,
-        Py_ssize_t tiles_bytes, Py_ssize_t turned_bytes) noexcept nogil:
-    """Output channels of panels [begin, end) for a chunk of pixels; packed holds panels from `first` on."""
+        const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t next_index, Py_ssize_t first,
+        Py_ssize_t begin, Py_ssize_t end, const char *packed, Py_ssize_t panel_bytes, char *private,
+        Py_ssize_t table_bytes, Py_ssize_t tiles_bytes, Py_ssize_t turned_bytes) noexcept nogil:
+    """Output channels of panels [begin, end) for a chunk of pixels; packed holds panels from `first` on.
+
+    Chunk `next_index` is probably this thread's next one.
+    """
     cdef Chunk chunk = chunk_at(c, chunks, index)
     cdef Py_ssize_t *table = <Py_ssize_t *>private
     cdef char *tiles = private + table_bytes
@@ -155,7 +168,11 @@ cdef void compute_chunk(
     cdef Py_ssize_t item, panel, group = -1
     cdef const Correlation *part = NULL
     cdef Band band
+    cdef Ahead ahead
     cdef PanelJob job
+    ahead.planes = 0
+    if next_index != index and next_index < chunks.count:
+        ahead = rows_ahead(c, chunk_at(c, chunks, next_index), end - begin)
     job.chunk = &chunk
     job.band = &band
     job.table = table
@@ -180,7 +197,7 @@ cdef void compute_chunk(
         job.width = job.vectors * c.kernels.lanes
         # Where a tile's vectors lie in the result as they do in registers, they go there at once.
         job.in_place = c.out_channel == 1 and job.channels == job.width
-        compute_panel(part, &job, tiles)
+        compute_panel(part, &job, &ahead, tiles)
         if not job.in_place:
             store_panel(part, &job, tiles, turned)
 
@@ -193,7 +210,33 @@ cdef inline char *out_pixel(
         + job.channel * c.out_channel)
 
 
-cdef void compute_panel(const Correlation *c, const PanelJob *job, char *tiles) noexcept nogil:
+cdef Ahead rows_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panels) noexcept nogil:
+    """What load_band will read for a chunk, to be fetched in as many parts as so many panels have tiles at least."""
+    cdef Py_ssize_t size = c.kernels.itemsize, top = chunk.row * c.stride_h - c.top
+    cdef Py_ssize_t first = max(top, 0), last = min(top + band_height(c, chunk.rows), c.height)
+    cdef Ahead ahead
+    ahead.rows = c.x + size * (chunk.image * c.x_image + first * c.x_row)
+    ahead.bytes, ahead.step = size * (last - first) * c.x_row, size * c.x_channel
+    ahead.planes = chunk.images * c.in_channels
+    ahead.fetched = 0
+    if c.groups > 1 or channels_last(c) or last <= first:
+        ahead.planes = 0
+    ahead.share = align(ceil_div(ahead.planes * ahead.bytes,
+                                 max(1, panels * chunk.images * chunk.rows * ceil_div(c.out_w, c.kernels.mr))))
+    return ahead
+
+
+cdef inline void fetch(const fc_kernels *kernels, Ahead *ahead) noexcept nogil:
+    cdef Py_ssize_t bytes = min(ahead.share, ahead.bytes - ahead.fetched)
+    kernels.prefetch(ahead.rows + ahead.fetched, bytes)
+    ahead.fetched += bytes
+    if ahead.fetched == ahead.bytes:
+        ahead.fetched = 0
+        ahead.rows += ahead.step
+        ahead.planes -= 1
+
+
+cdef void compute_panel(const Correlation *c, const PanelJob *job, Ahead *ahead, char *tiles) noexcept nogil:
     """One panel of channels, all pixels of a chunk: into `tiles` [pixel][channel], or in place."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, width = job.width, length = sum_length(c)
@@ -235,6 +278,8 @@ cdef void compute_panel(const Correlation *c, const PanelJob *job, char *tiles) 
                     tile.rows = <int>((c.out_w - pixel) // (tiles_a_row - index))   # as even as possible
                     tile.a = x + pixel * step * size
                     tile.c = to + pixel * tile.c_row * size
+                    if ahead.planes > 0:
+                        fetch(kernels, ahead)
                     kernels.gemm_tile(&tile)
                     pixel += tile.rows
 
