@@ -17,6 +17,8 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 import fastconv as fc
+from fastconv import nn
+from fastconv.nn.module import Layer
 
 
 class Calls(RuleBasedStateMachine):
@@ -70,6 +72,24 @@ def test_the_whole_public_surface_is_called():
         *("dropout", "dropout_backward"),  # called together, by a function that seeds them
         "conv2d_algorithm",  # computes nothing
     }
+
+
+def test_every_layer_is_called(monkeypatch):
+    forward, used = Layer.forward, set()
+
+    def recording(self: Layer, x: Any) -> Any:
+        used.add(type(self))
+        return forward(self, x)
+
+    monkeypatch.setattr(Layer, "forward", recording)
+    session = Session()
+    for seed in range(25 * len(CALLS)):
+        session.step(seed)
+    layers = {
+        kind for kind in map(vars(nn).get, nn.__all__) if isinstance(kind, type) and issubclass(kind, Layer)
+    }
+    assert len(layers) > 15
+    assert layers <= used
 
 
 def check_relu(function: Callable[[Any], Any], x: Any) -> None:

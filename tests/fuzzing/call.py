@@ -25,6 +25,7 @@ class Expected:
     algorithm: str = "auto"
     scale: float = 0.0
     dtype_of: tuple[str, ...] = OPERANDS  # the arguments whose common dtype it has
+    kept_in: Any = None  # or the dtype of a parameter, whatever the arguments are
 
     def allowed(self, compute: np.dtype[Any], result: np.dtype[Any]) -> Array:
         values = np.abs(self.values)

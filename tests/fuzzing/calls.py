@@ -20,7 +20,20 @@ from .convolution import (
     im2col_backward,
 )
 from .drawing import NO_NUMBERS, Draw
-from .layers import conv_layer, pool_layer
+from .layers import (
+    activation_layer,
+    adaptive_layer,
+    batch_norm_layer,
+    conv1d_layer,
+    conv_layer,
+    linear_layer,
+    network,
+    norm_layer,
+    pool_layer,
+    softmax_layer,
+    transpose_layer,
+)
+from .optimizers import optimizer
 from .others import (
     ELEMENTWISE,
     batch_norm,
@@ -47,7 +60,7 @@ from .pooling import (
 
 CALLS: list[Callable[[Draw], Call]] = [
     *(conv2d, conv2d, conv2d_backward, conv2d_backward, conv1d, conv1d_backward),
-    *(conv_transpose2d, conv_transpose2d_backward, conv_layer, pool_layer, im2col, im2col_backward),
+    *(conv_transpose2d, conv_transpose2d_backward, im2col, im2col_backward),
     *(partial(im2col_backward, function=fc.col2im, name="cols"), col2im_backward),
     *(max_pool2d, max_pool2d_backward, avg_pool2d, avg_pool2d_backward),
     partial(max_pool2d_backward, function=fc.adaptive_max_pool2d_backward),
@@ -64,6 +77,8 @@ CALLS: list[Callable[[Draw], Call]] = [
         partial(local_response_norm, backward=True),
     ),
     *(cross_entropy, mse_loss, conv_output_size),
+    *(conv_layer, conv_layer, conv1d_layer, transpose_layer, linear_layer, pool_layer, adaptive_layer),
+    *(norm_layer, activation_layer, softmax_layer, batch_norm_layer, network, network, optimizer, optimizer),
 ]
 
 

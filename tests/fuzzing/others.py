@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,30 +85,34 @@ def elementwise(name: str, draw: Draw) -> Call:
     return Call(getattr(fc, name), arguments, expected)
 
 
+def expected_softmax(x: Any, dim: int = -1, log: bool = False) -> list[Expected]:
+    shifted = f64(x) - f64(x).max(axis=dim, keepdims=True, initial=-np.inf)
+    total = np.exp(shifted).sum(axis=dim, keepdims=True)
+    y = shifted - np.log(total) if log else np.exp(shifted) / total
+    return [Expected(y, np.shape(x)[dim], "auto", 1 + float(np.abs(f64(x)).max(initial=0)))]
+
+
+def expected_softmax_backward(
+    grad_output: Any, output: Any, dim: int = -1, log: bool = False
+) -> list[Expected]:
+    same_shape(grad_output, output)
+    g, y = f64(grad_output), f64(output)
+    total = (g if log else g * y).sum(axis=dim, keepdims=True)
+    grad_x = g - np.exp(y) * total if log else y * (g - total)
+    many = np.shape(output)[dim]
+    large = float(np.abs(g).max(initial=0)) * many * float(np.exp(np.abs(y)).max(initial=1))
+    return [Expected(grad_x, many, "auto", large)]
+
+
 def softmax(name: str, draw: Draw) -> Call:
     shape = draw.shape(*(draw.size(17) for _ in range(draw.integer(1, 4))))
     grad, x = draw.arrays(shape, shape)
     dim = {"dim": draw.integer(-len(shape), len(shape) - 1)} if draw.chance(0.6) else {}
     log = name.startswith("log_")
-
-    def expected_forward(x: Any, dim: int = -1) -> list[Expected]:
-        shifted = f64(x) - f64(x).max(axis=dim, keepdims=True, initial=-np.inf)
-        total = np.exp(shifted).sum(axis=dim, keepdims=True)
-        y = shifted - np.log(total) if log else np.exp(shifted) / total
-        return [Expected(y, np.shape(x)[dim], "auto", 1 + float(np.abs(f64(x)).max(initial=0)))]
-
-    def expected_backward(grad_output: Any, output: Any, dim: int = -1) -> list[Expected]:
-        same_shape(grad_output, output)
-        g, y = f64(grad_output), f64(output)
-        total = (g if log else g * y).sum(axis=dim, keepdims=True)
-        grad_x = g - np.exp(y) * total if log else y * (g - total)
-        many = np.shape(output)[dim]
-        large = float(np.abs(g).max(initial=0)) * many * float(np.exp(np.abs(y)).max(initial=1))
-        return [Expected(grad_x, many, "auto", large)]
-
     if name.endswith("_backward"):
-        return Call(getattr(fc, name), {"grad_output": grad, "output": x, **dim}, expected_backward)
-    return Call(getattr(fc, name), {"x": x, **dim}, expected_forward)
+        expected = partial(expected_softmax_backward, log=log)
+        return Call(getattr(fc, name), {"grad_output": grad, "output": x, **dim}, expected)
+    return Call(getattr(fc, name), {"x": x, **dim}, partial(expected_softmax, log=log))
 
 
 def dropout(draw: Draw) -> Call:
