@@ -45,10 +45,13 @@ def draw_conv(draw: Draw) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, .
     geometry = draw_geometry(draw)
     groups = draw.integer(1, 4) if draw.chance(0.3) else 1
     seen, made = draw.size(33), draw.size(33)
-    if draw.chance(0.15):
+    if draw.chance(0.2):
         groups, seen = max(draw.size(33), 1), 1  # depthwise
         made = draw.integer(1, 2)
     kernel = (3, 3) if draw.chance(0.4) else (draw.integer(1, 7), draw.integer(1, 7))
+    if seen == 1 and draw.chance(0.5):  # the gradient of such a one has kernels of its own
+        geometry["stride"] = 2
+        kernel = draw.one([kernel, kernel, (3, 3), (5, 5)])
     if groups > 1:
         geometry["groups"] = groups
     height, width = draw.size() + draw.integer(0, 9), draw.size() + draw.integer(0, 9)
@@ -65,6 +68,11 @@ def draw_conv(draw: Draw) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, .
         geometry["padding_mode"] = draw.one(["reflect", "replicate", "circular", "zeros"])
     if draw.chance(0.4):
         geometry["algorithm"] = draw.one(["auto", "direct", "im2col", "winograd"])
+        if geometry["algorithm"] == "winograd" and draw.chance(0.8):  # what it is able to do
+            kernel = draw.one([(3, 3), (5, 5)])
+            geometry.pop("stride", None)
+            geometry.pop("dilation", None)
+            weight_shape = (*weight_shape[:2], *kernel)
     return geometry, x_shape[1:] if draw.chance(0.2) else x_shape, weight_shape, layout
 
 

@@ -360,6 +360,9 @@ def draw_parts(draw: Draw, steps: list[Any], count: int, channels: int, layout: 
                 body.append(norm_part(draw, inner, channels, layout, dtype))
             parts.append(nn.Residual(nn.Sequential(*body)))
             steps.append(block(inner))
+            if draw.chance(0.5):  # which is computed along with the sum, when frozen
+                parts.append(nn.ReLU())
+                steps.append(relu)
         else:
             reference = expected_max if kind == "max" else expected_avg
             kernel = {"kernel_size": 3, "stride": 1, "padding": 1, "layout": layout}

@@ -89,8 +89,8 @@ def optimizer(draw: Draw) -> Call:
             large = float(np.abs(start).max(initial=0)) + float(np.abs(gradient).max(initial=0))
             scale = 4 * (1 + large) * float(np.square(1 + np.float64(options["lr"])))
             scale *= 1 + options["weight_decay"] * (1 + abs(options["lr"]))
-            if dtype == np.float16:  # another rounding of what is kept, then of the value
-                scale *= 2.0**13
+            if dtype == np.float16:  # another rounding of what is kept, then of the value, which may overflow
+                scale *= 2.0**13 if options["lr"] < 1000 else np.inf
             results.append(Expected(data, 4, "auto", scale, kept_in=dtype))
         return results
 

@@ -5,6 +5,8 @@ cimport numpy as cnp
 import os
 
 cdef extern from "kernels.h" nogil:
+    enum:
+        FC_DTYPES
     const char *const *fc_isa_available()
     const char *const *fc_isa_compiled()
     const fc_kernels *fc_isa_kernels(const char *isa, int dtype)
@@ -41,7 +43,21 @@ cdef extern from *:
     #else
     static const char *fc_openmp_library(void) { return ""; }
     #endif
+
+    /* For tests: stands in for any kernel and does nothing but say that it was called. */
+    #include <stddef.h>
+    typedef int fc_kernel(void);
+    enum { FC_SLOTS = (sizeof(fc_kernels) - offsetof(fc_kernels, gemm_tile)) / sizeof(fc_kernel *) };
+    static fc_kernel **fc_slots(const fc_kernels *table) { return (fc_kernel **)&table->gemm_tile; }
+    static volatile int fc_called;
+    static int fc_idle(void) { return fc_called = 1; }
     """
+    ctypedef int fc_kernel()
+    enum:
+        FC_SLOTS
+    fc_kernel **fc_slots(const fc_kernels *table)
+    int fc_called
+    int fc_idle()
     const char *fc_compiler
     const char *fc_openmp_found
     const char *fc_compile_flags
@@ -91,6 +107,43 @@ def tile_shape(dtype_char: str) -> tuple:
     cdef const fc_kernels *table = active_float32 if dtype_char == "f" else active_float64
     return table.mr, table.nr, table.lanes
 
+
+# ---- for tests ----
+
+cdef fc_kernels altered[FC_DTYPES]
+
+
+def slots(instruction_set: str, dtype_char: str) -> list:
+    """Of each kernel of a table, in the order of kernels.h, whether it is there."""
+    cdef const fc_kernels *table
+    table = fc_isa_kernels(instruction_set.encode(), FC_FLOAT32 if dtype_char == "f" else FC_FLOAT64)
+    return [fc_slots(table)[i] != NULL for i in range(FC_SLOTS)]
+
+
+def put_out(dtype_char: str, slot: int) -> None:
+    """Lets the kernel of that number do nothing from now on, and no other; -1 puts all back."""
+    global active_float32, active_float64
+    active_float32 = fc_isa_kernels(chosen, FC_FLOAT32)
+    active_float64 = fc_isa_kernels(chosen, FC_FLOAT64)
+    if slot < 0:
+        return
+    cdef int dtype = FC_FLOAT32 if dtype_char == "f" else FC_FLOAT64
+    altered[dtype] = (active_float32 if dtype == FC_FLOAT32 else active_float64)[0]
+    fc_slots(&altered[dtype])[slot] = fc_idle
+    if dtype == FC_FLOAT32:
+        active_float32 = &altered[dtype]
+    else:
+        active_float64 = &altered[dtype]
+
+
+def was_called() -> bool:
+    """Whether the kernel that was put out has been called since this was last asked."""
+    global fc_called
+    called, fc_called = fc_called != 0, 0
+    return called
+
+
+# ---- the choice ----
 
 cdef str choose(str cap):
     """The best available instruction set that is not better than `cap`."""
