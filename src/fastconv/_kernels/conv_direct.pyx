@@ -34,6 +34,7 @@ cdef enum:
     PANEL_BYTES = 32768       # of the weights of a panel: terms of a sum at a time
     BAND_BYTES = 327680       # of a band, of which the channels of a block are in use at a time
     PIXELS = 1024             # of a chunk, at most
+    SHORTEST_ROW = 96         # pixels that a row is cut into at least
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
     SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
@@ -90,12 +91,32 @@ ctypedef struct PanelJob:
     Py_ssize_t channel, channels    # of the panel, counted over all groups
     int vectors                     # of a tile
     Py_ssize_t width                # elements of these
+    Py_ssize_t out_table[FC_MAX_NR]  # where a panel's channels of the result begin
     bint in_place
 
 
-cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
-    """Computes all of c.out. False where there was no memory; nothing is written then."""
+cdef Correlation cut_flat(const Correlation *whole) noexcept nogil:
+    """A plane that flatten made one long row as several of one length, whose bands take BAND_BYTES at most."""
+    cdef Correlation c = whole[0]
+    cdef Py_ssize_t most = max(SHORTEST_ROW, BAND_BYTES // (c.kernels.itemsize * max(c.in_channels, 1)))
+    cdef Py_ssize_t rows = ceil_div(c.out_w, most)
+    if not (c.parts == NULL and c.height == c.out_h == 1 and c.width == c.out_w and c.taps_w == 1):
+        return c
+    while rows * SHORTEST_ROW <= c.out_w:
+        if c.out_w % rows == 0:
+            c.out_h = c.height = rows
+            c.out_w = c.width = c.out_w // rows
+            c.x_row, c.out_row = c.width * c.x_pixel, c.out_w * c.out_pixel
+            break
+        rows += 1
+    return c
+
+
+cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil:
+    """Computes all of the result. False where there was no memory; nothing is written then."""
     cdef fc_float_mode mode = 0
+    cdef Correlation flat = cut_flat(whole)
+    cdef const Correlation *c = &flat
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
     cdef Py_ssize_t length = sum_length(c)
@@ -165,7 +186,7 @@ cdef void compute_chunk(
     cdef char *turned = tiles + tiles_bytes
     cdef char *band_memory = turned + turned_bytes
     cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
-    cdef Py_ssize_t item, panel, group = -1
+    cdef Py_ssize_t item, panel, channel, group = -1
     cdef const Correlation *part = NULL
     cdef Band band
     cdef Ahead ahead
@@ -197,6 +218,8 @@ cdef void compute_chunk(
         job.width = job.vectors * c.kernels.lanes
         # Where a tile's vectors lie in the result as they do in registers, they go there at once.
         job.in_place = c.out_channel == 1 and job.channels == job.width
+        for channel in range(job.channels):
+            job.out_table[channel] = channel * c.out_channel
         compute_panel(part, &job, &ahead, tiles)
         if not job.in_place:
             store_panel(part, &job, tiles, turned)
@@ -280,6 +303,9 @@ cdef void compute_panel(const Correlation *c, const PanelJob *job, Ahead *ahead,
                     tile.c = to + pixel * tile.c_row * size
                     if ahead.planes > 0:
                         fetch(kernels, ahead)
+                    if block == blocks - 1 and not job.in_place:   # what store_panel will write
+                        kernels.fetch_rows(out_pixel(c, job, image, row) + pixel * c.out_pixel * size,
+                                           job.out_table, job.channels, (tile.rows - 1) * c.out_pixel + 1)
                     kernels.gemm_tile(&tile)
                     pixel += tile.rows
 
