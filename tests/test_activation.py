@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import fastconv as fc
+from fastconv import nn
+from fastconv.functional._rectifier import rectified, rectified_backward
 
 SHAPES = [(), (1,), (7,), (3, 4), (2, 3, 5, 1), (0,), (2, 0, 3)]
 TOLERANCE = {np.float32: 4e-7, np.float64: 1e-15, np.float16: 1e-3}
@@ -289,3 +291,43 @@ def test_agrees_with_pytorch(name, rng):
     output.backward(torch.tensor(grad_output))
     np.testing.assert_allclose(FORWARD[name](x), output.detach().numpy(), rtol=1e-14, atol=1e-15)
     np.testing.assert_allclose(BACKWARD[name](grad_output, x), x_torch.grad.numpy(), rtol=1e-13, atol=1e-14)
+
+
+# ---- rectifiers that keep bits ----
+
+
+@pytest.mark.parametrize("ceiling", [math.inf, 1.0])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_bits_kept_for_the_gradient(kind, ceiling, threads, monkeypatch, rng):
+    """Sizes around those of vectors, of the groups of bits, and of the parts that go to threads."""
+    monkeypatch.setattr("fastconv._threads.WORTH_A_THREAD", 0)
+    for size in (*range(36), 2047, 2048, 2049, 16_391, 40_009):
+        x, grad_output = rng.standard_normal((2, size)).astype(kind)
+        x[::7], x[3::11], x[5::13] = np.nan, 0, ceiling
+        kept = x.copy()
+        output, signs = rectified(x, ceiling)
+        passes = np.isnan(x) | ((x > 0) & (x < ceiling)) | ((x > 0) & np.isinf(ceiling))
+        assert output.dtype == kind
+        np.testing.assert_array_equal(output, np.clip(x, 0, ceiling))
+        np.testing.assert_array_equal(x, kept)
+        np.testing.assert_array_equal(signs.mask(), passes)
+        gradient = rectified_backward(grad_output, signs)
+        assert gradient.dtype == kind
+        np.testing.assert_array_equal(gradient, np.where(passes, grad_output, 0))
+
+
+def test_layers_that_keep_bits(memory_order, rng):
+    x, grad_output = (memory_order(array * 8) for array in rng.standard_normal((2, 3, 5, 4)))
+    for layer, forward, backward in (
+        (nn.ReLU(), fc.relu, fc.relu_backward),
+        (nn.ReLU6(), fc.relu6, fc.relu6_backward),
+    ):
+        np.testing.assert_array_equal(layer(x), forward(x))
+        np.testing.assert_array_equal(layer.backward(grad_output), backward(grad_output, x))
+        with pytest.raises(ValueError, match=r"^grad_output: got shape \(2,\), needs shape .* that of x"):
+            layer.backward(np.ones(2))
+    for shape in ((), (0,), (2, 0, 3)):
+        layer = nn.ReLU()
+        assert layer(np.ones(shape)).shape == layer.backward(np.ones(shape)).shape == shape
+    layer([1, -2])
+    np.testing.assert_array_equal(layer.backward(np.array([3, 4], np.float16)), [3, 0])

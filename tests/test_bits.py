@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 import fastconv as fc
 from fastconv._kernels import memory
+from fastconv.functional._rectifier import rectified, rectified_backward
 from fastconv.functional._sum import plus
 
 Array = NDArray[Any]
@@ -76,7 +77,9 @@ def _losses(x: Array, y: Array) -> list[Array]:
 
 def _elements(x: Array, y: Array) -> list[Array]:
     kept = np.arange(x.size).reshape(x.shape) % 3 > 0
-    return [fc.dropout_backward(x, kept), plus(x, y), plus(x, y, "ReLU6")]
+    signs = rectified(x)
+    through = [signs[0], signs[1].mask(), rectified_backward(y, signs[1])]
+    return [*through, fc.dropout_backward(x, kept), plus(x, y), plus(x, y, "ReLU6")]
 
 
 # What runs, and the shapes of its arrays: large enough for recycled memory and for remainders of every kind.

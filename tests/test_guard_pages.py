@@ -23,6 +23,7 @@ from fastconv._kernels.geometry import ConvGeometry
 from fastconv._kernels.memory import results_from
 from fastconv._spec import conv_spec
 from fastconv.functional import conv
+from fastconv.functional._rectifier import rectified, rectified_backward
 from fastconv.functional._sum import plus
 
 AnyArray = NDArray[Any]
@@ -280,6 +281,9 @@ def test_elements(arena, given):
             y = same(arena, getattr(fc, name), x)
             second = y if name in ("sigmoid", "tanh") else x
             same(arena, getattr(fc, f"{name}_backward"), grad, second)
+        _, signs = rectified(x, 4)
+        same(arena, lambda x: rectified(x, 4)[0], x)
+        same(arena, rectified_backward, grad, signs)
         same(arena, fc.mse_loss, x, grad)
         same(arena, fc.dropout_backward, x, grad > 0)
         same(arena, plus, x, grad)

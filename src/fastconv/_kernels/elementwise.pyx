@@ -103,6 +103,70 @@ def relu_backward(cnp.ndarray grad_output not None, cnp.ndarray x not None, doub
     return binary(kernels_of(x).relu_backward, grad_output, x, ceiling, num_threads)
 
 
+def relu_bits(cnp.ndarray x not None, double ceiling, int num_threads):
+    """relu, and whether the gradient of each element passes: a bit each, in int64."""
+    cdef cnp.ndarray result = empty_like(x)
+    cdef const fc_kernels *kernels = kernels_of(x)
+    cdef bint half = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT16
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(x), count = cnp.PyArray_SIZE(x), part
+    cdef cnp.npy_intp words = (count + 63) // 64
+    cdef cnp.ndarray signs = empty(1, &words, cnp.NPY_INT64)
+    cdef const char *source = <const char *>cnp.PyArray_DATA(x)
+    cdef char *target = <char *>cnp.PyArray_DATA(result)
+    cdef uint8_t *bits = <uint8_t *>cnp.PyArray_DATA(signs)
+    for part in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
+        relu_bits_part(kernels, half, target + part * size, bits + part // 8, source + part * size,
+                       min(<Py_ssize_t>PART, count - part), ceiling)
+    return result, signs
+
+
+cdef void relu_bits_part(const fc_kernels *kernels, bint half, char *target, uint8_t *bits,
+                         const char *source, Py_ssize_t count, double ceiling) noexcept nogil:
+    """As unary_part, with bits."""
+    cdef float block[BLOCK]
+    cdef Py_ssize_t begin = 0, size
+    if not half:
+        kernels.relu_bits(target, bits, source, count, ceiling)
+        return
+    while begin < count:
+        size = min(<Py_ssize_t>BLOCK, count - begin)
+        kernels.from_half(block, <const uint16_t *>source + begin, size)
+        kernels.relu_bits(block, bits + begin // 8, block, size, ceiling)
+        kernels.to_half(<uint16_t *>target + begin, block, size)
+        begin += size
+
+
+def relu_backward_bits(cnp.ndarray grad_output not None, cnp.ndarray signs not None, int num_threads):
+    """grad_output where a bit of `relu_bits` is set, else 0."""
+    cdef cnp.ndarray result = empty_like(grad_output)
+    cdef const fc_kernels *kernels = kernels_of(grad_output)
+    cdef bint half = cnp.PyArray_TYPE(grad_output) == cnp.NPY_FLOAT16
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(grad_output), count = cnp.PyArray_SIZE(grad_output), part
+    cdef const char *source = <const char *>cnp.PyArray_DATA(grad_output)
+    cdef char *target = <char *>cnp.PyArray_DATA(result)
+    cdef const uint8_t *bits = <const uint8_t *>cnp.PyArray_DATA(signs)
+    for part in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
+        relu_backward_bits_part(kernels, half, target + part * size, source + part * size, bits + part // 8,
+                                min(<Py_ssize_t>PART, count - part))
+    return result
+
+
+cdef void relu_backward_bits_part(const fc_kernels *kernels, bint half, char *target, const char *source,
+                                  const uint8_t *bits, Py_ssize_t count) noexcept nogil:
+    """As unary_part, with bits."""
+    cdef float block[BLOCK]
+    cdef Py_ssize_t begin = 0, size
+    if not half:
+        kernels.relu_backward_bits(target, source, bits, count)
+        return
+    while begin < count:
+        size = min(<Py_ssize_t>BLOCK, count - begin)
+        kernels.from_half(block, <const uint16_t *>source + begin, size)
+        kernels.relu_backward_bits(block, block, bits + begin // 8, size)
+        kernels.to_half(<uint16_t *>target + begin, block, size)
+        begin += size
+
+
 def leaky_relu(cnp.ndarray x not None, double slope, int num_threads):
     return unary(kernels_of(x).leaky_relu, x, slope, num_threads)
 

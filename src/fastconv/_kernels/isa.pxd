@@ -177,6 +177,8 @@ cdef extern from "kernels.h" nogil:
         void (*leaky_relu_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
         void (*sigmoid_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
         void (*tanh_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
+        void (*relu_bits)(void *, uint8_t *, const void *, Py_ssize_t, double) noexcept nogil
+        void (*relu_backward_bits)(void *, const void *, const uint8_t *, Py_ssize_t) noexcept nogil
         void (*softmax)(void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
                         int) noexcept nogil
         void (*softmax_backward)(void *, const void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,

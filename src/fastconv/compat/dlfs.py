@@ -29,6 +29,7 @@ from fastconv._checks import (
 from fastconv._kernels import optimizer
 from fastconv._threads import threads_for
 from fastconv.functional._affine import affine, affine_backward
+from fastconv.functional._rectifier import rectified, rectified_backward
 
 __all__ = [
     "Adam",
@@ -122,18 +123,18 @@ class Relu:
     """
 
     def __init__(self) -> None:
-        self._out: Any = None
+        self._signs: Any = None
 
     @property
     def mask(self) -> Any:
-        return None if self._out is None else self._out <= 0
+        return None if self._signs is None else ~self._signs.mask()
 
     def forward(self, x: ArrayLike) -> FloatArray:
-        self._out = functional.relu(x)
-        return self._out  # type: ignore[no-any-return]
+        out, self._signs = rectified(x)
+        return out
 
     def backward(self, dout: ArrayLike) -> FloatArray:
-        return functional.relu_backward(dout, self._out)
+        return rectified_backward(dout, self._signs)
 
 
 class Sigmoid:
@@ -412,7 +413,7 @@ class Pooling:
     """The largest pixel of each window; padding is made of zeros, which count.
 
     The size of the result takes `pad` into account; the book's formula leaves it out, so that its layer
-    fails with any `pad` but 0.
+    fails with any `pad` but 0. The images aren't kept, of which the book's backward needs the shape alone.
 
     Parameters
     ----------
@@ -430,15 +431,14 @@ class Pooling:
 
     def __init__(self, pool_h: int, pool_w: int, stride: int = 2, pad: int = 0) -> None:
         self.pool_h, self.pool_w, self.stride, self.pad = pool_h, pool_w, stride, pad
-        self.x: Any = None
         self._indices: Any = None
         self._padded_shape: Any = None
 
     def forward(self, x: ArrayLike) -> FloatArray:
-        self.x = as_array("x", x)
-        axes("x", self.x, "N, C, H, W")
+        images = as_array("x", x)
+        axes("x", images, "N, C, H, W")
         border = (self.pad, self.pad)
-        padded = np.pad(self.x, ((0, 0), (0, 0), border, border)) if self.pad else self.x
+        padded = np.pad(images, ((0, 0), (0, 0), border, border)) if self.pad else images
         self._padded_shape = padded.shape
         out, self._indices = functional.max_pool2d(
             padded, (self.pool_h, self.pool_w), self.stride, return_indices=True
@@ -447,8 +447,8 @@ class Pooling:
 
     def backward(self, dout: ArrayLike) -> FloatArray:
         dx = functional.max_pool2d_backward(dout, self._indices, self._padded_shape)
-        height, width = self.x.shape[2:]
-        return dx[:, :, self.pad : self.pad + height, self.pad : self.pad + width]
+        height, width = self._padded_shape[2:]
+        return dx[:, :, self.pad : height - self.pad, self.pad : width - self.pad]
 
 
 # ---- common/optimizer.py ----

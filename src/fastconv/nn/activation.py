@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from fastconv import _checks, functional
 from fastconv._checks import FloatArray
+from fastconv.functional._rectifier import rectified, rectified_backward
 from fastconv.nn.module import Layer
 
 __all__ = ["LeakyReLU", "ReLU", "ReLU6", "Sigmoid", "Softmax", "Tanh"]
@@ -36,11 +37,13 @@ class ReLU(Layer):
         _checks.boolean("inplace", inplace)
 
     def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
-        output = functional.relu(x)
-        return output, output
+        return rectified(x)
+
+    def _infer(self, x: ArrayLike) -> FloatArray:
+        return functional.relu(x)
 
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
-        return functional.relu_backward(grad_output, saved)
+        return rectified_backward(grad_output, saved)
 
 
 class ReLU6(Layer):
@@ -63,11 +66,13 @@ class ReLU6(Layer):
         _checks.boolean("inplace", inplace)
 
     def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
-        output = functional.relu6(x)
-        return output, output
+        return rectified(x, 6)
+
+    def _infer(self, x: ArrayLike) -> FloatArray:
+        return functional.relu6(x)
 
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
-        return functional.relu6_backward(grad_output, saved)
+        return rectified_backward(grad_output, saved)
 
 
 class LeakyReLU(Layer):

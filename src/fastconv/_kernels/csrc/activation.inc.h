@@ -30,6 +30,48 @@ static void FC(relu_backward)(void *dst_, const void *x_, const void *y_, ptrdif
     }
 }
 
+/* Bits go in groups of whole bytes, and of whole vectors. */
+enum { FC(BIT_GROUP) = LANES < 8 ? 8 : LANES };
+
+static void FC(relu_bits)(void *dst_, uint8_t *bits, const void *x_, ptrdiff_t count, double ceiling)
+{
+    const VEC most = V(set1)((T)ceiling);
+    const int capped = !isinf(ceiling);
+    T *dst = dst_;
+    const T *x_first = x_;
+    for (ptrdiff_t i = 0; i < count; i += FC(BIT_GROUP)) {
+        unsigned set = 0;
+        FC_UNROLL
+        for (int j = 0; j < FC(BIT_GROUP); j += LANES)
+            if (count - i > j) {
+                const ptrdiff_t size = count - i - j < LANES ? count - i - j : LANES;
+                const VEC x = FC(load_positions)(x_first + i + j, size);
+                FC(store_positions)(dst + i + j, FC(rectified)(x, most), size);
+                set |= V(bits)(capped ? FC(passes)(x, most, 1) : FC(passes)(x, most, 0)) << j;
+            }
+        bits[i / 8] = (uint8_t)set;
+        if (FC(BIT_GROUP) > 8 && count - i > 8) bits[i / 8 + 1] = (uint8_t)(set >> 8);
+    }
+}
+
+static void FC(relu_backward_bits)(void *dst_, const void *x_, const uint8_t *bits, ptrdiff_t count)
+{
+    const VEC zero = V(zero)();
+    T *dst = dst_;
+    const T *grad = x_;
+    for (ptrdiff_t i = 0; i < count; i += FC(BIT_GROUP)) {
+        unsigned set = bits[i / 8];
+        if (FC(BIT_GROUP) > 8 && count - i > 8) set |= (unsigned)bits[i / 8 + 1] << 8;
+        FC_UNROLL
+        for (int j = 0; j < FC(BIT_GROUP); j += LANES)
+            if (count - i > j) {
+                const ptrdiff_t size = count - i - j < LANES ? count - i - j : LANES;
+                const VEC g = FC(load_positions)(grad + i + j, size);
+                FC(store_positions)(dst + i + j, V(select)(V(from_bits)(set >> j), g, zero), size);
+            }
+    }
+}
+
 static void FC(leaky_relu)(void *dst_, const void *x_, ptrdiff_t count, double slope)
 {
     const VEC zero = V(zero)(), factor = V(set1)((T)slope);

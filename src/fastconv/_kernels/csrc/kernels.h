@@ -322,6 +322,11 @@ typedef struct {
     fc_unary *relu, *leaky_relu, *sigmoid, *tanh;
     fc_binary *relu_backward, *leaky_relu_backward, *sigmoid_backward, *tanh_backward;
 
+    /* relu that also keeps, in bit i % 8 of byte i / 8, whether the gradient of element i passes, and the backward
+     * that is told so. A call writes whole bytes. */
+    void (*relu_bits)(void *dst, uint8_t *bits, const void *x, ptrdiff_t count, double ceiling);
+    void (*relu_backward_bits)(void *dst, const void *grad_output, const uint8_t *bits, ptrdiff_t count);
+
     /* Of arrays [..][classes][inner], positions begin .. end-1 of the others, counted outer * inner + inner's:
      *   softmax                exp(x - max) / sum(exp(x - max)), or the logarithm of that
      *   softmax_backward       output * (grad_output - sum(grad_output * output)), or, of the logarithm,

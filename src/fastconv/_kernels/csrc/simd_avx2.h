@@ -77,6 +77,18 @@ FC_INLINE v32_mask v32_or(v32_mask a, v32_mask b) { return _mm256_or_ps(a, b); }
 FC_INLINE v64_mask v64_or(v64_mask a, v64_mask b) { return _mm256_or_pd(a, b); }
 FC_INLINE v32_mask v32_and(v32_mask a, v32_mask b) { return _mm256_and_ps(a, b); }
 FC_INLINE v64_mask v64_and(v64_mask a, v64_mask b) { return _mm256_and_pd(a, b); }
+FC_INLINE unsigned v32_bits(v32_mask mask) { return (unsigned)_mm256_movemask_ps(mask); }
+FC_INLINE unsigned v64_bits(v64_mask mask) { return (unsigned)_mm256_movemask_pd(mask); }
+FC_INLINE v32_mask v32_from_bits(unsigned set)
+{
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), all = _mm256_set1_epi32((int)set);
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(all, bit), bit));
+}
+FC_INLINE v64_mask v64_from_bits(unsigned set)
+{
+    const __m256i bit = _mm256_setr_epi64x(1, 2, 4, 8), all = _mm256_set1_epi64x((long long)set);
+    return _mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_and_si256(all, bit), bit));
+}
 FC_INLINE v32 v32_select(v32_mask mask, v32 a, v32 b) { return _mm256_blendv_ps(b, a, mask); }
 FC_INLINE v64 v64_select(v64_mask mask, v64 a, v64 b) { return _mm256_blendv_pd(b, a, mask); }
 FC_INLINE v32 v32_negate_where(v32_mask mask, v32 a)

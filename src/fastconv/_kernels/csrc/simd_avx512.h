@@ -76,6 +76,10 @@ FC_INLINE v32_mask v32_or(v32_mask a, v32_mask b) { return a | b; }
 FC_INLINE v64_mask v64_or(v64_mask a, v64_mask b) { return a | b; }
 FC_INLINE v32_mask v32_and(v32_mask a, v32_mask b) { return a & b; }
 FC_INLINE v64_mask v64_and(v64_mask a, v64_mask b) { return a & b; }
+FC_INLINE unsigned v32_bits(v32_mask mask) { return mask; }
+FC_INLINE unsigned v64_bits(v64_mask mask) { return mask; }
+FC_INLINE v32_mask v32_from_bits(unsigned set) { return (v32_mask)set; }
+FC_INLINE v64_mask v64_from_bits(unsigned set) { return (v64_mask)set; }
 FC_INLINE v32 v32_select(v32_mask mask, v32 a, v32 b) { return _mm512_mask_blend_ps(mask, b, a); }
 FC_INLINE v64 v64_select(v64_mask mask, v64 a, v64 b) { return _mm512_mask_blend_pd(mask, b, a); }
 FC_INLINE v32 v32_negate_where(v32_mask mask, v32 a) { return _mm512_mask_sub_ps(a, mask, _mm512_setzero_ps(), a); }

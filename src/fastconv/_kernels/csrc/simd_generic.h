@@ -85,7 +85,7 @@ typedef struct { double lane[2]; } v64;
     }                                                                                               \
     FC_INLINE v v##_pow2(v k)                                                                       \
     {                                                                                               \
-        v##_bits bits[lanes];                                                                       \
+        v##_word bits[lanes];                                                                       \
         k = v##_add(k, v##_set1(FC_ROUNDER##digits + FC_BIAS##digits));                             \
         memcpy(bits, &k, sizeof k);                                                                 \
         for (int i = 0; i < lanes; i++) bits[i] <<= FC_MANTISSA##digits;                            \
@@ -102,6 +102,18 @@ typedef struct { double lane[2]; } v64;
     {                                                                                               \
         v##_mask mask = {0};                                                                        \
         for (int i = 0; i < lanes; i++) FC_LANE(mask, i) = i >= begin && i < end ? -1 : 0;          \
+        return mask;                                                                                \
+    }                                                                                               \
+    FC_INLINE unsigned v##_bits(v##_mask mask)                                                      \
+    {                                                                                               \
+        unsigned set = 0;                                                                           \
+        for (int i = 0; i < lanes; i++) set |= (unsigned)(FC_LANE(mask, i) != 0) << i;              \
+        return set;                                                                                 \
+    }                                                                                               \
+    FC_INLINE v##_mask v##_from_bits(unsigned set)                                                  \
+    {                                                                                               \
+        v##_mask mask = {0};                                                                        \
+        for (int i = 0; i < lanes; i++) FC_LANE(mask, i) = set >> i & 1 ? -1 : 0;                   \
         return mask;                                                                                \
     }                                                                                               \
     FC_NOINLINE v v##_load_where(v##_mask mask, const scalar *p)                                    \
@@ -144,8 +156,8 @@ typedef struct { double lane[2]; } v64;
 
 FC_VECTOR_OPS(v32, float, 4)
 FC_VECTOR_OPS(v64, double, 2)
-typedef uint32_t v32_bits;
-typedef uint64_t v64_bits;
+typedef uint32_t v32_word;
+typedef uint64_t v64_word;
 FC_MEMORY_OPS(v32, float, 4, 32)
 FC_MEMORY_OPS(v64, double, 2, 64)
 
