@@ -100,7 +100,7 @@ def pack_weight(w: Work) -> float:
 def cost_direct(w: Work) -> float:
     """Channels in vectors, filled up to whole ones; results are transposed on their way to NCHW."""
     product = 1.1 * w.pixels * w.length * ceil_to(w.out_channels, w.lanes) / w.fused_a_cycle
-    return w.groups * (product + 2.6 * w.results + pack_weight(w))
+    return w.groups * (product + (1.6 if w.wide else 2.6) * w.results + pack_weight(w))
 
 
 def cost_rows(w: Work) -> float:

@@ -35,6 +35,7 @@ cdef enum:
     BAND_BYTES = 327680       # of a band, of which the channels of a block are in use at a time
     PIXELS = 1024             # of a chunk, at most
     SHORTEST_ROW = 96         # pixels that a row is cut into at least
+    IN_CACHE = 524288         # bytes of images that needn't be fetched: they may well be in cache
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
     SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
@@ -92,6 +93,7 @@ ctypedef struct PanelJob:
     int vectors                     # of a tile
     Py_ssize_t width                # elements of these
     Py_ssize_t out_table[FC_MAX_NR]  # where a panel's channels of the result begin
+    bint fetch_out                  # into the cache, before they are written
     bint in_place
 
 
@@ -192,7 +194,7 @@ cdef void compute_chunk(
     cdef Ahead ahead
     cdef PanelJob job
     ahead.planes = 0
-    if next_index != index and next_index < chunks.count:
+    if next_index != index and next_index < chunks.count and c.batch * c.x_image * c.kernels.itemsize > IN_CACHE:
         ahead = rows_ahead(c, chunk_at(c, chunks, next_index), end - begin)
     job.chunk = &chunk
     job.band = &band
@@ -218,6 +220,7 @@ cdef void compute_chunk(
         job.width = job.vectors * c.kernels.lanes
         # Where a tile's vectors lie in the result as they do in registers, they go there at once.
         job.in_place = c.out_channel == 1 and job.channels == job.width
+        job.fetch_out = not job.in_place and c.batch * c.out_image * c.kernels.itemsize > IN_CACHE
         for channel in range(job.channels):
             job.out_table[channel] = channel * c.out_channel
         compute_panel(part, &job, &ahead, tiles)
@@ -303,7 +306,7 @@ cdef void compute_panel(const Correlation *c, const PanelJob *job, Ahead *ahead,
                     tile.c = to + pixel * tile.c_row * size
                     if ahead.planes > 0:
                         fetch(kernels, ahead)
-                    if block == blocks - 1 and not job.in_place:   # what store_panel will write
+                    if block == blocks - 1 and job.fetch_out:   # what store_panel will write
                         kernels.fetch_rows(out_pixel(c, job, image, row) + pixel * c.out_pixel * size,
                                            job.out_table, job.channels, (tile.rows - 1) * c.out_pixel + 1)
                     kernels.gemm_tile(&tile)

@@ -20,8 +20,7 @@ static void FC(transpose)(void *dst_, ptrdiff_t dst_row, const void *src_, ptrdi
 {
     T *dst = dst_;
     const T *src = src_;
-    /* Rows far apart are more streams than the processor's own prefetching follows. */
-    const ptrdiff_t ahead = dst_row >= 1024 ? 128 / (ptrdiff_t)sizeof(T) : 0;
+    const ptrdiff_t ahead = dst_row >= FC_FAR ? 128 / (ptrdiff_t)sizeof(T) : 0;
     for (ptrdiff_t i = 0; i < rows; i += LANES)
         for (ptrdiff_t j = 0; j < columns; j += LANES) {
             const ptrdiff_t height = rows - i < LANES ? rows - i : LANES;

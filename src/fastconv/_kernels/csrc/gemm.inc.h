@@ -30,10 +30,12 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
         }
     }
 
-    FC_UNROLL
-    for (int i = 0; i < rows; i++) {
+    if (c_row >= FC_FAR) {
         FC_UNROLL
-        for (int j = 0; j < vectors; j++) FC_PREFETCH_WRITE(c + i * c_row + j * LANES);
+        for (int i = 0; i < rows; i++) {
+            FC_UNROLL
+            for (int j = 0; j < vectors; j++) FC_PREFETCH_WRITE(c + i * c_row + j * LANES);
+        }
     }
 
     const ptrdiff_t step = tile->a_step, b_step = tile->b_step, depth = tile->depth;

@@ -63,12 +63,8 @@
 typedef float scalar32;
 typedef double scalar64;
 
-/* A hint: what lies at p will be read. p may point anywhere. */
-#if defined(__GNUC__) || defined(__clang__)
-#define FC_PREFETCH(p) __builtin_prefetch(p)
-#else
-#define FC_PREFETCH(p) ((void)(p))
-#endif
+/* Elements. Rows so far apart are more streams than the processor's own prefetching follows. */
+enum { FC_FAR = 1024 };
 
 /* Added to a number and taken away again, these round it to an integer, which stands in the lowest bits meanwhile. */
 #define FC_ROUNDER32 0x1.8p23f
