@@ -76,9 +76,11 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
 # Images' rows that the next chunk will read, fetched into the cache bit by bit while a chunk is computed: planes
 # of channels, of which a chunk takes some rows each, are no stream that the processor's own prefetching follows.
 ctypedef struct Ahead:
-    const char *rows
-    Py_ssize_t bytes, fetched       # of a plane
-    Py_ssize_t planes, step         # that are left, and from one to the next
+    const char *plane
+    Py_ssize_t planes, plane_step   # that are left, and bytes from one to the next
+    Py_ssize_t runs, run_step       # of rows that follow each other, of a plane; bytes from one to the next
+    Py_ssize_t run, fetched         # the current one, and bytes of it that were fetched
+    Py_ssize_t bytes                # of a run
     Py_ssize_t share                # bytes to fetch at a time
 
 
@@ -241,25 +243,32 @@ cdef Ahead rows_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panels) noex
     cdef Py_ssize_t size = c.kernels.itemsize, top = chunk.row * c.stride_h - c.top
     cdef Py_ssize_t first = max(top, 0), last = min(top + band_height(c, chunk.rows), c.height)
     cdef Ahead ahead
-    ahead.rows = c.x + size * (chunk.image * c.x_image + first * c.x_row)
-    ahead.bytes, ahead.step = size * (last - first) * c.x_row, size * c.x_channel
-    ahead.planes = chunk.images * c.in_channels
-    ahead.fetched = 0
+    ahead.plane = c.x + size * (chunk.image * c.x_image + first * c.x_row)
+    ahead.planes, ahead.plane_step = chunk.images * c.in_channels, size * c.x_channel
+    ahead.run = ahead.fetched = 0
+    ahead.run_step = size * c.stride_h * c.x_row
+    if c.taps_h == 1 and c.stride_h > 1:    # rows in between are not read
+        ahead.runs, ahead.bytes = ceil_div(last - first, c.stride_h), size * c.width * c.x_pixel
+    else:
+        ahead.runs, ahead.bytes = 1, size * (last - first) * c.x_row
     if c.groups > 1 or channels_last(c) or last <= first:
         ahead.planes = 0
-    ahead.share = align(ceil_div(ahead.planes * ahead.bytes,
+    ahead.share = align(ceil_div(ahead.planes * ahead.runs * ahead.bytes,
                                  max(1, panels * chunk.images * chunk.rows * ceil_div(c.out_w, c.kernels.mr))))
     return ahead
 
 
 cdef inline void fetch(const fc_kernels *kernels, Ahead *ahead) noexcept nogil:
     cdef Py_ssize_t bytes = min(ahead.share, ahead.bytes - ahead.fetched)
-    kernels.prefetch(ahead.rows + ahead.fetched, bytes)
+    kernels.prefetch(ahead.plane + ahead.run * ahead.run_step + ahead.fetched, bytes)
     ahead.fetched += bytes
     if ahead.fetched == ahead.bytes:
         ahead.fetched = 0
-        ahead.rows += ahead.step
-        ahead.planes -= 1
+        ahead.run += 1
+        if ahead.run == ahead.runs:
+            ahead.run = 0
+            ahead.plane += ahead.plane_step
+            ahead.planes -= 1
 
 
 cdef void compute_panel(const Correlation *c, const PanelJob *job, Ahead *ahead, char *tiles) noexcept nogil:

@@ -147,7 +147,7 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
 
 
 cdef Py_ssize_t strip_height(const Correlation *c) noexcept nogil:
-    """Out channels in strips of one height: 13 and 12 rather than 14 and 11."""
+    """Out channels in strips of one height: 13 and 12 of 25 rather than 14 and 11."""
     return max(1, ceil_div(c.out_channels, max(1, ceil_div(c.out_channels, c.kernels.mr))))
 
 

@@ -77,7 +77,7 @@ cdef Tiling tiling_of(const Correlation *c) noexcept nogil:
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t length = sum_length(c), index
     cdef Tiling tiling
-    # Out channels in strips of one height: 13 and 12 rather than 14 and 11.
+    # Out channels in strips of one height: 13 and 12 of 25 rather than 14 and 11.
     tiling.height = max(1, ceil_div(c.out_channels, max(1, ceil_div(c.out_channels, kernels.mr))))
     tiling.strips = ceil_div(c.out_channels, tiling.height)
     # A last strip of few channels has the widest tiles.

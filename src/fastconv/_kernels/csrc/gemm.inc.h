@@ -71,10 +71,11 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
 #if TILE_ROWS == 6 && NARROW_ROWS == 12
 #define FC_TILE_CASES(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #define FC_NARROW_CASES(CASE) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
-#elif TILE_ROWS == 12 && NARROW_ROWS == 16
+#elif TILE_ROWS == 14 && NARROW_ROWS == 16
 #define FC_TILE_CASES(CASE) \
-    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
-#define FC_NARROW_CASES(CASE) CASE(13) CASE(14) CASE(15) CASE(16)
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) \
+    CASE(14)
+#define FC_NARROW_CASES(CASE) CASE(15) CASE(16)
 #else
 #error "no cases for this tile"
 #endif

@@ -15,7 +15,7 @@
 enum { FC_FLOAT32 = 0, FC_FLOAT64 = 1, FC_DTYPES = 2 };
 
 /* Upper bounds over all instruction sets, for scratch on the stack. */
-enum { FC_MAX_MR = 12, FC_MAX_NR = 32, FC_MAX_WINDOW = 4 };
+enum { FC_MAX_MR = 14, FC_MAX_NR = 32, FC_MAX_WINDOW = 4 };
 
 /* One tile of a matrix product,
  *     C[i*c_row + j] = sum_k A[i*a_row + offset(k)] * B[k*b_step + j],

@@ -4,7 +4,7 @@
 #include "simd.h"
 
 enum { LANES32 = 16, LANES64 = 8 };
-#define TILE_ROWS 12
+#define TILE_ROWS 14
 #define NARROW_ROWS 16
 
 typedef __m512 v32;
