@@ -1,7 +1,7 @@
 """Which kernels compute a convolution: a model of cost, in one place, from sizes alone.
 
-Costs are processor cycles of one thread. The constants were fitted to measurements on an AVX2 machine with
-two fused multiply-adds a cycle, for layers of AlexNet, VGG, ResNet and LeNet; only their ratios matter.
+Costs are processor cycles of one thread. The constants were fitted to measurements on machines with AVX2 and
+with AVX-512, for layers of AlexNet, VGG, ResNet and LeNet; only their ratios matter.
 """
 
 from __future__ import annotations
