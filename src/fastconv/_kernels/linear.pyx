@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.isa cimport (
-    FC_DOT_COLUMNS, FC_DOT_ROWS, FC_MAX_NR, fc_dot, fc_kernels, fc_tile, kernels_for,
+    FC_DOT_COLUMNS, FC_DOT_ROWS, FC_MAX_NR, fc_dot, fc_kernels, fc_tile, kernels_for, rows_of, vectors_for,
 )
 from fastconv._kernels.memory cimport give_back, take
 from fastconv._kernels.threads cimport thread_index
@@ -177,7 +177,7 @@ cdef void multiply_block(const Product *p, Py_ssize_t row, Py_ssize_t column, ch
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
     cdef Py_ssize_t rows = min(p.block_rows, p.rows - row), columns = min(p.block_columns, p.columns - column)
     cdef Py_ssize_t padded = ceil_div(columns, nr) * nr
-    cdef Py_ssize_t tiles = ceil_div(rows, kernels.mr), tile_index
+    cdef Py_ssize_t tiles, tile_index
     cdef Py_ssize_t term = 0, terms, first, at, i
     cdef char *a = memory
     cdef char *b = a + p.block_rows * (DEPTH + PAD) * size
@@ -187,7 +187,6 @@ cdef void multiply_block(const Product *p, Py_ssize_t row, Py_ssize_t column, ch
     cdef Py_ssize_t direct = columns - columns % nr if p.depth <= DEPTH else 0
     cdef fc_tile tile
     tile.a_table = NULL
-    tile.vectors = 2
     tile.a_row = DEPTH + PAD if p.a.inner == 1 else 1
     tile.a_step = 1 if p.a.inner == 1 else p.block_rows
     tile.b_step = p.block_columns + PAD
@@ -213,6 +212,8 @@ cdef void multiply_block(const Product *p, Py_ssize_t row, Py_ssize_t column, ch
                 memset(bias + i * size, 0, (nr - i) * size)
                 tile.column_bias = bias
             tile.b = b + at * size
+            tile.vectors = vectors_for(kernels, columns - at)
+            tiles = ceil_div(rows, rows_of(kernels, tile.vectors))
             first = 0
             for tile_index in range(tiles):
                 tile.rows = <int>((rows - first) // (tiles - tile_index))     # as even as possible
