@@ -18,10 +18,11 @@ FLOORS = [
     ["_checks", "_processors"],
     ["_kernels"],
     SPECS,
-    ["functional", "serialization", "datasets", "_config"],
+    ["functional", "serialization", "datasets", "_config", "_training_session"],
     ["_torch_checkpoint"],
     ["nn"],
     ["optim"],
+    ["_checkpoint"],
     ["models", "compat", "testing", "train", "plot"],
     ["", "__main__"],  # the package itself
 ]

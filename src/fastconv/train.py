@@ -17,22 +17,17 @@ True
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv import _checks, serialization
+from fastconv import _checkpoint, _checks
+from fastconv._checkpoint import PathLike
+from fastconv._training_session import Bar, StopTraining, interruptible, progress_bars
 from fastconv.datasets import minibatches
 from fastconv.nn.module import Module, backward_to_parameters
 from fastconv.optim.lr_scheduler import LRScheduler
@@ -40,7 +35,6 @@ from fastconv.optim.optimizer import Optimizer
 
 __all__ = ["Evaluation", "History", "evaluate", "fit"]
 
-PathLike: TypeAlias = str | os.PathLike[str]
 Data: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 Transform: TypeAlias = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]
 
@@ -144,10 +138,6 @@ class _Running:
     @property
     def accuracy(self) -> float:
         return self.correct / self.count if self.count else np.nan
-
-
-class _StopTraining(Exception):  # noqa: N818, no error
-    """Ctrl-C was pressed; raised between two batches."""
 
 
 def evaluate(model: Module, loss: Loss, data: Data, batch_size: int = 256) -> Evaluation:
@@ -286,13 +276,13 @@ def fit(
         if held_out is None:
             raise _checks.argument_error("patience", patience, "validation data")
     rng = np.random.default_rng() if rng is None else rng
-    show = _progress(progress)
+    show = progress_bars(progress)
     run = _Run(model, optimizer, schedule, rng)
     if checkpoint is not None and Path(checkpoint).exists():
         run.resume(checkpoint)
     history = run.history
     history.interrupted = False
-    with _interruptible() as between:
+    with interruptible() as between:
         try:
             while len(history.loss) < epochs and not run.exhausted(patience):
                 epoch = len(history.loss)
@@ -302,13 +292,13 @@ def fit(
                     if held_out is not None:
                         measured = _evaluate(model, loss, *held_out, batch_size, between)
                     run.record(running, measured, seconds)
-                    bar.done(history)
+                    bar.done(run.summary())
                 if checkpoint is not None:
                     run.write(checkpoint)
                 if on_epoch is not None:
                     on_epoch(history)
                 between()
-        except _StopTraining:
+        except StopTraining:
             history.interrupted = True
             return history
     if keep_best:
@@ -323,7 +313,7 @@ def _one_epoch(
     y: NDArray[Any],
     batch_size: int,
     transform: Transform | None,
-    bar: _Bar,
+    bar: Bar,
     between: Callable[[], None],
 ) -> tuple[_Running, float]:
     running = _Running()
@@ -345,7 +335,7 @@ def _one_epoch(
         if run.schedule is not None:
             run.schedule.step()
         running.add(value, output, y_batch)
-        bar.advance(len(x_batch), running)
+        bar.advance(len(x_batch), {"loss": running.loss, "accuracy": running.accuracy})
     return running, time.perf_counter() - start
 
 
@@ -404,142 +394,27 @@ class _Run:
             found.update((id(v), v) for v in vars(module).values() if isinstance(v, np.random.Generator))
         return list(found.values())
 
-    def write(self, path: PathLike) -> None:
-        optimizer = self.optimizer.state_dict()
-        arrays = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        arrays |= {f"best.{name}": value for name, value in self.best.items()}
-        numbers: dict[str, dict[str, Any]] = {}
-        for parameter, kept in optimizer["state"].items():
-            numbers[str(parameter)] = {}
-            for name, value in kept.items():
-                if isinstance(value, np.ndarray):
-                    arrays[f"optimizer.{parameter}.{name}"] = value
-                else:
-                    numbers[str(parameter)][name] = value
-        rest = {
-            "optimizer": {"state": numbers, "param_groups": optimizer["param_groups"]},
-            "schedule": None if self.schedule is None else self.schedule.state_dict(),
-            "generators": [generator.bit_generator.state for generator in self.generators()],
-            "history": dataclasses.asdict(self.history),
-        }
-        arrays["rest"] = np.array(json.dumps(rest, default=lambda value: np.asarray(value).tolist()))
-        serialization.save(path, arrays)
-
-    def resume(self, path: PathLike) -> None:
-        arrays = serialization.load(path)
-        try:
-            rest = json.loads(str(arrays.pop("rest")))
-            state = {int(parameter): dict(kept) for parameter, kept in rest["optimizer"]["state"].items()}
-            parts: dict[str, dict[str, NDArray[Any]]] = {"model": {}, "best": {}}
-            for name, array in arrays.items():
-                part, _, key = name.partition(".")
-                if part == "optimizer":
-                    parameter, _, key = key.partition(".")
-                    state[int(parameter)][key] = array
-                else:
-                    parts[part][key] = array
-            history = History(**rest["history"])
-            groups = rest["optimizer"]["param_groups"]
-            schedule, states = rest["schedule"], rest["generators"]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{os.fspath(path)}: not a checkpoint of fastconv.train.fit ({error!r})"
-            ) from None
-        generators = self.generators()
-        if (schedule is None) != (self.schedule is None) or len(states) != len(generators):
-            raise ValueError(f"{os.fspath(path)}: from a training with other layers or another schedule")
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.model.load_state_dict(parts["model"])
-        if self.schedule is not None:
-            self.schedule.load_state_dict(schedule)
-        for generator, generator_state in zip(generators, states, strict=True):
-            generator.bit_generator.state = generator_state
-        self.history, self.best = history, parts["best"]
-
-
-# ---- Ctrl-C ----
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], None]]:
-    """Gives a function that raises `_StopTraining` once Ctrl-C was pressed; a second one is as usual."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None  # only the main thread gets signals
-        return
-    pressed = False
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    def between() -> None:
-        if pressed:
-            raise _StopTraining
-
-    before = signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield between
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-# ---- progress ----
-
-
-class _Bar:
-    """Shows nothing; the base of what does."""
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-    def advance(self, samples: int, running: _Running) -> None:
-        """So many more were learned from."""
-
-    def done(self, history: History) -> None:
-        """The epoch is over."""
-
-
-class _TqdmBar(_Bar):
-    def __init__(self, tqdm: Any, total: int, title: str) -> None:
-        self.bar = tqdm(total=total, desc=title, unit=" samples", unit_scale=False, dynamic_ncols=True)
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.close()
-
-    def advance(self, samples: int, running: _Running) -> None:
-        self._show({"loss": running.loss, "accuracy": running.accuracy})
-        self.bar.update(samples)
-
-    def done(self, history: History) -> None:
+    def summary(self) -> dict[str, float]:
+        """What a progress bar shows of the latest epoch."""
+        history = self.history
         values = {"loss": history.loss[-1], "accuracy": history.accuracy[-1]}
         if history.validation_loss:
-            values["validation"] = history.validation_accuracy[-1]
-            if np.isnan(values["validation"]):
-                values["validation"] = history.validation_loss[-1]
-        self._show(values)
+            accuracy = history.validation_accuracy[-1]
+            values["validation"] = history.validation_loss[-1] if np.isnan(accuracy) else accuracy
+        return values
 
-    def _show(self, values: Mapping[str, float]) -> None:
-        shown = (f"{name} {value:.4f}" for name, value in values.items() if not np.isnan(value))
-        self.bar.set_postfix_str(", ".join(shown), refresh=False)
+    def write(self, path: PathLike) -> None:
+        _checkpoint.write(
+            path,
+            self.model,
+            self.optimizer,
+            self.schedule,
+            self.generators(),
+            self.best,
+            dataclasses.asdict(self.history),
+        )
 
-
-def _progress(wanted: bool | None) -> Callable[[int, str], _Bar]:
-    if wanted is None:
-        wanted = sys.stderr is not None and sys.stderr.isatty()
-        must = False
-    else:
-        must = wanted = _checks.boolean("progress", wanted)
-    if not wanted:
-        return lambda total, title: _Bar()
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        if must:
-            raise
-        return lambda total, title: _Bar()
-    return lambda total, title: _TqdmBar(tqdm, total, title)
+    def resume(self, path: PathLike) -> None:
+        self.best, self.history = _checkpoint.resume(
+            path, self.model, self.optimizer, self.schedule, self.generators(), lambda kept: History(**kept)
+        )

@@ -1,0 +1,90 @@
+"""The file that a training goes on from: of all that takes part, what is not in the program."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv import serialization
+from fastconv.nn.module import Module
+from fastconv.optim.lr_scheduler import LRScheduler
+from fastconv.optim.optimizer import Optimizer
+
+__all__ = ["resume", "write"]
+
+PathLike: TypeAlias = str | os.PathLike[str]
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+History = TypeVar("History")
+
+
+def write(
+    path: PathLike,
+    model: Module,
+    optimizer: Optimizer,
+    schedule: LRScheduler | None,
+    generators: list[np.random.Generator],
+    best: Arrays,
+    history: dict[str, Any],
+) -> None:
+    """Save the state of all of these."""
+    kept_by_optimizer = optimizer.state_dict()
+    arrays = {f"model.{name}": value for name, value in model.state_dict().items()}
+    arrays |= {f"best.{name}": value for name, value in best.items()}
+    numbers: dict[str, dict[str, Any]] = {}
+    for parameter, kept in kept_by_optimizer["state"].items():
+        numbers[str(parameter)] = {}
+        for name, value in kept.items():
+            if isinstance(value, np.ndarray):
+                arrays[f"optimizer.{parameter}.{name}"] = value
+            else:
+                numbers[str(parameter)][name] = value
+    rest = {
+        "optimizer": {"state": numbers, "param_groups": kept_by_optimizer["param_groups"]},
+        "schedule": None if schedule is None else schedule.state_dict(),
+        "generators": [generator.bit_generator.state for generator in generators],
+        "history": history,
+    }
+    arrays["rest"] = np.array(json.dumps(rest, default=lambda value: np.asarray(value).tolist()))
+    serialization.save(path, arrays)
+
+
+def resume(
+    path: PathLike,
+    model: Module,
+    optimizer: Optimizer,
+    schedule: LRScheduler | None,
+    generators: list[np.random.Generator],
+    make_history: Callable[[dict[str, Any]], History],
+) -> tuple[Arrays, History]:
+    """Load what `write` saved into all of these; the best weights and the history are returned."""
+    arrays = serialization.load(path)
+    try:
+        rest = json.loads(str(arrays.pop("rest")))
+        state = {int(parameter): dict(kept) for parameter, kept in rest["optimizer"]["state"].items()}
+        parts: dict[str, Arrays] = {"model": {}, "best": {}}
+        for name, array in arrays.items():
+            part, _, key = name.partition(".")
+            if part == "optimizer":
+                parameter, _, key = key.partition(".")
+                state[int(parameter)][key] = array
+            else:
+                parts[part][key] = array
+        history = make_history(rest["history"])
+        groups = rest["optimizer"]["param_groups"]
+        kept_by_schedule, states = rest["schedule"], rest["generators"]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)}: not a checkpoint of fastconv.train.fit ({error!r})") from None
+    if (kept_by_schedule is None) != (schedule is None) or len(states) != len(generators):
+        raise ValueError(f"{os.fspath(path)}: from a training with other layers or another schedule")
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    model.load_state_dict(parts["model"])
+    if schedule is not None:
+        schedule.load_state_dict(kept_by_schedule)
+    for generator, generator_state in zip(generators, states, strict=True):
+        generator.bit_generator.state = generator_state
+    return parts["best"], history
