@@ -237,7 +237,7 @@ def test_columns(arena, dtype):
 @ENDS
 def test_linear(arena, dtype):
     for n, (rows, others) in product(TAILS, ((1, 5), (3, 17), (16, 3))):
-        for seen, made in ((n, others), (others, n)):
+        for seen, made in ((n, others), (others, n), (n + 100, others)):
             x, weight = numbers(rows, seen, dtype=dtype), numbers(made, seen, dtype=dtype)
             y = same(arena, fc.linear, x, weight, numbers(made, dtype=dtype))
             same(arena, fc.linear_backward, y, x, weight)

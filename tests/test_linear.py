@@ -94,7 +94,7 @@ def test_bad_gradients_are_refused(rng):
 
 # Batches on both sides of a tile and of what is streamed; features around vectors, tiles and blocks.
 BATCHES = [1, 2, 3, 4, 11, 12, 13, 16, 17, 24, 193]
-FEATURES = [(1, 1), (3, 7), (15, 16), (17, 31), (32, 33), (127, 4), (128, 5), (129, 65), (300, 257)]
+FEATURES = [(1, 1), (3, 7), (15, 16), (17, 31), (32, 33), (127, 4), (128, 5), (129, 65), (300, 257), (1031, 9)]
 
 
 def whole_numbers(rng, *shape):
@@ -143,7 +143,7 @@ def test_same_bits_on_any_number_of_threads(batch, dtype, rng):
 
 @pytest.mark.skipif(not HAS_FORBIDDEN_PAGES, reason="needs mprotect")
 @pytest.mark.parametrize("at_end", [False, True], ids=["start", "end"])
-@pytest.mark.parametrize("sizes", [(1, 5, 3), (3, 33, 17), (16, 17, 33), (18, 31, 35)], ids=str)
+@pytest.mark.parametrize("sizes", [(1, 5, 3), (3, 33, 17), (16, 17, 33), (18, 31, 35), (2, 131, 5)], ids=str)
 def test_nothing_is_read_beyond_an_array(sizes, at_end, dtype, rng):
     batch, channels, outputs = sizes
     given = arrays(rng, (batch, channels), outputs, dtype)

@@ -28,6 +28,7 @@ cdef enum:
     ROW_TILES = 16       # most tiles of a block, in each direction
     COLUMN_TILES = 8
     FEW_ROWS = 16        # batches up to this read the weight as it lies
+    A_ROW = 400          # elements that take as long as beginning with another row of the weight
 
 
 # An operand: element (i, k) lies at i*outer + k*inner elements from data; one of both steps is 1.
@@ -75,7 +76,7 @@ def grad_input(cnp.ndarray grad_output not None, cnp.ndarray weight not None, cn
     cdef Py_ssize_t outputs = cnp.PyArray_DIM(weight, 0), channels = cnp.PyArray_DIM(weight, 1)
     cdef Product p = product(grad_output, outputs, 1, weight, 1, channels, outputs, grad_x)
     cdef Py_ssize_t chunk, chunks = ceil_div(channels, STREAMED)
-    if p.rows > FEW_ROWS:
+    if p.rows * (channels + A_ROW) > FEW_ROWS * channels:
         multiply(&p, num_threads)
         return
     with nogil, parallel(num_threads=num_threads):
