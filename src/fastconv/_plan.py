@@ -62,6 +62,11 @@ class Work:
         return 2 * self.vector
 
     @property
+    def pointwise(self) -> bool:
+        """Whether kernels are 1x1."""
+        return self.length <= self.in_channels
+
+    @property
     def results(self) -> int:
         return self.pixels * self.out_channels
 
@@ -98,16 +103,22 @@ def pack_weight(w: Work) -> float:
 
 
 def cost_direct(w: Work) -> float:
-    """Channels in vectors, filled up to whole ones; results are transposed on their way to NCHW."""
-    product = 1.1 * w.pixels * w.length * ceil_to(w.out_channels, w.lanes) / w.fused_a_cycle
-    return w.groups * (product + (1.6 if w.wide else 2.6) * w.results + pack_weight(w))
+    """Channels in vectors, filled up to whole ones; results are transposed on their way to NCHW.
+
+    1x1 kernels take a line of every channel for a few pixels of a tile.
+    """
+    product = (1.25 if w.pointwise and not w.wide else 1.1) * w.pixels * w.length / w.fused_a_cycle
+    load = (0.9 if w.wide else 1.2) * w.pixels * w.in_channels if w.pointwise else 0
+    store = (1.2 if w.wide else 2.6) * w.results
+    return w.groups * (product * ceil_to(w.out_channels, w.lanes) + load + store + pack_weight(w))
 
 
 def cost_rows(w: Work) -> float:
-    """Pixels in vectors, rows filled up to whole ones."""
+    """Pixels in vectors, rows filled up to whole ones. Nothing fetches ahead, which tells from some planes on."""
     filled = w.pixels / max(w.row, 1) * ceil_to(w.row, w.lanes)
-    product = 1.3 * filled * w.length * w.out_channels / w.fused_a_cycle
-    return w.groups * (product + 0.6 * w.results + pack_weight(w))
+    product = 1.2 * filled * w.length * w.out_channels / w.fused_a_cycle
+    many = max(0, w.in_channels - 32) * (5 if w.wide else 1.2) if w.pointwise else 0.35 * w.in_channels
+    return w.groups * (product + w.pixels * many + 0.4 * w.results + pack_weight(w))
 
 
 def cost_depthwise(w: Work) -> float:
@@ -116,11 +127,15 @@ def cost_depthwise(w: Work) -> float:
 
 
 def cost_im2col(w: Work) -> float:
-    """Pixels in vectors, packed first: whole runs of them with stride 1, one by one otherwise."""
+    """Pixels in vectors, packed first: whole runs of them with stride 1, one by one otherwise.
+
+    Long sums are cut into blocks, which read and write the results again.
+    """
     product = (1.17 if w.wide else 1.1) * w.pixels * w.length * w.out_channels / w.fused_a_cycle
-    pack = (0.4 if w.stride == 1 else 2.5) * w.pixels * w.length
-    store = (0.6 if w.step == 1 else 7) * w.results  # phases of a strided gradient come one by one
-    return w.groups * (product + pack + store + pack_weight(w))
+    pack = (2.5 if w.stride > 1 else 0.8 if w.wide else 0.4) * w.pixels * w.length
+    blocks = w.length // (192 if w.wide else 384)
+    store = (0.8 if w.step == 1 else 7) + 0.3 * blocks  # phases of a strided gradient come one by one
+    return w.groups * (product + pack + store * w.results + pack_weight(w))
 
 
 def cost_transform(w: Work) -> float:
