@@ -114,7 +114,7 @@ def cost_direct(w: Work) -> float:
 
 
 def cost_rows(w: Work) -> float:
-    """Pixels in vectors, rows filled up to whole ones. Nothing fetches ahead, which tells from some planes on."""
+    """Pixels in vectors, rows filled up to whole ones. Nothing fetches ahead: many planes come slowly."""
     filled = w.pixels / max(w.row, 1) * ceil_to(w.row, w.lanes)
     product = 1.2 * filled * w.length * w.out_channels / w.fused_a_cycle
     many = max(0, w.in_channels - 32) * (5 if w.wide else 1.2) if w.pointwise else 0.35 * w.in_channels

@@ -19,8 +19,8 @@ from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport (
     Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, band_height, ceil_div, channels_last,
-    chunk_at, compute_forward, compute_grad_input, cut, fill_table, first_window, forward_correlation, load_band, pack_weight_panel,
-    part_of, sum_length, weight_correlation,
+    chunk_at, compute_forward, compute_grad_input, cut, fill_table, first_window, forward_correlation,
+    load_band, movers, pack_weight_panel, part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -73,8 +73,9 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
     compute_grad_input(correlate, g, grad_output, weight, grad_x, True, num_threads)
 
 
-# Images' rows that the next chunk will read, fetched into the cache bit by bit while a chunk is computed: planes
-# of channels, of which a chunk takes some rows each, are no stream that the processor's own prefetching follows.
+# Images' rows that the next chunk will read, fetched into the cache bit by bit while a chunk is computed:
+# planes of channels, of which a chunk takes some rows each, are no stream that the processor's own
+# prefetching follows.
 ctypedef struct Ahead:
     const char *plane
     Py_ssize_t planes, plane_step   # that are left, and bytes from one to the next
@@ -100,7 +101,7 @@ ctypedef struct PanelJob:
 
 
 cdef Correlation cut_flat(const Correlation *whole) noexcept nogil:
-    """A plane that flatten made one long row as several of one length, whose bands take BAND_BYTES at most."""
+    """A plane that flatten made one long row as several of one length, with bands of BAND_BYTES at most."""
     cdef Correlation c = whole[0]
     cdef Py_ssize_t most = max(SHORTEST_ROW, BAND_BYTES // (c.kernels.itemsize * max(c.in_channels, 1)))
     cdef Py_ssize_t rows = ceil_div(c.out_w, most)
@@ -152,7 +153,8 @@ cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil:
             packed = c.weight + first * panel_bytes
         else:
             packed = packing
-            for index in prange(passed, num_threads=num_threads, schedule="static"):
+            for index in prange(passed, num_threads=movers(passed * panel_bytes, num_threads),
+                                schedule="static"):
                 pack_panel(c, first + index, packing + index * panel_bytes)
         items = chunks.count * splits
         with parallel(num_threads=num_threads):
@@ -172,8 +174,8 @@ cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil:
 cdef void pack_panel(const Correlation *c, Py_ssize_t index, char *packed) noexcept nogil:
     cdef Py_ssize_t nr = c.kernels.nr, panels = ceil_div(c.out_channels, nr), panel = index // c.part_count
     cdef Py_ssize_t channel = panel % panels * nr
-    pack_weight_panel(part_of(c, index % c.part_count), panel // panels, channel, min(nr, c.out_channels - channel),
-                      panel_vectors(c, panel) * c.kernels.lanes, packed)
+    pack_weight_panel(part_of(c, index % c.part_count), panel // panels, channel,
+                      min(nr, c.out_channels - channel), panel_vectors(c, panel) * c.kernels.lanes, packed)
 
 
 cdef void compute_chunk(
@@ -196,7 +198,8 @@ cdef void compute_chunk(
     cdef Ahead ahead
     cdef PanelJob job
     ahead.planes = 0
-    if next_index != index and next_index < chunks.count and c.batch * c.x_image * c.kernels.itemsize > IN_CACHE:
+    if (next_index != index and next_index < chunks.count
+            and c.batch * c.x_image * c.kernels.itemsize > IN_CACHE):
         ahead = rows_ahead(c, chunk_at(c, chunks, next_index), end - begin)
     job.chunk = &chunk
     job.band = &band
@@ -239,7 +242,7 @@ cdef inline char *out_pixel(
 
 
 cdef Ahead rows_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panels) noexcept nogil:
-    """What load_band will read for a chunk, to be fetched in as many parts as so many panels have tiles at least."""
+    """What load_band will read for a chunk; in as many parts as so many panels have tiles, at least."""
     cdef Py_ssize_t size = c.kernels.itemsize, top = chunk.row * c.stride_h - c.top
     cdef Py_ssize_t first = max(top, 0), last = min(top + band_height(c, chunk.rows), c.height)
     cdef Ahead ahead
@@ -253,8 +256,8 @@ cdef Ahead rows_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panels) noex
         ahead.runs, ahead.bytes = 1, size * (last - first) * c.x_row
     if c.groups > 1 or channels_last(c) or last <= first:
         ahead.planes = 0
-    ahead.share = align(ceil_div(ahead.planes * ahead.runs * ahead.bytes,
-                                 max(1, panels * chunk.images * chunk.rows * ceil_div(c.out_w, c.kernels.mr))))
+    cdef Py_ssize_t tiles = panels * chunk.images * chunk.rows * ceil_div(c.out_w, c.kernels.mr)
+    ahead.share = align(ceil_div(ahead.planes * ahead.runs * ahead.bytes, max(1, tiles)))
     return ahead
 
 
@@ -411,7 +414,8 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
                                job.passed * (index % ranges + 1) // ranges,
                                job.private + job.each * thread_index())
                 fc_restore_float_mode(mode)
-            for index in prange(job.passed, num_threads=num_threads, schedule="static"):
+            for index in prange(job.passed, schedule="static", num_threads=movers(
+                    job.splits * job.passed * job.panel_bytes, num_threads)):
                 finish_panel(&job, index, out)
             job.first += job.passed
         give_back(job.sums)

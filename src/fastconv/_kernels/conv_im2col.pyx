@@ -1,8 +1,8 @@
 """Convolution as a matrix product over panels of the column matrix, packed as they are needed.
 
 A panel holds a tile's worth of pixels, [term of the sums][pixel of the tile]. One panel of at most
-PANEL_BYTES is packed at a time: it stays in the first-level cache while the weights of all output channels run over
-it, and is forgotten. The column matrix as a whole never exists. Longer sums are added block by block to
+PANEL_BYTES is packed at a time: it stays in the first-level cache while the weights of all output channels
+run over it, and is forgotten. The column matrix as a whole never exists. Longer sums are added block by block to
 results that stay in the second-level cache.
 Pixels lie in vectors here, output channels are broadcast, so results go to NCHW memory as they are.
 
@@ -18,7 +18,7 @@ from libc.string cimport memset
 from fastconv._kernels.correlation cimport (
     Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, channels_last, chunk_at,
     compute_forward, compute_grad_input, cut, fill_table, forward_correlation, load_band,
-    needs_bands, pack_weight_panel, sum_length, weight_correlation,
+    movers, needs_bands, pack_weight_panel, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -129,7 +129,8 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
             packed = c.weight + first * strip_bytes
         else:
             packed = packing
-            for index in prange(passed, num_threads=num_threads, schedule="static"):
+            for index in prange(passed, num_threads=movers(passed * strip_bytes, num_threads),
+                                schedule="static"):
                 pack_strip(c, first + index, height, packing + index * strip_bytes)
         items = chunks.count * splits
         with parallel(num_threads=num_threads):

@@ -1,8 +1,8 @@
 """Convolution straight from the image, pixels in vectors: for few output channels, and for 1x1 kernels.
 
-A tile is some output channels by two vectors of neighbouring pixels of a row of outputs: four where the channels
-are few, fewer at the end of a row. Row k of the product's right side is a window of the padded band, read where it lies, so
-nothing is packed but weights. Stride 1 along rows, NCHW.
+A tile is some output channels by two vectors of neighbouring pixels of a row of outputs: four where the
+channels are few, fewer at the end of a row. Row k of the product's right side is a window of the padded band,
+read where it lies, so nothing is packed but weights. Stride 1 along rows, NCHW.
 
 Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES and the
 table of the sum.
@@ -13,8 +13,8 @@ from cython.parallel cimport parallel, prange
 
 from fastconv._kernels.correlation cimport (
     Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, chunk_at, compute_forward,
-    compute_grad_input, cut, fill_table, first_window, load_band, pack_weight_panel, part_of, sum_length,
-    weight_correlation,
+    compute_grad_input, cut, fill_table, first_window, load_band, movers, pack_weight_panel, part_of,
+    sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -118,7 +118,8 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
             tiling.packed = c.weight + tiling.first * tiling.strip_bytes
         else:
             tiling.packed = packing
-            for index in prange(passed, num_threads=num_threads, schedule="static"):
+            for index in prange(passed, num_threads=movers(passed * tiling.strip_bytes, num_threads),
+                                schedule="static"):
                 pack_strip(c, &tiling, tiling.first + index, packing + index * tiling.strip_bytes)
         items = chunks.count * splits
         with parallel(num_threads=num_threads):
@@ -166,15 +167,16 @@ cdef void compute_chunk(
             band = load_band(c, group, &chunk, private + tiling.table_bytes, tiling.copy)
         part = part_of(c, item % c.part_count)
         fill_table(part, &band, table)
-        compute_part(part, tiling, table, &chunk, group, item * tiling.strips, max(begin, item * tiling.strips),
-                     min(end, (item + 1) * tiling.strips), &band, first_window(c, part, &band))
+        compute_part(part, tiling, table, &chunk, group, item * tiling.strips,
+                     max(begin, item * tiling.strips), min(end, (item + 1) * tiling.strips), &band,
+                     first_window(c, part, &band))
 
 
 cdef void compute_part(
         const Correlation *c, const Tiling *tiling, const Py_ssize_t *table, const Chunk *chunk,
         Py_ssize_t group, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t end, const Band *band,
         const char *x) noexcept nogil:
-    """Strips [begin, end) of a group and part whose strips are counted from `first` on; x as in first_window."""
+    """Strips [begin, end) of a group and part, whose first strip is `first`; x as in first_window."""
     cdef Py_ssize_t size = c.kernels.itemsize
     cdef Py_ssize_t block = max(1, BLOCK_BYTES // (c.in_channels * tiling.width * size + 1)) * tiling.width
     cdef Py_ssize_t image, row, pixel

@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memset
 from fastconv._kernels import conv_direct
 
 from fastconv._kernels cimport memory
-from fastconv._kernels.correlation cimport align, all_finite, ceil_div
+from fastconv._kernels.correlation cimport align, all_finite, ceil_div, movers
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, rows_of, vectors_for
@@ -261,7 +261,7 @@ cdef int convolve(Product *p, int num_threads) except -1:
     try:
         if p.u == NULL and p.canvas.tiles > FEW_TILES:
             packed = take(packed_elements(p) * p.table.itemsize)
-            transform_weights(p, packed, num_threads)
+            transform_weights(p, packed, movers(packed_elements(p) * p.table.itemsize, num_threads))
             p.u = packed
         set_blocks(p, num_threads)
         items = p.groups * p.ranges * p.blocks

@@ -30,8 +30,8 @@ cdef struct Correlation:
     Py_ssize_t weight_group, weight_out, weight_in, weight_h, weight_w
     const char *bias          # out_channels * groups elements, or NULL
     bint relu
-    # Several correlations of one x that are computed together (see united), each with a weight and results of its
-    # own: taps, top and left above tell what their windows span. part_count is 1 where parts is NULL.
+    # Several correlations of one x that are computed together (see united), each with a weight and results of
+    # its own: taps, top and left above tell what their windows span. part_count is 1 where parts is NULL.
     const Correlation *parts
     Py_ssize_t part_count
 
@@ -56,12 +56,18 @@ cdef inline Py_ssize_t align(Py_ssize_t bytes) noexcept nogil:
     return (bytes + 63) & ~<Py_ssize_t>63
 
 cdef bint channels_last(const Correlation *c) noexcept nogil
+# Threads for moving so many bytes from cache to cache: to wake another one takes as long as 64 KB do.
+cdef inline int movers(Py_ssize_t bytes, int num_threads) noexcept nogil:
+    return num_threads if bytes > 65536 else 1
+
 cdef inline const Correlation *part_of(const Correlation *c, Py_ssize_t index) noexcept nogil:
     return c if c.parts == NULL else &c.parts[index]
 
-cdef inline const char *first_window(const Correlation *c, const Correlation *part, const Band *band) noexcept nogil:
+cdef inline const char *first_window(
+        const Correlation *c, const Correlation *part, const Band *band) noexcept nogil:
     """Where in a band of c the windows of a part begin."""
-    return band.data + c.kernels.itemsize * ((c.top - part.top) * band.row + (c.left - part.left) * band.pixel)
+    return band.data + c.kernels.itemsize * (
+        (c.top - part.top) * band.row + (c.left - part.left) * band.pixel)
 
 # Computes all of c.out; False where there was no memory, and nothing is written then.
 ctypedef bint (*Correlate)(const Correlation *c, int num_threads) noexcept nogil

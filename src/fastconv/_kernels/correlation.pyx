@@ -3,7 +3,7 @@
 cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.math cimport isfinite
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from fastconv._kernels.isa cimport kernels_for
 from fastconv._kernels.memory cimport give_back, take
@@ -76,8 +76,9 @@ cdef Correlation united(const Correlation *parts, Py_ssize_t count) noexcept:
         c.top, c.left = max(c.top, parts[index].top), max(c.left, parts[index].left)
         c.out_h, c.out_w = max(c.out_h, parts[index].out_h), max(c.out_w, parts[index].out_w)
     for index in range(count):
-        c.taps_h = max(c.taps_h, c.top - parts[index].top + (parts[index].taps_h - 1) * parts[index].dilation_h + 1)
-        c.taps_w = max(c.taps_w, c.left - parts[index].left + (parts[index].taps_w - 1) * parts[index].dilation_w + 1)
+        c.taps_h = max(c.taps_h, c.top - parts[index].top + band_height(&parts[index], 1))
+        c.taps_w = max(c.taps_w, c.left - parts[index].left
+                       + (parts[index].taps_w - 1) * parts[index].dilation_w + 1)
     return c
 
 
