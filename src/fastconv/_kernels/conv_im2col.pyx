@@ -2,8 +2,8 @@
 
 A panel holds a tile's worth of pixels, [term of the sums][pixel of the tile]. One panel of at most
 PANEL_BYTES is packed at a time: it stays in the first-level cache while the weights of all output channels
-run over it, and is forgotten. The column matrix as a whole never exists. Longer sums are added block by block to
-results that stay in the second-level cache.
+run over it, and is forgotten. The column matrix as a whole never exists. Longer sums are added block by block
+to results that stay in the second-level cache.
 Pixels lie in vectors here, output channels are broadcast, so results go to NCHW memory as they are.
 
 Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES where

@@ -30,6 +30,8 @@ def _check_weight(x: FloatArray, weight: FloatArray) -> None:
 
 def _rows(array: FloatArray) -> FloatArray:
     """(..., K) as the matrix (rows, K), zero-size arrays included."""
+    if array.ndim == 2:
+        return array
     return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
@@ -73,7 +75,9 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Fl
         output[...] = 0 if offset is None else offset
     elif output.size:
         kernels.forward(rows, matrix, offset, output, threads_for(rows.size * len(matrix)))
-    return deliver(output.reshape(*data.shape[:-1], len(matrix)), dtype, None)
+    if data.ndim != 2:
+        output = output.reshape(*data.shape[:-1], len(matrix))
+    return deliver(output, dtype, None)
 
 
 def linear_backward(
