@@ -26,6 +26,7 @@ cnp.import_array()
 
 cdef enum:
     BAND_BYTES = 262144
+    IN_CACHE = 524288         # bytes of results that needn't be fetched: they may well be in cache
     BLOCK_BYTES = 32768       # of the windows that all strips of channels run over before the next are taken
     PIXELS = 16384            # of a chunk, at most
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
@@ -202,7 +203,11 @@ cdef void compute_block(
     cdef Py_ssize_t strip, channel, pixel, width, k
     cdef char scratch[FC_MAX_MR * FC_MAX_NR * 8]   # as many elements as mr x nr; wide tiles: half the rows
     cdef char *to
+    cdef Py_ssize_t planes[FC_MAX_MR]
+    cdef bint fetch = c.out_pixel == 1 and c.batch * c.out_image * size > IN_CACHE
     cdef fc_tile tile
+    for k in range(FC_MAX_MR):
+        planes[k] = k * c.out_channel
     tile.depth = sum_length(c)
     tile.a_row = 1
     tile.a_step = tiling.height
@@ -226,6 +231,9 @@ cdef void compute_block(
             width = tile.vectors * kernels.lanes
             tile.b = x + pixel * size
             to = out + size * (channel * c.out_channel + pixel * c.out_pixel)
+            if fetch:       # what will be written in the next row, or further on in a flat one
+                kernels.fetch_rows(to + size * (c.out_row if c.out_h > 1 else 2 * width), planes, tile.rows,
+                                   width)
             if c.out_pixel == 1 and pixel + width <= to_pixel:
                 tile.c = to
                 tile.c_row = c.out_channel
