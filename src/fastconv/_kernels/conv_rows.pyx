@@ -29,6 +29,7 @@ cdef enum:
     IN_CACHE = 524288         # bytes of results that needn't be fetched: they may well be in cache
     BLOCK_BYTES = 32768       # of the windows that all strips of channels run over before the next are taken
     PIXELS = 16384            # of a chunk, at most
+    ENOUGH_ROWS = 8           # of a tile, for as many multiply-adds under way as the processor can have
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
 
 
@@ -83,7 +84,7 @@ cdef Tiling tiling_of(const Correlation *c) noexcept nogil:
     tiling.strips = ceil_div(c.out_channels, tiling.height)
     # A last strip of few channels has the widest tiles.
     tiling.width = kernels.lanes * tile_vectors(
-        kernels, c.out_channels - (tiling.strips - 1) * tiling.height, c.out_w)
+        kernels, c.out_channels - (tiling.strips - 1) * tiling.height, c.out_w, c.out_w)
     tiling.copy = False
     for index in range(c.part_count):
         tiling.copy |= part_of(c, index).out_w % kernels.lanes != 0
@@ -137,10 +138,15 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     return True
 
 
-cdef inline int tile_vectors(const fc_kernels *kernels, Py_ssize_t rows, Py_ssize_t pixels) noexcept nogil:
-    """As many vectors as a tile of so many rows may have, but no more than the pixels fill."""
+cdef inline int tile_vectors(
+        const fc_kernels *kernels, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t left) noexcept nogil:
+    """As many vectors as a tile of so many rows may have, but no more than the `left` pixels of a row fill.
+
+    Where rows are enough to hide the latency, the tile should not be longer than the row, and may be moved back.
+    """
     cdef int vectors = FC_MAX_WINDOW if rows <= kernels.mr // 2 else 2
-    while vectors > 1 and vectors * kernels.lanes >= pixels + kernels.lanes:
+    while vectors > 1 and (vectors * kernels.lanes >= left + kernels.lanes
+                           or (rows >= ENOUGH_ROWS and vectors * kernels.lanes > row)):
         vectors //= 2
     return vectors
 
@@ -200,7 +206,7 @@ cdef void compute_block(
     """Pixels [from_pixel, to_pixel) of a row for strips [begin, end); x, out at the row's start."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize
-    cdef Py_ssize_t strip, channel, pixel, width, k
+    cdef Py_ssize_t strip, channel, pixel, at, width, k
     cdef char scratch[FC_MAX_MR * FC_MAX_NR * 8]   # as many elements as mr x nr; wide tiles: half the rows
     cdef char *to
     cdef Py_ssize_t planes[FC_MAX_MR]
@@ -227,14 +233,16 @@ cdef void compute_block(
             tile.row_bias = c.bias + channel * size
         pixel = from_pixel
         while pixel < to_pixel:
-            tile.vectors = tile_vectors(kernels, tile.rows, c.out_w - pixel)
+            tile.vectors = tile_vectors(kernels, tile.rows, c.out_w, c.out_w - pixel)
             width = tile.vectors * kernels.lanes
-            tile.b = x + pixel * size
-            to = out + size * (channel * c.out_channel + pixel * c.out_pixel)
+            # The last tile moves back into the row, over pixels that it computes once more.
+            at = to_pixel - width if c.out_pixel == 1 and pixel + width > to_pixel >= width else pixel
+            tile.b = x + at * size
+            to = out + size * (channel * c.out_channel + at * c.out_pixel)
             if fetch:       # what will be written in the next row, or further on in a flat one
                 kernels.fetch_rows(to + size * (c.out_row if c.out_h > 1 else 2 * width), planes, tile.rows,
                                    width)
-            if c.out_pixel == 1 and pixel + width <= to_pixel:
+            if c.out_pixel == 1 and at + width <= to_pixel:
                 tile.c = to
                 tile.c_row = c.out_channel
                 kernels.gemm_window(&tile)
