@@ -44,6 +44,11 @@ def test_a_parameter_keeps_its_shape(name):
         setattr(parameter, name, np.ones(3))
     with pytest.raises(TypeError, match=rf"^{name}: got dtype complex128"):
         setattr(parameter, name, np.ones((2, 3), complex))
+    parameter.zero_grad()
+    for _ in range(2):  # before and after there is a gradient
+        with pytest.raises(TypeError, match=rf"^{name}: got dtype object"):
+            setattr(parameter, name, None)
+        np.testing.assert_array_equal(parameter.grad, 0)
     np.testing.assert_array_equal(parameter.data, 1)
     np.testing.assert_array_equal(parameter.grad, 0)
     assert (parameter.shape, parameter.size, parameter.dtype) == ((2, 3), 6, np.float32)

@@ -65,7 +65,7 @@ class Parameter:
 
     @grad.setter
     def grad(self, value: ArrayLike) -> None:
-        if value is not self._grad:
+        if value is None or value is not self._grad:
             self._copy("grad", value, self.grad)
 
     @staticmethod
