@@ -5,6 +5,7 @@ All metadata is in pyproject.toml. Environment:
     FASTCONV_OPENMP=0                       build single-threaded
     FASTCONV_DEBUG=1                        C assertions, Cython's bounds checks; warnings in our C are errors
     FASTCONV_SANITIZE=address,undefined     with those sanitizers
+    FASTCONV_INSTRUCTION_SETS=generic,avx2  kernels for these only; generic is one of them
     CC, CFLAGS, LDFLAGS                     as everywhere
 
 Each of these builds has its own folder below build/, so that switching between them never mixes objects.
@@ -31,7 +32,8 @@ HEADERS = sorted(map(str, CSRC.glob("*.h")))
 DEBUG = os.environ.get("FASTCONV_DEBUG", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTCONV_SANITIZE", "")
 OPENMP = os.environ.get("FASTCONV_OPENMP", "1") not in ("", "0")
-VARIANT = "-".join([*["debug"] * DEBUG, *SANITIZE.split(","), *["serial"] * (not OPENMP)]).strip("-")
+ONLY = [name for name in os.environ.get("FASTCONV_INSTRUCTION_SETS", "").split(",") if name]
+VARIANT = "-".join([*["debug"] * DEBUG, *SANITIZE.split(","), *["serial"] * (not OPENMP), *ONLY]).strip("-")
 BUILD = Path("build", VARIANT)
 
 # Python's own variable says what a cross compiler builds for, as "linux-aarch64".
@@ -50,7 +52,9 @@ ISA_FLAGS = {
         "msvc": ["/arch:AVX512"],
     },
 }
-INSTRUCTION_SETS = list(ISA_FLAGS) if X86 else ["generic"]
+if unknown := set(ONLY) - set(ISA_FLAGS):
+    sys.exit(f"FASTCONV_INSTRUCTION_SETS: got {sorted(unknown)}, needs some of {list(ISA_FLAGS)}")
+INSTRUCTION_SETS = [name for name in ISA_FLAGS if name == "generic" or (X86 and name in (ONLY or ISA_FLAGS))]
 
 PROBE_COMPILER = "#include <Python.h>\nint main(void) { return 0; }\n"
 PROBE_OPENMP = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
@@ -115,7 +119,8 @@ class BuildKernels(build_ext):
         # spell out each fused operation; elsewhere the compiler must fuse, or half of the speed is lost.
         flags = ["-std=c11", "-fvisibility=hidden", "-ffp-contract=off" if X86 else "-ffp-contract=fast"]
         if DEBUG or SANITIZE:
-            flags += ["-O1", "-g", "-fno-omit-frame-pointer", *["-UNDEBUG"] * DEBUG]
+            # Lines, but no variables: keeping track of these takes longer than all else.
+            flags += ["-O1", "-g1", "-fno-omit-frame-pointer", *["-UNDEBUG"] * DEBUG]
         else:
             flags += ["-O3", "-g0"]
         return flags + self.sanitizer_flags()

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,10 +51,3 @@ def memory_order(request: pytest.FixtureRequest) -> Callable[[NDArray[Any]], NDA
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240607)
-
-
-@pytest.fixture(scope="session")
-def sanitized() -> bool:
-    """Whether AddressSanitizer watches: it maps terabytes, and never gives memory back at once."""
-    maps = Path("/proc/self/maps")
-    return maps.exists() and "libasan" in maps.read_text()

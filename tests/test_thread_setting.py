@@ -197,11 +197,15 @@ def test_threadpoolctl_finds_the_openmp_library() -> None:
 
 
 def test_threadpoolctl_limits_are_obeyed() -> None:
+    [at_first] = {item["num_threads"] for item in threadpool_info() if item["user_api"] == "openmp"}
+    fewer = (
+        2 if at_first == 1 else 1
+    )  # OpenMP doesn't tell a limit from what it began with, if they are equal
     with fc.num_threads(4):
-        with threadpool_limits(1, user_api="openmp"):
-            assert _threads.thread_setting() == (1, "OpenMP's limit, as threadpoolctl sets it")
+        with threadpool_limits(fewer, user_api="openmp"):
+            assert _threads.thread_setting() == (fewer, "OpenMP's limit, as threadpoolctl sets it")
             with fc.num_threads(3):
-                assert fc.get_num_threads() == 1
+                assert fc.get_num_threads() == fewer
         assert fc.get_num_threads() == 4
         with threadpool_limits(3):
             assert fc.get_num_threads() == 3
