@@ -46,7 +46,10 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
         const T *bk = b_table ? b + b_offset[k] : b;
         VEC right[4];
         FC_UNROLL
-        for (int j = 0; j < vectors; j++) right[j] = V(load)(bk + j * LANES);
+        for (int j = 0; j < vectors; j++) {
+            right[j] = V(load)(bk + j * LANES);
+            FC_KEEP(right[j]);
+        }
         FC_UNROLL
         for (int i = 0; i < rows; i++) {
             VEC left = V(set1)((ak + (i / 3) * (3 * row))[(i % 3) * row]);

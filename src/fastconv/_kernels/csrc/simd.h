@@ -63,6 +63,14 @@
 typedef float scalar32;
 typedef double scalar64;
 
+/* Keeps a vector in a register: compilers would rather load it again for each use, and loads are what a tile of few
+ * rows has too many of. */
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__AVX__)
+#define FC_KEEP(vector) __asm__("" : "+v"(vector))
+#else
+#define FC_KEEP(vector) ((void)0)
+#endif
+
 /* Elements. Rows so far apart are more streams than the processor's own prefetching follows. */
 enum { FC_FAR = 1024 };
 
