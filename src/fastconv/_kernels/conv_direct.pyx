@@ -436,6 +436,7 @@ cdef void sum_panels(
     cdef Py_ssize_t index, panel, group, last, pixels
     cdef Chunk chunk
     cdef Band band
+    cdef Ahead ahead
     for index in range(from_chunk, to_chunk):
         chunk = chunk_at(c, &job.chunks, index)
         panel = begin
@@ -446,8 +447,12 @@ cdef void sum_panels(
             pixels = fill_pixel_table(c, &chunk, &band, table)
             while panel < last:
                 turn_panel(c, &chunk, job.first + panel, turned)
+                if panel + 1 < end:
+                    ahead = grads_ahead(c, chunk, job.first + panel + 1)
+                else:   # a chunk of no rows, and nothing to fetch, behind the last one
+                    ahead = grads_ahead(c, chunk_at(c, &job.chunks, index + 1), job.first + begin)
                 add_products(c, &band, table, pixels, turned, panel_vectors(c, job.first + panel),
-                             index > from_chunk, job.sums + (split * job.passed + panel) * job.panel_bytes)
+                             index > from_chunk, &ahead, job.sums + (split * job.passed + panel) * job.panel_bytes)
                 panel += 1
 
 
@@ -467,6 +472,23 @@ cdef inline int panel_vectors(const Correlation *c, Py_ssize_t panel) noexcept n
     """Of a tile of this panel, counted over all groups."""
     cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
     return vectors_for(c.kernels, c.out_channels - panel % panels * c.kernels.nr)
+
+
+cdef Ahead grads_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panel) noexcept nogil:
+    """What turn_panel will read; add_products sets the share."""
+    cdef Py_ssize_t size = c.kernels.itemsize, nr = c.kernels.nr, panels = ceil_div(c.out_channels, nr)
+    cdef Py_ssize_t channel = panel % panels * nr
+    cdef Ahead ahead
+    ahead.planes, ahead.plane_step = min(nr, c.out_channels - channel), size * c.out_channel
+    channel += panel // panels * c.out_channels
+    ahead.plane = c.out + size * (
+        chunk.image * c.out_image + channel * c.out_channel + chunk.row * c.out_row)
+    ahead.runs, ahead.run_step = chunk.images, size * c.out_image
+    ahead.run = ahead.fetched = ahead.share = 0
+    ahead.bytes = size * chunk.rows * c.out_w
+    if c.out_pixel != 1 or ahead.runs * ahead.bytes <= 0 or c.batch * c.out_image * size <= IN_CACHE:
+        ahead.planes = 0
+    return ahead
 
 
 cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel, char *turned) noexcept nogil:
@@ -494,7 +516,7 @@ cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel,
 
 cdef void add_products(
         const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t pixels,
-        const char *turned, int vectors, bint accumulate, char *sums) noexcept nogil:
+        const char *turned, int vectors, bint accumulate, Ahead *ahead, char *sums) noexcept nogil:
     """sums[c, i, j][channel] += band . turned; a tile's rows: input channels or taps, as fits better."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, width = vectors * kernels.lanes, mr = rows_of(kernels, vectors)
@@ -505,6 +527,7 @@ cdef void add_products(
     cdef Py_ssize_t tiles = ceil_div(count, mr)
     cdef Py_ssize_t index, at = 0, i, other, channel, tap
     cdef fc_tile tile
+    ahead.share = align(ceil_div(ahead.planes * ahead.runs * ahead.bytes, tiles * c.taps_h * others))
     tile.depth = pixels
     tile.a_row = column_step if along_taps else band.channel
     tile.a_step = 0
@@ -523,6 +546,8 @@ cdef void add_products(
                 channel, tap = (other, at) if along_taps else (at, other)
                 tile.a = band.data + size * (channel * band.channel + i * row_step + tap * column_step)
                 tile.c = sums + size * width * ((channel * c.taps_h + i) * c.taps_w + tap)
+                if ahead.planes > 0:
+                    fetch(kernels, ahead)
                 kernels.gemm_tile(&tile)
         at += tile.rows
 
