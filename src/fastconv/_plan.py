@@ -123,7 +123,7 @@ def cost_rows(w: Work) -> float:
 
 def cost_depthwise(w: Work) -> float:
     """Pixels (NHWC: channels) in vectors, each loaded once for several results; memory bounds it."""
-    return w.groups * w.pixels * (1.3 * w.length / w.fused_a_cycle + 0.3)
+    return w.groups * w.pixels * (1.2 * w.length / w.fused_a_cycle + 0.3)
 
 
 def cost_im2col(w: Work) -> float:

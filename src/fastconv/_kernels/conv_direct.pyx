@@ -451,8 +451,9 @@ cdef void sum_panels(
                     ahead = grads_ahead(c, chunk, job.first + panel + 1)
                 else:   # a chunk of no rows, and nothing to fetch, behind the last one
                     ahead = grads_ahead(c, chunk_at(c, &job.chunks, index + 1), job.first + begin)
-                add_products(c, &band, table, pixels, turned, panel_vectors(c, job.first + panel),
-                             index > from_chunk, &ahead, job.sums + (split * job.passed + panel) * job.panel_bytes)
+                add_products(
+                    c, &band, table, pixels, turned, panel_vectors(c, job.first + panel), index > from_chunk,
+                    &ahead, job.sums + (split * job.passed + panel) * job.panel_bytes)
                 panel += 1
 
 

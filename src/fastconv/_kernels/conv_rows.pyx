@@ -142,7 +142,7 @@ cdef inline int tile_vectors(
         const fc_kernels *kernels, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t left) noexcept nogil:
     """As many vectors as a tile of so many rows may have, but no more than the `left` pixels of a row fill.
 
-    Where rows are enough to hide the latency, the tile should not be longer than the row, and may be moved back.
+    Where rows are enough to hide the latency, the tile is no longer than the row, and may be moved back.
     """
     cdef int vectors = FC_MAX_WINDOW if rows <= kernels.mr // 2 else 2
     while vectors > 1 and (vectors * kernels.lanes >= left + kernels.lanes
