@@ -31,6 +31,8 @@ def expected_linear_backward(grad_output, x, weight, *, need=BOTH):
 def linear(draw: Draw, backward: bool = False) -> Call:
     rows = [(), (draw.size(33),), (draw.integer(1, 4), draw.size(9))][draw.integer(0, 2)]
     *rows, seen = draw.shape(*rows, max(draw.size(), 1))
+    if draw.chance(0.15):  # few rows times a wide matrix have kernels of their own
+        rows, seen = [draw.integer(1, 5)], draw.integer(65, 400)
     made = max(draw.size(), 1)
     x, weight, bias, grad = draw.arrays((*rows, seen), (made, seen), (made,), (*rows, made))
     if backward:
