@@ -527,8 +527,9 @@ FC_INLINE int FC(copy_positions)(int64_t *copy, const int64_t *indices, ptrdiff_
 {
     const uint64_t last = (uint64_t)pixels - 1;
     uint64_t signs = 0;
+    memcpy(copy, indices, (size_t)count * sizeof *copy); /* no compiler reads the array again after this */
     for (ptrdiff_t i = 0; i < count; i++) {
-        const uint64_t index = (uint64_t)indices[i];
+        const uint64_t index = (uint64_t)copy[i];
         signs |= index | (last - index);
         copy[i] = (int64_t)(index + (uint64_t)first);
     }
