@@ -18,9 +18,9 @@ from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, band_height, ceil_div, channels_last,
-    chunk_at, compute_forward, compute_grad_input, cut, fill_table, first_window, forward_correlation,
-    load_band, movers, pack_weight_panel, part_of, sum_length, weight_correlation,
+    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, band_height, beyond_cache, ceil_div,
+    channels_last, chunk_at, compute_forward, compute_grad_input, cut, fill_table, first_window,
+    forward_correlation, load_band, movers, pack_weight_panel, part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -35,7 +35,6 @@ cdef enum:
     BAND_BYTES = 327680       # of a band, of which the channels of a block are in use at a time
     PIXELS = 1024             # of a chunk, at most
     SHORTEST_ROW = 96         # pixels that a row is cut into at least
-    IN_CACHE = 524288         # bytes of images that needn't be fetched: they may well be in cache
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
     SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
@@ -198,8 +197,7 @@ cdef void compute_chunk(
     cdef Ahead ahead
     cdef PanelJob job
     ahead.planes = 0
-    if (next_index != index and next_index < chunks.count
-            and c.batch * c.x_image * c.kernels.itemsize > IN_CACHE):
+    if next_index != index and next_index < chunks.count and beyond_cache(c, c.x_image):
         ahead = rows_ahead(c, chunk_at(c, chunks, next_index), end - begin)
     job.chunk = &chunk
     job.band = &band
@@ -221,11 +219,11 @@ cdef void compute_chunk(
         job.channel = panel % panels * c.kernels.nr
         job.channels = min(<Py_ssize_t>c.kernels.nr, c.out_channels - job.channel)
         job.channel += group * c.out_channels
-        job.vectors = vectors_for(c.kernels, job.channels)
+        job.vectors = panel_vectors(c, panel)
         job.width = job.vectors * c.kernels.lanes
         # Where a tile's vectors lie in the result as they do in registers, they go there at once.
         job.in_place = c.out_channel == 1 and job.channels == job.width
-        job.fetch_out = not job.in_place and c.batch * c.out_image * c.kernels.itemsize > IN_CACHE
+        job.fetch_out = not job.in_place and beyond_cache(c, c.out_image)
         for channel in range(job.channels):
             job.out_table[channel] = channel * c.out_channel
         compute_panel(part, &job, &ahead, tiles)
@@ -487,7 +485,7 @@ cdef Ahead grads_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panel) noex
     ahead.runs, ahead.run_step = chunk.images, size * c.out_image
     ahead.run = ahead.fetched = ahead.share = 0
     ahead.bytes = size * chunk.rows * c.out_w
-    if c.out_pixel != 1 or ahead.runs * ahead.bytes <= 0 or c.batch * c.out_image * size <= IN_CACHE:
+    if c.out_pixel != 1 or ahead.runs * ahead.bytes <= 0 or not beyond_cache(c, c.out_image):
         ahead.planes = 0
     return ahead
 

@@ -12,9 +12,9 @@ cimport numpy as cnp
 from cython.parallel cimport parallel, prange
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, chunk_at, compute_forward,
-    compute_grad_input, cut, fill_table, first_window, load_band, movers, pack_weight_panel, part_of,
-    sum_length, weight_correlation,
+    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, beyond_cache, ceil_div, chunk_at,
+    compute_forward, compute_grad_input, cut, fill_table, first_window, load_band, movers,
+    pack_weight_panel, part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -26,7 +26,6 @@ cnp.import_array()
 
 cdef enum:
     BAND_BYTES = 262144
-    IN_CACHE = 524288         # bytes of results that needn't be fetched: they may well be in cache
     BLOCK_BYTES = 32768       # of the windows that all strips of channels run over before the next are taken
     PIXELS = 16384            # of a chunk, at most
     ENOUGH_ROWS = 8           # of a tile, for as many multiply-adds under way as the processor can have
@@ -210,7 +209,7 @@ cdef void compute_block(
     cdef char scratch[FC_MAX_MR * FC_MAX_NR * 8]   # as many elements as mr x nr; wide tiles: half the rows
     cdef char *to
     cdef Py_ssize_t planes[FC_MAX_MR]
-    cdef bint fetch = c.out_pixel == 1 and c.batch * c.out_image * size > IN_CACHE
+    cdef bint fetch = c.out_pixel == 1 and beyond_cache(c, c.out_image)
     cdef fc_tile tile
     for k in range(FC_MAX_MR):
         planes[k] = k * c.out_channel

@@ -56,6 +56,13 @@ cdef inline Py_ssize_t align(Py_ssize_t bytes) noexcept nogil:
     return (bytes + 63) & ~<Py_ssize_t>63
 
 cdef bint channels_last(const Correlation *c) noexcept nogil
+cdef enum:
+    IN_CACHE = 524288   # bytes of images that needn't be fetched ahead: they may well be in cache
+
+cdef inline bint beyond_cache(const Correlation *c, Py_ssize_t image) noexcept nogil:
+    """Whether all images of so many elements each are too large to be in cache."""
+    return c.batch * image * c.kernels.itemsize > IN_CACHE
+
 # Threads for moving so many bytes from cache to cache: to wake another one takes as long as 64 KB do.
 cdef inline int movers(Py_ssize_t bytes, int num_threads) noexcept nogil:
     return num_threads if bytes > 65536 else 1
