@@ -1,38 +1,20 @@
-"""The layers of the book "Deep Learning from Scratch" (K. Saitoh), for its networks as they stand.
-
-In place of ``from common.layers import *`` write ``from fastconv.compat.dlfs import *``; of ``common.util``
-there are `im2col` and `col2im`, of ``common.optimizer`` there is `Adam`. Layers don't write to the arrays
-that they are given; float32 stays float32.
-"""
+"""The book's common/layers.py. Names of attributes, W and dW among them, are the book's."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastconv import functional
-from fastconv._checks import (
-    FLOAT64,
-    FloatArray,
-    argument_error,
-    as_array,
-    axes,
-    compute_dtype,
-    float_array,
-    prepared,
-    shape,
-)
-from fastconv._kernels import optimizer
-from fastconv._threads import threads_for
+from fastconv._checks import FloatArray, argument_error, as_array, axes, float_array
+from fastconv.compat.dlfs.util import im2col
 from fastconv.functional._affine import affine, affine_backward
 from fastconv.functional._rectifier import rectified, rectified_backward
 
 __all__ = [
-    "Adam",
     "Affine",
     "BatchNormalization",
     "Convolution",
@@ -41,65 +23,9 @@ __all__ = [
     "Relu",
     "Sigmoid",
     "SoftmaxWithLoss",
-    "col2im",
-    "im2col",
 ]
 
 AnyArray: TypeAlias = NDArray[Any]
-
-# Names of attributes, W and dW among them, are the book's.
-
-
-# ---- common/util.py ----
-
-
-def im2col(input_data: ArrayLike, filter_h: int, filter_w: int, stride: int = 1, pad: int = 0) -> FloatArray:
-    """The windows of images as rows of a matrix.
-
-    Parameters
-    ----------
-    input_data : array_like, shape (N, C, H, W)
-    filter_h, filter_w, stride, pad : int
-
-    Returns
-    -------
-    ndarray of float64, shape (N * out_h * out_w, C * filter_h * filter_w)
-
-    Examples
-    --------
-    >>> im2col(np.arange(9).reshape(1, 1, 3, 3), 2, 2)
-    array([[0., 1., 3., 4.],
-           [1., 2., 4., 5.],
-           [3., 4., 6., 7.],
-           [4., 5., 7., 8.]])
-    """
-    images = float_array("input_data", input_data, FLOAT64)
-    axes("input_data", images, "N, C, H, W")
-    cols = functional.im2col(images, (filter_h, filter_w), stride, pad)
-    return cols.transpose(0, 2, 1).reshape(cols.shape[0] * cols.shape[2], cols.shape[1])
-
-
-def col2im(
-    col: ArrayLike, input_shape: tuple[int, ...], filter_h: int, filter_w: int, stride: int = 1, pad: int = 0
-) -> FloatArray:
-    """Images of `input_shape` (N, C, H, W), float64, that rows in the order of `im2col` add up to.
-
-    Examples
-    --------
-    >>> from fastconv.compat import dlfs
-    >>> dlfs.col2im(np.ones((4, 4)), (1, 1, 3, 3), 2, 2)
-    array([[[[1., 2., 1.],
-             [2., 4., 2.],
-             [1., 2., 1.]]]])
-    """
-    rows = float_array("col", col, FLOAT64)
-    axes("col", rows, "N * out_h * out_w, C * filter_h * filter_w")
-    batch = input_shape[0]
-    cols = rows.reshape(batch, rows.shape[0] // max(batch, 1), rows.shape[1]).transpose(0, 2, 1)
-    return functional.col2im(cols, input_shape, (filter_h, filter_w), stride, pad)
-
-
-# ---- common/layers.py ----
 
 
 def _flattened(name: str, array: AnyArray) -> AnyArray:
@@ -449,65 +375,3 @@ class Pooling:
         dx = functional.max_pool2d_backward(dout, self._indices, self._padded_shape)
         height, width = self._padded_shape[2:]
         return dx[:, :, self.pad : height - self.pad, self.pad : width - self.pad]
-
-
-# ---- common/optimizer.py ----
-
-
-class Adam:
-    """Adam (Kingma and Ba, 2015) as the book has it, with 1e-7 added to the root of the uncorrected `v`.
-
-    Parameters
-    ----------
-    lr, beta1, beta2 : float
-
-    Attributes
-    ----------
-    iter : int
-        Steps so far.
-    m, v : dict of ndarray, or None
-        The running means of each gradient and of its square.
-
-    Examples
-    --------
-    >>> params = {"W": np.array([1.0, 2.0])}
-    >>> Adam(lr=0.5).update(params, {"W": np.array([3.0, -3.0])})
-    >>> params["W"].round(4)
-    array([0.5, 2.5])
-    """
-
-    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
-        self.lr, self.beta1, self.beta2 = lr, beta1, beta2
-        self.iter = 0
-        self.m: Any = None
-        self.v: Any = None
-
-    def update(self, params: Mapping[str, Any], grads: Mapping[str, Any]) -> None:
-        """Change the arrays of `params`, in place, by the gradients of the same names."""
-        if self.m is None:
-            self.m, self.v = (
-                {name: np.zeros(param.shape, compute_dtype(param)) for name, param in params.items()}
-                for _ in range(2)
-            )
-        self.iter += 1
-        rate = self.lr * math.sqrt(1 - self.beta2**self.iter) / (1 - self.beta1**self.iter)
-        for name, param in params.items():
-            if not param.flags.writeable:
-                raise argument_error(name, "a read-only array", "a writable one")
-            data = prepared(param, compute_dtype(param))
-            grad = float_array(name, grads[name], data.dtype)
-            shape(f"the gradient of {name}", grad, param.shape, "that of the parameter")
-            optimizer.adam(
-                *(data, grad, self.m[name], self.v[name], None),
-                maximize=False,
-                decay=0,
-                shrink=1,
-                beta1=self.beta1,
-                beta2=self.beta2,
-                step_size=rate,
-                root_of_correction=1,
-                eps=1e-7,
-                num_threads=threads_for(16 * data.size),
-            )
-            if data is not param:
-                param[...] = data
