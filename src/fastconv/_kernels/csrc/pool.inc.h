@@ -22,9 +22,6 @@ enum { FC_SUM, FC_SHARE, FC_SHARE_EVENLY, FC_MAX, FC_ARGMAX };
 
 /* Bytes: short rows in turn are no stream that the processor's own prefetching would follow. */
 enum { FC_POOL_AHEAD = 2048 };
-
-/* Positions that are copied and checked before any of them is used. */
-enum { FC_POOL_CHECKED = 256 };
 #endif
 
 static const T FC(iota)[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -520,73 +517,48 @@ static void FC(avg_pool_backward)(const fc_pool *pool, const void *grad_output, 
     else FC(pool_planes)(pool, grad_output, grad_x, NULL, begin, end, workspace, FC_SHARE);
 }
 
-/* copy[i] = indices[i] + first; tells whether an index is below 0 or not below `pixels`: it or its distance from the
- * last pixel has the sign bit, then. What is used must be the copy, since another thread may change the caller's array
- * meanwhile. */
-FC_INLINE int FC(copy_positions)(int64_t *copy, const int64_t *indices, ptrdiff_t count, ptrdiff_t pixels, ptrdiff_t first)
+/* One image of one channel. */
+static int FC(scatter_plane)(T *grad_x, const T *grad_output, const int64_t *indices, ptrdiff_t pixels,
+                             ptrdiff_t outputs)
 {
-    const uint64_t last = (uint64_t)pixels - 1;
-    uint64_t signs = 0;
-    memcpy(copy, indices, (size_t)count * sizeof *copy); /* no compiler reads the array again after this */
-    for (ptrdiff_t i = 0; i < count; i++) {
-        const uint64_t index = (uint64_t)copy[i];
-        signs |= index | (last - index);
-        copy[i] = (int64_t)(index + (uint64_t)first);
-    }
-    return (int)(signs >> 63);
-}
-
-/* The next `streams` images, of one channel each, in turn: what one adds to, it may soon add to again and has to wait
- * for, while the others go on. */
-FC_INLINE int FC(scatter_planes)(T *grad_x, const T *grad_output, const int64_t *indices, ptrdiff_t pixels,
-                                 ptrdiff_t outputs, const int streams)
-{
-    int64_t positions[4][FC_POOL_CHECKED];
-    memset(grad_x, 0, (size_t)(streams * pixels) * sizeof(T));
-    for (ptrdiff_t first = 0; first < outputs; first += FC_POOL_CHECKED) {
-        const ptrdiff_t count = outputs - first < FC_POOL_CHECKED ? outputs - first : FC_POOL_CHECKED;
-        int outside = 0;
-        for (int i = 0; i < streams; i++)
-            outside |= FC(copy_positions)(positions[i], indices + i * outputs + first, count, pixels, i * pixels);
-        if (outside) return 1;
-        const T *grad = grad_output + first;
-        for (ptrdiff_t o = 0; o < count; o++) {
-            FC_UNROLL
-            for (int i = 0; i < streams; i++) grad_x[positions[i][o]] += grad[i * outputs + o];
-        }
+    const volatile int64_t *once = indices;
+    memset(grad_x, 0, (size_t)pixels * sizeof(T));
+    for (ptrdiff_t o = 0; o < outputs; o++) {
+        const uint64_t position = (uint64_t)once[o];
+        if (position >= (uint64_t)pixels) return 1;
+        grad_x[position] += grad_output[o];
     }
     return 0;
 }
 
-/* One image whose channels come last. */
+/* Channels begin .. end-1 of one image whose channels come last. */
 static int FC(scatter_pixels)(T *grad_x, const T *grad_output, const int64_t *indices, ptrdiff_t pixels,
                               ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end)
 {
-    int64_t positions[FC_POOL_CHECKED];
+    const volatile int64_t *once = indices;
     for (ptrdiff_t i = 0; i < pixels; i++) memset(grad_x + i * channels + begin, 0, (size_t)(end - begin) * sizeof(T));
-    for (ptrdiff_t o = 0; o < outputs; o++, indices += channels, grad_output += channels)
-        for (ptrdiff_t first = begin; first < end; first += FC_POOL_CHECKED) {
-            const ptrdiff_t count = end - first < FC_POOL_CHECKED ? end - first : FC_POOL_CHECKED;
-            if (FC(copy_positions)(positions, indices + first, count, pixels, 0)) return 1;
-            for (ptrdiff_t c = 0; c < count; c++)
-                grad_x[positions[c] * channels + first + c] += grad_output[first + c];
+    for (ptrdiff_t o = 0; o < outputs; o++, once += channels, grad_output += channels)
+        for (ptrdiff_t c = begin; c < end; c++) {
+            const uint64_t position = (uint64_t)once[c];
+            if (position >= (uint64_t)pixels) return 1;
+            grad_x[(ptrdiff_t)position * channels + c] += grad_output[c];
         }
     return 0;
 }
 
+/* Each position is read once, as volatile tells the compiler: what is used is what was checked, even where another
+ * thread changes the caller's array meanwhile. */
 static int FC(max_pool_backward)(void *grad_x_, const void *grad_output_, const int64_t *indices, ptrdiff_t images,
                                  ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end)
 {
     T *grad_x = grad_x_;
     const T *grad_output = grad_output_;
     int outside = 0;
-    for (ptrdiff_t i = 0, count; i < images && !outside; i += count) {
+    for (ptrdiff_t i = 0; i < images && !outside; i++) {
         T *x = grad_x + i * pixels * channels;
         const T *grad = grad_output + i * outputs * channels;
         const int64_t *index = indices + i * outputs * channels;
-        count = channels == 1 && images - i >= 4 ? 4 : 1;
-        if (count == 4) outside = FC(scatter_planes)(x, grad, index, pixels, outputs, 4);
-        else if (channels == 1) outside = FC(scatter_planes)(x, grad, index, pixels, outputs, 1);
+        if (channels == 1) outside = FC(scatter_plane)(x, grad, index, pixels, outputs);
         else outside = FC(scatter_pixels)(x, grad, index, pixels, outputs, channels, begin, end);
     }
     return outside;
