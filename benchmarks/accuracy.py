@@ -30,11 +30,11 @@ an element; "promised" is the bound that `algorithm="auto"` keeps, 16 sqrt(produ
 `"im2col"` keep 4 sqrt(products) + 4. A dash: the algorithm cannot do the layer.
 
 Rounding errors of a plain sum of random numbers grow like the root of its length, and less where it is cut
-into pieces, as PyTorch does in its gradients of the input, and fastconv in those of the weight. Winograd
-multiplies transformed numbers, whose rounding weighs more: about twice as much in 3x3 layers.
+into pieces, as PyTorch does in its gradients of the input and, with AVX-512, in its outputs, and fastconv in
+gradients of the weight. Winograd multiplies transformed numbers, whose rounding weighs more: about twice as
+much in 3x3 layers.
 
-By `python benchmarks/accuracy.py` on {processor}, {isa}, fastconv {version}, PyTorch {torch}.
-"""
+By `python benchmarks/accuracy.py` on {processor}, {isa}, fastconv {version}, PyTorch {torch}."""
 
 
 def errors(results: dict[str, np.ndarray], exact: dict[str, np.ndarray]) -> dict[str, float]:
@@ -94,14 +94,13 @@ def main() -> None:
     measured = [measure(row) for row in layers]
     columns = (*ALGORITHMS, "PyTorch")
     for result, title in RESULTS.items():
-        print(f"## {title}\n")
+        print(f"\n## {title}\n")
         print("| layer | products |", " | ".join(columns), "| promised |")
         print("|---" * (len(columns) + 3) + "|")
         for row, by_contender in zip(layers, measured, strict=True):
             cells = [f"{by_contender[name][result]:.1f}" if name in by_contender else "-" for name in columns]
             promised = row.tolerances[result] / np.finfo(np.float32).eps
             print(f"| {row.name} | {row.products[result]:,} |", " | ".join(cells), f"| {promised:.0f} |")
-        print()
 
 
 if __name__ == "__main__":
