@@ -19,12 +19,12 @@ LAYERS = {
     "3x3": ((16, 128, 28, 28), (128, 128, 3, 3), 1, 1, "winograd", "winograd", "winograd"),
     "3x3 of a 13x13 image": ((16, 384, 13, 13), (256, 384, 3, 3), 1, 1, "winograd", "winograd", "winograd"),
     "3x3 of a 7x7 image": ((1, 512, 7, 7), (512, 512, 3, 3), 1, 1, "winograd", "winograd", "direct"),
-    "3x3 of few channels": ((8, 3, 32, 32), (32, 3, 3, 3), 1, 1, "rows", "rows", "direct"),
+    "3x3 of few channels": ((8, 3, 32, 32), (32, 3, 3, 3), 1, 1, "rows", "rows", "rows"),
     "3x3, stride 2": ((16, 128, 56, 56), (128, 128, 3, 3), 2, 1, "direct", "direct", "direct"),
     "5x5": ((16, 96, 27, 27), (256, 96, 5, 5), 1, 2, "winograd", "winograd", "winograd"),
     "5x5 of a 6x6 image": ((4, 64, 6, 6), (64, 64, 5, 5), 1, 2, "winograd", "winograd", "winograd"),
     "1x1": ((16, 64, 56, 56), (256, 64, 1, 1), 1, 0, "im2col", "im2col", "direct"),
-    "LeNet's first": ((64, 1, 28, 28), (6, 1, 5, 5), 1, 2, "rows", "rows", "direct"),
+    "LeNet's first": ((64, 1, 28, 28), (6, 1, 5, 5), 1, 2, "rows", "rows", "rows"),
     "LeNet's second": ((64, 6, 14, 14), (16, 6, 5, 5), 1, 0, "direct", "rows", "direct"),
 }
 

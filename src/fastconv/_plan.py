@@ -151,11 +151,28 @@ def cost_winograd(w: Work) -> float:
     return w.groups * (product + blocks + weights)
 
 
+def cost_direct_weight(w: Work) -> float:
+    """As cost_direct: grad_output is transposed, as results are otherwise."""
+    product = 1.1 * w.pixels * w.length * ceil_to(w.out_channels, w.lanes) / w.fused_a_cycle
+    return w.groups * (product + 1.2 * w.results)
+
+
+def cost_rows_weight(w: Work) -> float:
+    """As cost_rows; each tile of sums begins every row anew. 1x1: no two windows share what they read."""
+    planes, terms = (4, 6) if w.wide else (3, 4)
+    rows = w.pixels / max(w.row, 1)
+    each = (1.25 if w.wide else 1.4) if w.pointwise else 1.1
+    product = each * rows * ceil_to(w.row, w.lanes) * w.length * w.out_channels / w.fused_a_cycle
+    tiles = ceil_div(w.out_channels, planes) * -(-w.length // terms)
+    return w.groups * (product + 8 * rows * tiles + 0.35 * w.pixels * w.in_channels + 0.4 * w.results)
+
+
 def cost_winograd_weight(w: Work) -> float:
     """As cost_winograd; each 64 channels of one side transform the other side's blocks again."""
-    product = 1.3 * 36 * w.tiles * w.in_channels * w.out_channels / w.fused_a_cycle
-    repeats = w.in_channels * ceil_div(w.out_channels, 64) + w.out_channels * ceil_div(w.in_channels, 64)
-    transforms = cost_transform(w) * w.tiles * repeats / w.vector
+    in_channels, out_channels = ceil_to(w.in_channels, w.lanes), ceil_to(w.out_channels, w.lanes)
+    product = 1.3 * 36 * w.tiles * in_channels * w.out_channels / w.fused_a_cycle
+    repeats = in_channels * ceil_div(w.out_channels, 64) + out_channels * ceil_div(w.in_channels, 64)
+    transforms = 6 * 36 * w.tiles * repeats / w.vector
     return w.groups * (product + transforms + 80 * w.in_channels * w.out_channels)
 
 
@@ -166,13 +183,16 @@ COSTS: dict[str, Callable[[Work], float]] = {
     "im2col": cost_im2col,
     "winograd": cost_winograd,
 }
+WEIGHT_COSTS = COSTS | {
+    "direct": cost_direct_weight,
+    "rows": cost_rows_weight,
+    "winograd": cost_winograd_weight,
+}
 
 
 def cost(kernels: str, task: str, w: Work) -> float:
     """Cycles that these kernels take for the task."""
-    if (kernels, task) == ("winograd", "grad_weight"):
-        return cost_winograd_weight(w)
-    return COSTS[kernels](w)
+    return (WEIGHT_COSTS if task == "grad_weight" else COSTS)[kernels](w)
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -190,7 +210,7 @@ def able(kernels: str, task: str, g: ConvGeometry) -> bool:
     if kernels == "depthwise":
         return bool(conv_depthwise.supports(g))
     if kernels == "rows":
-        return not g.channels_last and (task == "grad_input" or (task == "forward" and g.stride_w == 1))
+        return not g.channels_last and (task == "grad_input" or g.stride_w == 1)
     return True
 
 

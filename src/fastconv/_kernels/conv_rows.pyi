@@ -23,3 +23,6 @@ def forward_packed(
 def grad_input(
     g: ConvGeometry, grad_output: FloatArray, weight: FloatArray, grad_x: FloatArray, num_threads: int
 ) -> None: ...
+def grad_weight(
+    g: ConvGeometry, grad_output: FloatArray, x: FloatArray, grad: FloatArray, num_threads: int
+) -> None: ...

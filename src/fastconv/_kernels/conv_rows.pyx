@@ -4,21 +4,25 @@ A tile is some output channels by two vectors of neighbouring pixels of a row of
 channels are few, fewer at the end of a row. Row k of the product's right side is a window of the padded band,
 read where it lies, so nothing is packed but weights. Stride 1 along rows, NCHW.
 
+The gradient of the weight sums products of rows of grad_output with such windows, each element in a vector of
+its own whose lanes are added up in the end: for few channels, since these vectors must stay in cache.
+
 Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES and the
-table of the sum.
+table of the sum. The gradient of the weight: a vector for each element, for up to SPLITS parts of the sum.
 """
 
 cimport numpy as cnp
 from cython.parallel cimport parallel, prange
+from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
     Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, beyond_cache, ceil_div, chunk_at,
-    compute_forward, compute_grad_input, cut, fill_table, first_window, load_band, movers,
-    pack_weight_panel, part_of, sum_length, weight_correlation,
+    compute_forward, compute_grad_input, cut, fill_table, first_window, forward_correlation, load_band,
+    movers, pack_weight_panel, part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, FC_MAX_WINDOW, fc_kernels, fc_tile, kernels_for
+from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, FC_MAX_WINDOW, fc_kernels, fc_tile, fc_window_sums, kernels_for
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.threads cimport thread_index
 
@@ -30,6 +34,9 @@ cdef enum:
     PIXELS = 16384            # of a chunk, at most
     ENOUGH_ROWS = 8           # of a tile, for as many multiply-adds under way as the processor can have
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
+    SUMMED_BYTES = 4096       # of a plane of grad_output that meets all windows before the next pixels do
+    SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
+    SPLIT_BYTES = 1048576     # most bytes of partial sums that cutting may cost
 
 
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
@@ -253,3 +260,99 @@ cdef void compute_block(
                     kernels.scatter(to + k * c.out_channel * size, c.out_pixel, scratch + k * width * size,
                                     min(width, to_pixel - pixel))
             pixel += width
+
+
+# The gradient of the weight, as conv_direct has it.
+
+ctypedef struct WeightJob:
+    Correlation c                   # the forward one; x is read, out is grad_output, weight unused
+    Chunks chunks
+    Py_ssize_t splits               # parts of the sum; split s sums chunks from count*s/splits on
+    Py_ssize_t length               # terms of a forward sum: elements of a row of grad
+    Py_ssize_t row_bytes            # of partial sums, of one output channel
+    char *sums                      # [splits][output channels of all groups][length][lanes]
+    char *private                   # for each thread: table, band
+    Py_ssize_t table_bytes, each
+
+
+def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
+                cnp.ndarray grad not None, int num_threads):
+    """grad = gradient of the weight."""
+    cdef fc_float_mode mode = 0
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
+    cdef WeightJob job
+    cdef Py_ssize_t rows, index, ranges, items
+    cdef char *out = <char *>cnp.PyArray_DATA(grad)
+    job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
+    # These sizes must not depend on the number of threads: they decide the order of the sums.
+    job.chunks = cut(&job.c, BAND_BYTES, SUMMED_BYTES // kernels.itemsize, 1)
+    job.length = sum_length(&job.c)
+    job.row_bytes = job.length * kernels.lanes * kernels.itemsize
+    rows = job.c.groups * job.c.out_channels
+    job.splits = min(SPLITS, job.chunks.count, SPLIT_BYTES // (rows * job.row_bytes) + 1)
+    job.table_bytes = align(job.length * sizeof(Py_ssize_t))
+    job.each = job.table_bytes + align(
+        band_elements(&job.c, job.chunks.images, job.chunks.rows) * kernels.itemsize)
+    job.sums = <char *>take(job.splits * rows * job.row_bytes)
+    job.private = <char *>take(job.each * num_threads)
+    if job.sums == NULL or job.private == NULL:
+        give_back(job.sums)
+        give_back(job.private)
+        raise MemoryError("no memory for the workspace of a convolution's gradient")
+    # Where splits and groups are too few for the threads, output channels are shared out as well.
+    ranges = 1
+    if num_threads > 1:
+        ranges = min(job.c.out_channels, ceil_div(3 * num_threads, job.splits * job.c.groups))
+    items = job.splits * job.c.groups * ranges
+    with nogil:
+        with parallel(num_threads=num_threads):
+            mode = fc_flush_denormals()
+            for index in prange(items, schedule="dynamic"):
+                sum_windows(&job, index // ranges % job.splits, index // (ranges * job.splits),
+                            job.c.out_channels * (index % ranges) // ranges,
+                            job.c.out_channels * (index % ranges + 1) // ranges,
+                            job.private + job.each * thread_index())
+            fc_restore_float_mode(mode)
+        for index in prange(rows, schedule="static", num_threads=movers(
+                job.splits * rows * job.row_bytes, num_threads)):
+            finish_row(&job, index, rows, out)
+        give_back(job.sums)
+        give_back(job.private)
+
+
+cdef void sum_windows(
+        const WeightJob *job, Py_ssize_t split, Py_ssize_t group, Py_ssize_t begin, Py_ssize_t end,
+        char *private) noexcept nogil:
+    """One split's sums of output channels [begin, end) of a group."""
+    cdef const Correlation *c = &job.c
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, index
+    cdef Py_ssize_t row = (split * c.groups + group) * c.out_channels + begin
+    cdef Py_ssize_t *table = <Py_ssize_t *>private
+    cdef Chunk chunk
+    cdef Band band
+    cdef fc_window_sums sums
+    sums.planes, sums.a_plane, sums.a_image, sums.a_row = end - begin, c.out_channel, c.out_image, c.out_row
+    sums.b_table, sums.terms = table, job.length
+    sums.width = c.out_w
+    sums.sums = job.sums + row * job.row_bytes
+    memset(sums.sums, 0, (end - begin) * job.row_bytes)
+    for index in range(job.chunks.count * split // job.splits, job.chunks.count * (split + 1) // job.splits):
+        chunk = chunk_at(c, &job.chunks, index)
+        band = load_band(c, group, &chunk, private + job.table_bytes)
+        fill_table(c, &band, table)
+        sums.images, sums.rows = chunk.images, chunk.rows
+        sums.a = c.out + size * (chunk.image * c.out_image + chunk.row * c.out_row
+                                 + (group * c.out_channels + begin) * c.out_channel)
+        sums.b, sums.b_image, sums.b_row = band.data, band.image, c.stride_h * band.row
+        kernels.window_sums(&sums)
+
+
+cdef void finish_row(const WeightJob *job, Py_ssize_t row, Py_ssize_t rows, char *out) noexcept nogil:
+    """Adds up the splits, in order, and the lanes of one output channel's row of the gradient."""
+    cdef const fc_kernels *kernels = job.c.kernels
+    cdef char *sums = job.sums + row * job.row_bytes
+    cdef Py_ssize_t split
+    for split in range(1, job.splits):
+        kernels.add(sums, sums + split * rows * job.row_bytes, job.length * kernels.lanes)
+    kernels.depthwise_weight_finish(out + row * job.length * kernels.itemsize, sums, 1, job.length)

@@ -60,6 +60,14 @@ cdef extern from "kernels.h" nogil:
         const void *bias
         int rows
         int columns
+    ctypedef struct fc_window_sums:
+        const void *a
+        Py_ssize_t planes, a_plane, a_image, a_row
+        const void *b
+        const Py_ssize_t *b_table
+        Py_ssize_t terms, b_image, b_row
+        Py_ssize_t images, rows, width
+        void *sums
     ctypedef struct fc_depthwise:
         Py_ssize_t planes, x_plane, out_plane, weight_plane
         const void *x
@@ -130,6 +138,7 @@ cdef extern from "kernels.h" nogil:
         void (*dot)(const fc_dot *) noexcept nogil
         void (*combine)(const fc_tile *, Py_ssize_t) noexcept nogil
         void (*gemm_window)(const fc_tile *) noexcept nogil
+        void (*window_sums)(const fc_window_sums *) noexcept nogil
         void (*transpose)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*gather)(void *, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*scatter)(void *, Py_ssize_t, const void *, Py_ssize_t) noexcept nogil

@@ -8,6 +8,7 @@
 #include "conv_depthwise_weight.inc.h"
 #include "gemm.inc.h"
 #include "pool.inc.h"
+#include "window_sums.inc.h"
 #include "winograd.inc.h"
 #include "map.inc.h"
 #include "exp.inc.h"
@@ -29,6 +30,7 @@ static const fc_kernels FC(kernels) = {
     .dot = FC(dot),
     .combine = FC(combine),
     .gemm_window = FC(gemm_window),
+    .window_sums = FC(window_sums),
     .transpose = FC(transpose),
     .gather = FC(gather),
     .scatter = FC(scatter),

@@ -103,6 +103,20 @@ typedef struct {
     int columns; /* 1 .. FC_DOT_COLUMNS */
 } fc_dot;
 
+/* Sums along rows of their products with windows, for each plane i and each term j:
+ *     sums[(i*terms + j)*L + p % L] += sum over image, row and p < width of
+ *         a[i*a_plane + image*a_image + row*a_row + p] * b[b_table[j] + image*b_image + row*b_row + p]
+ * where L is the table's lanes; who adds these up has the sum over all p. */
+typedef struct {
+    const void *a;
+    ptrdiff_t planes, a_plane, a_image, a_row;
+    const void *b;
+    const ptrdiff_t *b_table;
+    ptrdiff_t terms, b_image, b_row;
+    ptrdiff_t images, rows, width;
+    void *sums;
+} fc_window_sums;
+
 /* A depthwise correlation: each channel has one filter of its own,
  *     out[o*out_row + p] = bias + sum over i, j of weight[i*weight_h + j*weight_w]
  *                          * x[(o*stride_h + i*dilation_h - top)*x_row + p*stride_w + j*dilation_w - left]
@@ -209,6 +223,8 @@ typedef struct {
     /* The same with A packed (a_row 1) and row k of B at b + b_table[k], anywhere; at most mr rows with one vector
      * too, and mr / 2 with four, which few rows need for accumulators enough to hide the latency. */
     void (*gemm_window)(const fc_tile *tile);
+
+    void (*window_sums)(const fc_window_sums *job);
 
     /* dst[j*dst_row + i] = src[i*src_row + j], i < rows, j < columns. */
     void (*transpose)(void *dst, ptrdiff_t dst_row, const void *src, ptrdiff_t src_row,
