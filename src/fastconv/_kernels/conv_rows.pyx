@@ -22,7 +22,9 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport FC_MAX_MR, FC_MAX_NR, FC_MAX_WINDOW, fc_kernels, fc_tile, fc_window_sums, kernels_for
+from fastconv._kernels.isa cimport (
+    FC_MAX_MR, FC_MAX_NR, FC_MAX_WINDOW, fc_kernels, fc_tile, fc_window_sums, kernels_for,
+)
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.threads cimport thread_index
 
