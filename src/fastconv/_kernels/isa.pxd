@@ -60,6 +60,7 @@ cdef extern from "kernels.h" nogil:
         const void *bias
         int rows
         int columns
+        int relu
     ctypedef struct fc_window_sums:
         const void *a
         Py_ssize_t planes, a_plane, a_image, a_row

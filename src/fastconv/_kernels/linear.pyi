@@ -3,7 +3,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 def forward(
-    x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any] | None, out: NDArray[Any], num_threads: int
+    x: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    out: NDArray[Any],
+    relu: bool,
+    num_threads: int,
 ) -> None: ...
 def grad_input(
     grad_output: NDArray[Any], weight: NDArray[Any], grad_x: NDArray[Any], num_threads: int

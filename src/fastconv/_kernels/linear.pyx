@@ -43,6 +43,7 @@ ctypedef struct Product:
     Operand a, b
     char *c
     const char *bias
+    bint relu       # max(c, 0) is the result
     Py_ssize_t block_rows, block_columns    # multiples of a tile's
 
 
@@ -50,96 +51,113 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
 
 
-def forward(cnp.ndarray x not None, cnp.ndarray weight not None, bias, cnp.ndarray out not None,
+# Of x, out, grad_output and grad_x all axes but the last count as one, of n.
+
+def forward(cnp.ndarray x not None, cnp.ndarray weight not None, bias, cnp.ndarray out not None, bint relu,
             int num_threads):
-    """out[n, k] = sum of x[n, c] * weight[k, c], plus bias[k]; bias may be None."""
-    cdef fc_float_mode mode = 0
-    cdef Py_ssize_t batch = cnp.PyArray_DIM(x, 0), channels = cnp.PyArray_DIM(x, 1)
-    cdef Product p = product(x, channels, 1, weight, channels, 1, channels, out)
+    """out[n, k] = sum of x[n, c] * weight[k, c], plus bias[k], or 0 where that is less, with relu.
+
+    bias may be None.
+    """
+    cdef Py_ssize_t channels = cnp.PyArray_DIM(weight, 1)
+    cdef Product p = product(x, channels, 1, weight, channels, 1, channels, out, cnp.PyArray_DIM(weight, 0))
     cdef Py_ssize_t quad, quads = ceil_div(p.columns, FC_DOT_COLUMNS)
+    p.relu = relu
     if bias is not None:
         p.bias = <const char *>cnp.PyArray_DATA(<cnp.ndarray>bias)
-    if batch > FEW_ROWS:
+    if p.rows > FEW_ROWS:
         multiply(&p, num_threads)
-        return
-    with nogil, parallel(num_threads=num_threads):
-        mode = fc_flush_denormals()
-        for quad in prange(quads, schedule="static"):
-            multiply_rows(&p, quad * FC_DOT_COLUMNS)
-        fc_restore_float_mode(mode)
+    elif num_threads == 1:
+        with nogil:
+            multiply_rows(&p, 0, quads)
+    else:
+        for quad in prange(quads, num_threads=num_threads, nogil=True, schedule="static"):
+            multiply_rows(&p, quad, quad + 1)
 
 
 def grad_input(cnp.ndarray grad_output not None, cnp.ndarray weight not None, cnp.ndarray grad_x not None,
                int num_threads):
     """grad_x[n, c] = sum over k of grad_output[n, k] * weight[k, c]."""
-    cdef fc_float_mode mode = 0
     cdef Py_ssize_t outputs = cnp.PyArray_DIM(weight, 0), channels = cnp.PyArray_DIM(weight, 1)
-    cdef Product p = product(grad_output, outputs, 1, weight, 1, channels, outputs, grad_x)
+    cdef Product p = product(grad_output, outputs, 1, weight, 1, channels, outputs, grad_x, channels)
     cdef Py_ssize_t chunk, chunks = ceil_div(channels, STREAMED)
     if p.rows * (channels + A_ROW) > FEW_ROWS * channels:
         multiply(&p, num_threads)
-        return
-    with nogil, parallel(num_threads=num_threads):
-        mode = fc_flush_denormals()
-        for chunk in prange(chunks, schedule="static"):
-            combine_columns(&p, chunk * STREAMED, min(<Py_ssize_t>STREAMED, channels - chunk * STREAMED))
-        fc_restore_float_mode(mode)
+    elif num_threads == 1:
+        with nogil:
+            combine_columns(&p, 0, chunks)
+    else:
+        for chunk in prange(chunks, num_threads=num_threads, nogil=True, schedule="static"):
+            combine_columns(&p, chunk, chunk + 1)
 
 
 def grad_weight(cnp.ndarray grad_output not None, cnp.ndarray x not None, cnp.ndarray grad not None,
                 int num_threads):
     """grad[k, c] = sum over n of grad_output[n, k] * x[n, c]."""
     cdef Py_ssize_t outputs = cnp.PyArray_DIM(grad, 0), channels = cnp.PyArray_DIM(grad, 1)
-    cdef Product p = product(grad_output, 1, outputs, x, 1, channels, cnp.PyArray_DIM(x, 0), grad)
+    cdef Product p = product(
+        grad_output, 1, outputs, x, 1, channels, cnp.PyArray_SIZE(x) // channels, grad, channels)
     multiply(&p, num_threads)
 
 
 cdef Product product(
         cnp.ndarray a, Py_ssize_t a_outer, Py_ssize_t a_inner, cnp.ndarray b, Py_ssize_t b_outer,
-        Py_ssize_t b_inner, Py_ssize_t depth, cnp.ndarray c):
+        Py_ssize_t b_inner, Py_ssize_t depth, cnp.ndarray c, Py_ssize_t columns):
     cdef Product p
     p.kernels = kernels_for(cnp.PyArray_TYPE(c))
-    p.rows, p.columns, p.depth = cnp.PyArray_DIM(c, 0), cnp.PyArray_DIM(c, 1), depth
+    p.rows, p.columns, p.depth = cnp.PyArray_SIZE(c) // columns, columns, depth
     p.a.data, p.a.outer, p.a.inner = <const char *>cnp.PyArray_DATA(a), a_outer, a_inner
     p.b.data, p.b.outer, p.b.inner = <const char *>cnp.PyArray_DATA(b), b_outer, b_inner
     p.c = <char *>cnp.PyArray_DATA(c)
     p.bias = NULL
+    p.relu = False
     p.block_rows = ROW_TILES * p.kernels.mr
     p.block_columns = COLUMN_TILES * p.kernels.nr
     return p
 
 
-cdef void multiply_rows(const Product *p, Py_ssize_t column) noexcept nogil:
-    """Some columns of the result by dot products."""
-    cdef Py_ssize_t size = p.kernels.itemsize, row = 0
+cdef void multiply_rows(const Product *p, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
+    """Columns of the result by dot products: quads first .. end-1 of them."""
+    cdef Py_ssize_t size = p.kernels.itemsize, row, column, quad
+    cdef fc_float_mode mode = fc_flush_denormals()
     cdef fc_dot dot
     dot.depth = p.depth
     dot.a_row = p.a.outer
-    dot.b = p.b.data + column * p.b.outer * size
     dot.b_row = p.b.outer
     dot.c_row = p.columns
-    dot.bias = p.bias + column * size if p.bias != NULL else NULL
-    dot.columns = <int>min(<Py_ssize_t>FC_DOT_COLUMNS, p.columns - column)
-    while row < p.rows:
-        dot.rows = FC_DOT_ROWS if row + FC_DOT_ROWS <= p.rows else 1
-        dot.a = p.a.data + row * p.a.outer * size
-        dot.c = p.c + (row * p.columns + column) * size
-        p.kernels.dot(&dot)
-        row += dot.rows
+    dot.relu = p.relu
+    for quad in range(first, end):
+        column = quad * FC_DOT_COLUMNS
+        dot.b = p.b.data + column * p.b.outer * size
+        dot.bias = p.bias + column * size if p.bias != NULL else NULL
+        dot.columns = <int>min(<Py_ssize_t>FC_DOT_COLUMNS, p.columns - column)
+        row = 0
+        while row < p.rows:
+            dot.rows = FC_DOT_ROWS if row + FC_DOT_ROWS <= p.rows else 1
+            dot.a = p.a.data + row * p.a.outer * size
+            dot.c = p.c + (row * p.columns + column) * size
+            p.kernels.dot(&dot)
+            row += dot.rows
+    fc_restore_float_mode(mode)
 
 
-cdef void combine_columns(const Product *p, Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
-    """Some columns of the result, streaming the second operand, whose rows are dense."""
-    cdef Py_ssize_t size = p.kernels.itemsize
+cdef void combine_columns(const Product *p, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
+    """Chunks first .. end-1 of the columns, streaming the second operand, whose rows are dense."""
+    cdef Py_ssize_t size = p.kernels.itemsize, column, chunk
+    cdef fc_float_mode mode = fc_flush_denormals()
     cdef fc_tile tile
     tile.depth = p.depth
     tile.a, tile.a_row, tile.a_step, tile.a_table = p.a.data, p.a.outer, p.a.inner, NULL
-    tile.b, tile.b_step = p.b.data + column * size, p.b.inner
-    tile.c, tile.c_row = p.c + column * size, p.columns
+    tile.b_step = p.b.inner
+    tile.c_row = p.columns
     tile.rows = <int>p.rows
     tile.accumulate = tile.relu = 0
     tile.row_bias = tile.column_bias = NULL
-    p.kernels.combine(&tile, columns)
+    for chunk in range(first, end):
+        column = chunk * STREAMED
+        tile.b, tile.c = p.b.data + column * size, p.c + column * size
+        p.kernels.combine(&tile, min(<Py_ssize_t>STREAMED, p.columns - column))
+    fc_restore_float_mode(mode)
 
 
 cdef int multiply(Product *p, int num_threads) except -1:
@@ -191,11 +209,11 @@ cdef void multiply_block(const Product *p, Py_ssize_t row, Py_ssize_t column, ch
     tile.a_row = DEPTH + PAD if p.a.inner == 1 else 1
     tile.a_step = 1 if p.a.inner == 1 else p.block_rows
     tile.b_step = p.block_columns + PAD
-    tile.relu = 0
     tile.row_bias = tile.column_bias = NULL
     while term < p.depth:
         terms = min(<Py_ssize_t>DEPTH, p.depth - term)
         tile.depth, tile.accumulate = terms, term > 0
+        tile.relu = p.relu and term + terms == p.depth
         copy_rows(p, &p.a, row, rows, term, terms, a, DEPTH + PAD, p.block_rows)
         if p.b.inner == 1:
             kernels.transpose(

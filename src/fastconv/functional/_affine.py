@@ -55,7 +55,7 @@ def affine_backward(
     ]
     grad_x, grad_weight, grad_bias = gradients
     if grads.size and matrix.size:
-        kernels.forward(grads, matrix, None, grad_x, threads)
+        kernels.forward(grads, matrix, None, grad_x, False, threads)
         kernels.grad_weight(rows, grads, grad_weight, threads)
     else:
         grad_x.fill(0)

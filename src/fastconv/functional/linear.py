@@ -28,13 +28,6 @@ def _check_weight(x: FloatArray, weight: FloatArray) -> None:
         raise _checks.argument_error("x", f"shape {x.shape}", needs)
 
 
-def _rows(array: FloatArray) -> FloatArray:
-    """(..., K) as the matrix (rows, K), zero-size arrays included."""
-    if array.ndim == 2:
-        return array
-    return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
-
-
 def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> FloatArray:
     """x times the transposed `weight`, plus `bias`: every output is connected to every input.
 
@@ -69,14 +62,11 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Fl
     _check_weight(data, matrix)
     if offset is not None:
         _checks.shape("bias", offset, matrix.shape[:1], "one for each row of weight")
-    rows = _rows(data)
-    output = new_array((len(rows), len(matrix)), data.dtype.num)
+    output = new_array((*data.shape[:-1], len(matrix)), data.dtype.num)
     if not data.shape[-1]:
         output[...] = 0 if offset is None else offset
     elif output.size:
-        kernels.forward(rows, matrix, offset, output, threads_for(rows.size * len(matrix)))
-    if data.ndim != 2:
-        output = output.reshape(*data.shape[:-1], len(matrix))
+        kernels.forward(data, matrix, offset, output, False, threads_for(data.size * len(matrix)))
     return deliver(output, dtype, None)
 
 
@@ -117,8 +107,7 @@ def linear_backward(
     (grad, data, matrix), dtype = promote(grad_output=grad_output, x=x, weight=weight)
     _check_weight(data, matrix)
     _checks.shape("grad_output", grad, (*data.shape[:-1], matrix.shape[0]), "that of the output")
-    rows, grads = _rows(data), _rows(grad)
-    threads, num = threads_for(rows.size * len(matrix)), data.dtype.num
+    threads, num = threads_for(data.size * len(matrix)), data.dtype.num
 
     grad_x = grad_weight = grad_bias = None
     if "x" in wanted:
@@ -126,16 +115,16 @@ def linear_backward(
         if not grad.size:
             grad_x.fill(0)
         elif grad_x.size:
-            kernels.grad_input(grads, matrix, _rows(grad_x), threads)
+            kernels.grad_input(grad, matrix, grad_x, threads)
     if "weight" in wanted:
         grad_weight = new_array(matrix.shape, num)
-        if not len(rows):
+        if not math.prod(data.shape[:-1]):
             grad_weight.fill(0)
         elif grad_weight.size:
-            kernels.grad_weight(grads, rows, grad_weight, threads)
+            kernels.grad_weight(grad, data, grad_weight, threads)
     if "bias" in wanted:
         grad_bias = new_array(matrix.shape[:1], num)
-        channel_sum.grad_bias(as_pixels(grads), grads, grad_bias, threads_for(grads.size))
+        channel_sum.grad_bias(as_pixels(grad), grad, grad_bias, threads_for(grad.size))
     return tuple(
         None if result is None else deliver(result, dtype, None)
         for result in (grad_x, grad_weight, grad_bias)
@@ -143,8 +132,9 @@ def linear_backward(
 
 
 def as_pixels(grads: FloatArray) -> ConvGeometry:
-    """Rows of results as the pixels of a convolution's, channels last."""
-    rows, features = grads.shape
+    """Results as the pixels of a convolution's, channels last."""
+    *samples, features = grads.shape
+    rows = math.prod(samples)
     return ConvGeometry(
         (1, 1, 1, rows), (features, 1, 1, 1), (1, rows), (1, 1), (1, 1), ((0, 0), (0, 0)), 1, True
     )

@@ -1,21 +1,35 @@
 /* Products of rows with rows: what a matrix product is when the batch is so small that packing would cost more.
  * Contract: fc_dot in kernels.h. */
 
-FC_INLINE void FC(dot_block)(const fc_dot *dot, const int rows, const int columns, const int column)
+/* sums[j] = the sum of the lanes of a[j]: neighbours are added until one of each is left. Overwrites a. */
+FC_INLINE void FC(sums_of_lanes)(T *sums, VEC a[FC_DOT_COLUMNS])
+{
+    int vectors = FC_DOT_COLUMNS;
+    FC_UNROLL
+    for (int width = LANES; width > 1; width /= 2) {
+        const int alone = vectors == 1;
+        if (!alone) vectors /= 2;
+        FC_UNROLL
+        for (int j = 0; j < vectors; j++) {
+            const VEC first = a[2 * j], second = a[alone ? 0 : 2 * j + 1];
+            a[j] = V(add)(V(even)(first, second), V(odd)(first, second));
+        }
+    }
+    FC_UNROLL
+    for (int j = 0; j < vectors; j++) V(store)(sums + j * LANES, a[j]);
+}
+
+FC_INLINE void FC(dot_block)(const fc_dot *dot, const int rows, const int columns)
 {
     VEC acc[FC_DOT_ROWS][FC_DOT_COLUMNS];
-    T tail[FC_DOT_ROWS][FC_DOT_COLUMNS];
     const ptrdiff_t a_row = dot->a_row, b_row = dot->b_row, depth = dot->depth;
-    const T *a = dot->a, *b = (const T *)dot->b + column * b_row, *bias = dot->bias;
-    T *c = (T *)dot->c + column;
+    const T *a = dot->a, *b = dot->b, *bias = dot->bias;
+    T *c = dot->c;
 
     FC_UNROLL
     for (int i = 0; i < rows; i++)
         FC_UNROLL
-        for (int j = 0; j < columns; j++) {
-            acc[i][j] = V(zero)();
-            tail[i][j] = bias ? bias[column + j] : 0;
-        }
+        for (int j = 0; j < FC_DOT_COLUMNS; j++) acc[i][j] = V(zero)();
     ptrdiff_t k = 0;
     for (; k + LANES <= depth; k += LANES) {
         VEC x[FC_DOT_ROWS];
@@ -23,37 +37,44 @@ FC_INLINE void FC(dot_block)(const fc_dot *dot, const int rows, const int column
         for (int i = 0; i < rows; i++) x[i] = V(load)(a + i * a_row + k);
         FC_UNROLL
         for (int j = 0; j < columns; j++) {
-            VEC y = V(load)(b + j * b_row + k);
+            const VEC y = V(load)(b + j * b_row + k);
             FC_UNROLL
             for (int i = 0; i < rows; i++) acc[i][j] = V(fma)(x[i], y, acc[i][j]);
         }
     }
-    for (; k < depth; k++)
+    if (k < depth) {
+        const V(mask) rest = V(range)(0, depth - k);
+        VEC x[FC_DOT_ROWS];
         FC_UNROLL
-        for (int i = 0; i < rows; i++)
-            FC_UNROLL
-            for (int j = 0; j < columns; j++) tail[i][j] += a[i * a_row + k] * b[j * b_row + k];
-    FC_UNROLL
-    for (int i = 0; i < rows; i++)
+        for (int i = 0; i < rows; i++) x[i] = V(load_where)(rest, a + i * a_row + k);
         FC_UNROLL
         for (int j = 0; j < columns; j++) {
-            T lanes[LANES];
-            V(store)(lanes, acc[i][j]);
-            for (int width = LANES / 2; width > 0; width /= 2)
-                for (int lane = 0; lane < width; lane++) lanes[lane] += lanes[lane + width];
-            c[i * dot->c_row + j] = tail[i][j] + lanes[0];
+            const VEC y = V(load_where)(rest, b + j * b_row + k);
+            FC_UNROLL
+            for (int i = 0; i < rows; i++) acc[i][j] = V(fma)(x[i], y, acc[i][j]);
         }
+    }
+    FC_UNROLL
+    for (int i = 0; i < rows; i++) {
+        T sums[FC_DOT_COLUMNS + LANES];
+        FC(sums_of_lanes)(sums, acc[i]);
+        FC_UNROLL
+        for (int j = 0; j < columns; j++) {
+            const T sum = bias ? sums[j] + bias[j] : sums[j];
+            c[i * dot->c_row + j] = dot->relu && sum < 0 ? 0 : sum;
+        }
+    }
 }
 
 static void FC(dot)(const fc_dot *dot)
 {
-    if (dot->columns == FC_DOT_COLUMNS) {
-        if (dot->rows == 1) FC(dot_block)(dot, 1, FC_DOT_COLUMNS, 0);
-        else FC(dot_block)(dot, FC_DOT_ROWS, FC_DOT_COLUMNS, 0);
-        return;
-    }
-    for (int column = 0; column < dot->columns; column++) {
-        if (dot->rows == 1) FC(dot_block)(dot, 1, 1, column);
-        else FC(dot_block)(dot, FC_DOT_ROWS, 1, column);
+    switch (dot->rows * FC_DOT_COLUMNS + dot->columns - 1) {
+#define FC_DOT_CASE(rows, columns)                   \
+    case rows * FC_DOT_COLUMNS + columns - 1:        \
+        FC(dot_block)(dot, rows, columns);           \
+        break;
+        FC_DOT_CASE(1, 1) FC_DOT_CASE(1, 2) FC_DOT_CASE(1, 3) FC_DOT_CASE(1, 4)
+        FC_DOT_CASE(2, 1) FC_DOT_CASE(2, 2) FC_DOT_CASE(2, 3) FC_DOT_CASE(2, 4)
+#undef FC_DOT_CASE
     }
 }

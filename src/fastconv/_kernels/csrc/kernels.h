@@ -86,8 +86,8 @@ typedef struct {
 
 /* Some products of rows with rows,
  *     C[i*c_row + j] = sum_k A[i*a_row + k] * B[j*b_row + k] + bias[j],
- * for i < rows and j < columns; no bias where it is NULL. Lanes lie along k, so nothing has to be packed.
- * The order of a sum depends on depth alone.
+ * for i < rows and j < columns, no bias where it is NULL; then max(C, 0) with relu. Lanes lie along k, so nothing
+ * has to be packed. The order of a sum depends on depth alone.
  */
 enum { FC_DOT_ROWS = 2, FC_DOT_COLUMNS = 4 };
 typedef struct {
@@ -101,6 +101,7 @@ typedef struct {
     const void *bias;
     int rows;    /* 1 or FC_DOT_ROWS */
     int columns; /* 1 .. FC_DOT_COLUMNS */
+    int relu;
 } fc_dot;
 
 /* Sums along rows of their products with windows, for each plane i and each term j:
