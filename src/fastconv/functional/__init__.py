@@ -16,6 +16,12 @@ from fastconv.functional.activation import (
     tanh,
     tanh_backward,
 )
+from fastconv.functional.adaptive_pool import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_backward,
+)
 from fastconv.functional.conv import conv2d, conv2d_algorithm, conv2d_backward, conv_output_size
 from fastconv.functional.conv1d import conv1d, conv1d_backward
 from fastconv.functional.conv_transpose import conv_transpose2d, conv_transpose2d_backward
@@ -29,16 +35,7 @@ from fastconv.functional.normalization import (
     local_response_norm,
     local_response_norm_backward,
 )
-from fastconv.functional.pool import (
-    adaptive_avg_pool2d,
-    adaptive_avg_pool2d_backward,
-    adaptive_max_pool2d,
-    adaptive_max_pool2d_backward,
-    avg_pool2d,
-    avg_pool2d_backward,
-    max_pool2d,
-    max_pool2d_backward,
-)
+from fastconv.functional.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 
 __all__ = [
     "adaptive_avg_pool2d",

@@ -15,7 +15,7 @@ from fastconv._threads import threads_for
 __all__ = ["computable", "promote", "promote_one"]
 
 WORK_AN_ELEMENT = 8
-"""So many multiply-adds a converted element counts as, where threads are handed out."""
+"""So many multiply-adds an element that is moved or converted counts as, where threads are handed out."""
 
 
 def computable(array: NDArray[Any], dtype: np.dtype[Any]) -> FloatArray:

@@ -1,39 +1,31 @@
-"""Two-dimensional pooling, by windows of one size or into a number of bins, and its gradients."""
+"""Two-dimensional pooling by windows of one size, and its gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, overload
+from typing import Literal, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastconv._checks import FloatArray, argument_error, as_array, boolean, choice, integer, shape
+from fastconv._checks import FloatArray, argument_error, as_array, choice
 from fastconv._kernels import pool
 from fastconv._kernels.memory import new_array
-from fastconv._pool_spec import PoolSpec, adaptive_spec, image_size, pool_spec, scatter_work
+from fastconv._pool_spec import image_size, pool_spec, scatter_work
 from fastconv._spec import LAYOUTS, Padding, Pair
 from fastconv._threads import threads_for
-from fastconv.functional._input import promote_one
-from fastconv.functional._output import checked_out, deliver
+from fastconv.functional._input import WORK_AN_ELEMENT, promote_one
+from fastconv.functional._output import deliver
+from fastconv.functional._pooling import (
+    AnyArray,
+    MaxWithIndices,
+    checked_size,
+    maximum,
+    mean,
+    mean_backward,
+)
 
-__all__ = [
-    "adaptive_avg_pool2d",
-    "adaptive_avg_pool2d_backward",
-    "adaptive_max_pool2d",
-    "adaptive_max_pool2d_backward",
-    "avg_pool2d",
-    "avg_pool2d_backward",
-    "max_pool2d",
-    "max_pool2d_backward",
-]
-
-Indices: TypeAlias = NDArray[np.int64]
-MaxWithIndices: TypeAlias = tuple[FloatArray, Indices]
-AnyArray: TypeAlias = np.ndarray[Any, Any]
-
-# An element that a pool moves counts as so many multiply-adds where threads are handed out.
-WORK_AN_ELEMENT = 8
+__all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d", "max_pool2d_backward"]
 
 
 @overload
@@ -148,7 +140,7 @@ def max_pool2d(
     """
     images, dtype = promote_one("x", x, halves=True)
     spec = pool_spec(images.shape, kernel_size, stride, padding, dilation, ceil_mode, True, None, layout)
-    return _max(spec, x, images, dtype, return_indices, out)
+    return maximum(spec, x, images, dtype, return_indices, out)
 
 
 def max_pool2d_backward(
@@ -193,7 +185,7 @@ def max_pool2d_backward(
             [3., 0., 4., 0.]]])
     """
     grad, dtype = promote_one("grad_output", grad_output)
-    size = _input_size(input_size)
+    size = checked_size(input_size)
     last = choice("layout", layout, LAYOUTS) == "NHWC"
     positions = as_array("indices", indices)
     if positions.dtype.kind not in "iu":
@@ -284,7 +276,7 @@ def avg_pool2d(
     spec = pool_spec(
         images.shape, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override, layout
     )
-    return _mean(spec, x, images, dtype, out)
+    return mean(spec, x, images, dtype, out)
 
 
 def avg_pool2d_backward(
@@ -329,7 +321,7 @@ def avg_pool2d_backward(
     """
     grad, dtype = promote_one("grad_output", grad_output, halves=True)
     spec = pool_spec(
-        _input_size(input_size),
+        checked_size(input_size),
         kernel_size,
         stride,
         padding,
@@ -340,219 +332,4 @@ def avg_pool2d_backward(
         layout,
         "input_size",
     )
-    return _mean_backward(spec, grad, dtype)
-
-
-@overload
-def adaptive_max_pool2d(
-    x: ArrayLike,
-    output_size: int | tuple[int | None, int | None] | None,
-    return_indices: Literal[False] = False,
-    *,
-    layout: str = "NCHW",
-    out: AnyArray | None = None,
-) -> FloatArray: ...
-@overload
-def adaptive_max_pool2d(
-    x: ArrayLike,
-    output_size: int | tuple[int | None, int | None] | None,
-    return_indices: Literal[True],
-    *,
-    layout: str = "NCHW",
-    out: AnyArray | None = None,
-) -> MaxWithIndices: ...
-@overload
-def adaptive_max_pool2d(
-    x: ArrayLike,
-    output_size: int | tuple[int | None, int | None] | None,
-    return_indices: bool = False,
-    *,
-    layout: str = "NCHW",
-    out: AnyArray | None = None,
-) -> FloatArray | MaxWithIndices: ...
-def adaptive_max_pool2d(
-    x: ArrayLike,
-    output_size: int | tuple[int | None, int | None] | None,
-    return_indices: bool = False,
-    *,
-    layout: str = "NCHW",
-    out: AnyArray | None = None,
-) -> FloatArray | MaxWithIndices:
-    """Take the largest number of each of a given number of bins, whatever the size of the image.
-
-    Parameters
-    ----------
-    x : array_like, shape (N, C, H, W) or (C, H, W); (N, H, W, C) or (H, W, C) with ``layout="NHWC"``
-        Images.
-    output_size : int or (int, int)
-        Bins along the height and the width, (P, Q); None stands for the size of the image.
-    return_indices, layout, out
-        As in `max_pool2d`.
-
-    Returns
-    -------
-    maxima : ndarray, shape (N, C, P, Q) or (C, P, Q); (N, P, Q, C) or (P, Q, C) with ``layout="NHWC"``
-        Of the dtype of `x`; of float32 or float64 for integers.
-    indices : ndarray of int64, of the same shape
-        With `return_indices` only: the flat position h * W + w of each maximum in its plane.
-
-    Raises
-    ------
-    ValueError, TypeError
-        An argument that doesn't fit; the message names it, what it got and what it needs.
-    MemoryError
-        No memory for the result.
-
-    Notes
-    -----
-    Bin p holds the rows from floor(p H / P) up to, without it, ceil((p + 1) H / P); columns alike, as in
-    PyTorch.
-
-    Examples
-    --------
-    >>> import fastconv as fc
-    >>> fc.adaptive_max_pool2d([[[1.0, 2.0, 3.0, 4.0, 5.0]]], (1, 2))
-    array([[[3., 5.]]])
-    """
-    images, dtype = promote_one("x", x, halves=True)
-    return _max(adaptive_spec(images.shape, output_size, layout), x, images, dtype, return_indices, out)
-
-
-def adaptive_max_pool2d_backward(
-    grad_output: ArrayLike, indices: ArrayLike, input_size: Sequence[int], *, layout: str = "NCHW"
-) -> FloatArray:
-    """Gradient of the input of `adaptive_max_pool2d`; all as in `max_pool2d_backward`.
-
-    Examples
-    --------
-    >>> import fastconv as fc
-    >>> maxima, indices = fc.adaptive_max_pool2d([[[1.0, 2.0, 3.0, 4.0, 5.0]]], (1, 2), return_indices=True)
-    >>> fc.adaptive_max_pool2d_backward([[[7.0, 8.0]]], indices, (1, 1, 5))
-    array([[[0., 0., 7., 0., 8.]]])
-    """
-    return max_pool2d_backward(grad_output, indices, input_size, layout=layout)
-
-
-def adaptive_avg_pool2d(
-    x: ArrayLike,
-    output_size: int | tuple[int | None, int | None] | None,
-    *,
-    layout: str = "NCHW",
-    out: AnyArray | None = None,
-) -> FloatArray:
-    """Take the mean of each of a given number of bins, whatever the size of the image.
-
-    Parameters
-    ----------
-    x : array_like, shape (N, C, H, W) or (C, H, W); (N, H, W, C) or (H, W, C) with ``layout="NHWC"``
-        Images.
-    output_size : int or (int, int)
-        Bins along the height and the width, (P, Q); None stands for the size of the image.
-    layout, out
-        As in `avg_pool2d`.
-
-    Returns
-    -------
-    ndarray, shape (N, C, P, Q) or (C, P, Q); (N, P, Q, C) or (P, Q, C) with ``layout="NHWC"``
-        Of the dtype of `x`; of float32 or float64 for integers.
-
-    Raises
-    ------
-    ValueError, TypeError
-        An argument that doesn't fit; the message names it, what it got and what it needs.
-    MemoryError
-        No memory for the result.
-
-    Notes
-    -----
-    The bins are those of `adaptive_max_pool2d`; a mean is that of the pixels in its bin.
-
-    Examples
-    --------
-    >>> import fastconv as fc
-    >>> fc.adaptive_avg_pool2d([[[1.0, 2.0, 3.0, 4.0, 5.0]]], (1, 2))
-    array([[[2., 4.]]])
-    """
-    images, dtype = promote_one("x", x, halves=True)
-    return _mean(adaptive_spec(images.shape, output_size, layout), x, images, dtype, out)
-
-
-def adaptive_avg_pool2d_backward(
-    grad_output: ArrayLike, input_size: Sequence[int], *, layout: str = "NCHW"
-) -> FloatArray:
-    """Gradient of the input of `adaptive_avg_pool2d`: each bin shares its gradient out evenly.
-
-    Parameters
-    ----------
-    grad_output : array_like, shape (N, C, P, Q), (C, P, Q); (N, P, Q, C), (P, Q, C) with ``layout="NHWC"``
-        Gradient of the means.
-    input_size : sequence of int
-        The shape of the pool's input.
-    layout : {"NCHW", "NHWC"}
-        As `adaptive_avg_pool2d` had it.
-
-    Returns
-    -------
-    ndarray, shape `input_size`
-        Of the dtype of `grad_output`.
-
-    Raises
-    ------
-    ValueError, TypeError, MemoryError
-        As `adaptive_avg_pool2d`.
-
-    Examples
-    --------
-    >>> import fastconv as fc
-    >>> fc.adaptive_avg_pool2d_backward([[[6.0, 12.0]]], (1, 1, 5))
-    array([[[2., 2., 6., 4., 4.]]])
-    """
-    grad, dtype = promote_one("grad_output", grad_output, halves=True)
-    bins = image_size("grad_output", grad.shape, choice("layout", layout, LAYOUTS))
-    return _mean_backward(adaptive_spec(_input_size(input_size), bins, layout, "input_size"), grad, dtype)
-
-
-# ---- what they share ----
-
-
-def _input_size(input_size: Sequence[int]) -> tuple[int, ...]:
-    if type(input_size) is not tuple and (
-        isinstance(input_size, (str, bytes)) or not isinstance(input_size, Sequence)
-    ):
-        raise argument_error(
-            "input_size", repr(input_size), "a sequence of integers, the shape of x", TypeError
-        )
-    # As keys of a cache True, 1 and 1.0 are one, so everything else becomes an int first.
-    return tuple(n if type(n) is int and n >= 0 else integer("input_size", n, 0) for n in input_size)
-
-
-def _max(
-    spec: PoolSpec,
-    x: ArrayLike,
-    images: FloatArray,
-    dtype: np.dtype[Any],
-    return_indices: bool,
-    out: AnyArray | None,
-) -> FloatArray | MaxWithIndices:
-    if return_indices is not False and return_indices is not True:
-        return_indices = boolean("return_indices", return_indices)
-    target = None if out is None else checked_out(out, spec.out_shape, dtype, x)
-    geometry, threads = spec.geometry(images.dtype), threads_for(WORK_AN_ELEMENT * spec.work)
-    if return_indices:
-        maxima, indices = pool.max_pool_with_indices(geometry, images, target, threads)
-        return deliver(maxima, dtype, out), indices
-    return deliver(pool.max_pool(geometry, images, target, threads), dtype, out)
-
-
-def _mean(
-    spec: PoolSpec, x: ArrayLike, images: FloatArray, dtype: np.dtype[Any], out: AnyArray | None
-) -> FloatArray:
-    target = None if out is None else checked_out(out, spec.out_shape, dtype, x)
-    threads = threads_for(WORK_AN_ELEMENT * spec.work)
-    return deliver(pool.avg_pool(spec.geometry(images.dtype), images, target, threads), dtype, out)
-
-
-def _mean_backward(spec: PoolSpec, grad: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
-    shape("grad_output", grad, spec.out_shape, "the shape of the pool's result")
-    threads = threads_for(WORK_AN_ELEMENT * spec.work)
-    return deliver(pool.avg_pool_backward(spec.geometry(grad.dtype), grad, threads), dtype, None)
+    return mean_backward(spec, grad, dtype)
