@@ -1,33 +1,13 @@
-"""Frozen networks: against the network they were made from, a reference, PyTorch; and that they stay so."""
-
-import copy
-import pickle
-from concurrent.futures import ThreadPoolExecutor
+"""Frozen networks against the network they were made from, a reference, and PyTorch."""
 
 import numpy as np
 import pytest
 import reference
 import reference_layers
 from cases import error_bound
+from networks import IMAGE, settled, small_network
 
-import fastconv as fc
 from fastconv import models, nn
-from fastconv._kernels import conv_direct, conv_im2col, conv_rows, conv_winograd
-from fastconv._spec import conv_spec
-from fastconv.functional._packed import MOST_WAYS
-
-PACKING = {"direct": conv_direct, "rows": conv_rows, "im2col": conv_im2col, "winograd": conv_winograd}
-
-
-def settled(module, rng):
-    """The module with random parameters, and running statistics as of a trained network."""
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.running_mean[...] = 0.3 * rng.standard_normal(layer.num_features)
-            layer.running_var[...] = rng.uniform(0.5, 2, layer.num_features)
-            layer.weight.data = rng.uniform(0.5, 1.5, layer.num_features)
-            layer.bias.data = 0.3 * rng.standard_normal(layer.num_features)
-    return module
 
 
 def random_chain(rng, channels, layout, dtype, depth):
@@ -256,165 +236,6 @@ def test_nan_passes_a_fused_relu(rng):
     assert np.argwhere(np.isnan(frozen(x)[0])).tolist() == [[k, 2, 3] for k in range(3)]
 
 
-# ---- weights packed before ----
-
-
-@pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("channels", [(1, 1), (5, 13), (16, 32), (7, 100)])
-@pytest.mark.parametrize(
-    ("name", "layout"),
-    [(name, layout) for name in PACKING for layout in ("NCHW", "NHWC") if (name, layout) != ("rows", "NHWC")],
-)
-def test_packed_weights_give_the_same_bits(name, channels, groups, layout, dtype, rng):
-    kernels, packed = PACKING[name], None
-    inputs, outputs = (groups * n for n in channels)
-    weight = rng.standard_normal((outputs, inputs // groups, 3, 3)).astype(dtype)
-    bias = rng.standard_normal(outputs).astype(dtype)
-    for batch, height, width in [(1, 3, 3), (2, 9, 17), (1, 30, 4)]:
-        shape = (batch, inputs, height, width) if layout == "NCHW" else (batch, height, width, inputs)
-        x = rng.standard_normal(shape).astype(dtype)
-        spec = conv_spec(x.shape, weight.shape, 1, 1, 1, groups, "zeros", layout)
-        if packed is None:
-            packed = kernels.pack_weight(spec.geometry, weight, 1)
-            assert packed.ctypes.data % 64 == 0
-        for threads in (1, 3):
-            plain, got = np.empty(spec.out_shape, dtype), np.empty(spec.out_shape, dtype)
-            kernels.forward(spec.geometry, x, weight, bias, plain, True, threads)
-            kernels.forward_packed(spec.geometry, x, packed, bias, got, True, threads)
-            np.testing.assert_array_equal(got, plain)
-
-
-@pytest.mark.parametrize("name", PACKING)
-def test_packed_weights_of_several_passes(name, rng):
-    """More than what is packed at a time without packing before."""
-    weight = rng.standard_normal((600, 1000, 3, 3)).astype(np.float32)
-    x = rng.standard_normal((1, 1000, 5, 6)).astype(np.float32)
-    spec = conv_spec(x.shape, weight.shape, 1, 0, 1, 1, "zeros", "NCHW")
-    outputs = []
-    for threads in (1, 2):
-        got = np.empty(spec.out_shape, np.float32)
-        packed = PACKING[name].pack_weight(spec.geometry, weight, threads)
-        PACKING[name].forward_packed(spec.geometry, x, packed, None, got, False, threads)
-        outputs.append(got)
-    np.testing.assert_array_equal(*outputs)
-    wanted = np.einsum("ckij,kij->c", weight, x[0, :, : weight.shape[2], :3], dtype=np.float64)
-    bound = error_bound(np.float32, weight[0].size, "auto") * np.abs(outputs[0]).max()
-    assert np.abs(outputs[0][0, :, 0, 0] - wanted).max() <= bound
-
-
-# ---- nothing can go stale ----
-
-
-def small_network(rng):
-    return settled(
-        nn.Sequential(
-            nn.Conv2d(3, 4, 3, rng=rng),
-            nn.BatchNorm2d(4),
-            nn.Residual(nn.Conv2d(4, 4, 1, rng=rng)),
-            nn.BatchNorm2d(4),
-            nn.Flatten(),
-            nn.Linear(4 * 16, 5, rng=rng),
-        ),
-        rng,
-    )
-
-
-IMAGE = np.random.default_rng(5).standard_normal((2, 3, 6, 6)).astype(np.float32)
-
-
-def test_the_original_may_change(rng):
-    network = small_network(rng)
-    frozen = nn.freeze(network)
-    training, before = network.training, frozen(IMAGE)
-    assert training
-    for parameter in network.parameters():
-        parameter.data[...] = 7
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.running_var[...] = 7
-    np.testing.assert_array_equal(frozen(IMAGE), before)
-
-
-def test_the_original_is_left_as_it_was(rng):
-    network = small_network(rng)
-    before = network.state_dict()
-    nn.freeze(network)(IMAGE)
-    assert all(layer.training for layer in network.modules())
-    for name, value in network.state_dict().items():
-        np.testing.assert_array_equal(value, before[name])
-    assert all(parameter.data.flags.writeable for parameter in network.parameters())
-
-
-@pytest.mark.parametrize("remade", [lambda x: x, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-def test_parameters_and_buffers_are_read_only(remade, rng):
-    frozen = nn.freeze(small_network(rng))
-    output = frozen(IMAGE)
-    frozen = remade(frozen)
-    np.testing.assert_array_equal(frozen(IMAGE), output)
-    arrays = frozen._state()
-    assert arrays
-    for array in arrays.values():
-        with pytest.raises(ValueError, match="read-only"):
-            array[...] = 1
-        with pytest.raises(ValueError, match="WRITEABLE"):
-            array.flags.writeable = True
-    for parameter in frozen.parameters():
-        with pytest.raises(ValueError, match="read-only"):
-            parameter.data = np.zeros(parameter.shape)
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("backward", lambda frozen: frozen.backward(frozen(IMAGE))),
-        ("train", lambda frozen: frozen.train()),
-        ("load_state_dict", lambda frozen: frozen.load_state_dict(frozen.state_dict())),
-        ("astype", lambda frozen: frozen.astype(np.float64)),
-        ("setting training", lambda frozen: nn.Sequential(frozen).train()),
-        ("setting weight", lambda frozen: setattr(next(frozen.modules()), "weight", None)),
-        ("deleting x", lambda frozen: delattr(frozen, "x")),
-    ],
-)
-def test_what_a_frozen_network_refuses(name, change, rng):
-    network = small_network(rng)
-    with pytest.raises(RuntimeError, match=f"^{name}: got a frozen network, needs the network"):
-        change(nn.freeze(network))
-
-
-@pytest.mark.parametrize("index", range(6))
-def test_each_frozen_layer_refuses(index, rng):
-    frozen = nn.freeze(small_network(rng)[index])
-    for refused in (lambda: frozen.backward(IMAGE), frozen.train, lambda: setattr(frozen, "weight", 1)):
-        with pytest.raises(RuntimeError, match="got a frozen network"):
-            refused()
-
-
-def test_what_a_frozen_network_allows(rng):
-    frozen = nn.freeze(small_network(rng))
-    assert frozen.eval() is frozen
-    assert not frozen.training
-    assert nn.freeze(frozen) is frozen
-    again = nn.freeze(nn.Sequential(frozen, nn.ReLU()))
-    np.testing.assert_array_equal(again(IMAGE), np.maximum(frozen(IMAGE), 0))
-
-
-@pytest.mark.parametrize("module", [None, "Conv2d", nn.Conv2d, np.ones(3)])
-def test_only_modules_can_be_frozen(module):
-    with pytest.raises(TypeError, match=r"^module: got \w+, needs a Module$"):
-        nn.freeze(module)
-
-
-def test_images_that_do_not_fit(rng):
-    frozen = nn.freeze(small_network(rng))
-    with pytest.raises(ValueError, match=r"^weight: .* x has 5, in 1 group"):
-        frozen(np.zeros((1, 5, 6, 6)))
-    with pytest.raises(TypeError, match=r"^x: got dtype complex128"):
-        frozen(np.zeros((1, 3, 6, 6), complex))
-
-
-# ---- other modules ----
-
-
 class Doubled(nn.Module):
     """A module of a user's own, with children, a parameter, a buffer, and a look at `training`."""
 
@@ -485,28 +306,3 @@ def test_summary(rng, capsys):
     total = sum(parameter.size for parameter in frozen.parameters())
     assert f"{total:,}" in printed.splitlines()[-1]
     np.testing.assert_array_equal(frozen(IMAGE), frozen(IMAGE))
-
-
-def test_threads_share_a_frozen_network(rng):
-    network = small_network(rng)
-    wanted = nn.freeze(network)(IMAGE)
-    for _ in range(5):
-        frozen = nn.freeze(network)  # with its weights yet to be packed
-        with ThreadPoolExecutor(4) as pool:
-            for output in pool.map(frozen, [IMAGE] * 8):
-                np.testing.assert_array_equal(output, wanted)
-
-
-def test_many_sizes_are_not_all_remembered(rng):
-    frozen = nn.freeze(nn.Conv2d(1, 1, 1, rng=rng))
-    for width in range(1, 2 * MOST_WAYS):
-        frozen(np.zeros((1, 1, 1, width), np.float32))
-    assert len(frozen._convolve._ways) <= MOST_WAYS
-    assert len(frozen._convolve._packed) <= len(PACKING)
-
-
-def test_results_do_not_depend_on_threads(threads, rng):
-    frozen = nn.freeze(small_network(np.random.default_rng(3)))
-    with fc.num_threads(1):
-        wanted = frozen(IMAGE)
-    np.testing.assert_array_equal(frozen(IMAGE), wanted)

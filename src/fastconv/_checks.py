@@ -129,11 +129,16 @@ def parameter_dtype(name: str, dtype: DTypeLike) -> np.dtype[Any]:
 
 def axes(name: str, array: NDArray[Any], *letters: str) -> None:
     """Raise ValueError unless `array` has as many axes as one of the `letters`, such as ``"N, C, H, W"``."""
-    if all(array.ndim != form.count(",") + 1 for form in letters):
+    if array.ndim not in _counts(*letters):
         wanted = " or ".join(f"({form})" for form in letters)
         counts = " or ".join(str(form.count(",") + 1) for form in letters)
         plural = "axis" if counts == "1" else "axes"
         raise argument_error(name, f"shape {array.shape}", f"{counts} {plural}: {wanted}")
+
+
+@lru_cache(maxsize=64)
+def _counts(*letters: str) -> frozenset[int]:
+    return frozenset(form.count(",") + 1 for form in letters)
 
 
 def shape(name: str, array: NDArray[Any], wanted: Sequence[int], reason: str = "") -> None:

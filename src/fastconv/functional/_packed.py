@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,26 +10,14 @@ from numpy.typing import ArrayLike
 from fastconv._checks import FloatArray, as_array, compute_dtype, result_dtype
 from fastconv._kernels import arrays
 from fastconv._kernels.memory import new_array
-from fastconv._spec import ConvSpec, conv_spec
+from fastconv._spec import conv_spec
 from fastconv._threads import threads_for
 from fastconv.functional._input import computable
 from fastconv.functional._output import deliver
+from fastconv.functional._ways import Settled, Way
 from fastconv.functional.conv import kernels_for, padded
 
 __all__ = ["PackedConv2d", "fold_batch_norm"]
-
-# So many sets of shapes and dtypes of images have their kernels and geometry at hand.
-MOST_WAYS = 64
-
-
-class _Way(NamedTuple):
-    """How to compute images of one shape and dtype."""
-
-    spec: ConvSpec
-    forward: Callable[..., None]
-    weight: FloatArray  # as `forward` takes it
-    bias: FloatArray | None
-    number: int  # NumPy's, of the dtype
 
 
 class PackedConv2d:
@@ -57,7 +44,7 @@ class PackedConv2d:
     ) -> None:
         self.weight, self.bias, self.dtype, self.relu = weight, bias, dtype, relu
         self.geometry = geometry
-        self._ways: dict[tuple[tuple[int, ...], str], _Way] = {}
+        self._ways = Settled(self._settle)
         self._packed: dict[tuple[str, str], FloatArray] = {}
 
     def __call__(self, x: ArrayLike) -> FloatArray:
@@ -68,18 +55,14 @@ class PackedConv2d:
             given = as_array("x", x)
             dtype = result_dtype(given, self.dtype)
             image = computable(given, compute_dtype(given, self.dtype))
-        way = self._ways.get((image.shape, image.dtype.char)) or self._find_way(image)
-        spec = way.spec
-        y = new_array(spec.out_shape, way.number)
-        if y.size:
-            if spec.border is not None:
-                image = padded(image, spec)
-            way.forward(spec.geometry, image, way.weight, way.bias, y, self.relu, threads_for(spec.flops))
-        return deliver(y, dtype, None)
+        return deliver(self._ways[image.shape, image.dtype.char].run(image), dtype, None)
 
-    def _find_way(self, image: FloatArray) -> _Way:
-        spec = conv_spec(image.shape, self.weight.shape, **self.geometry)
-        char = image.dtype.char
+    def way(self, shape: tuple[int, ...], char: str) -> Way | None:
+        """The way for images of a shape and dtype; None where the weight makes results of another dtype."""
+        return self._ways[shape, char] if result_dtype(np.dtype(char), self.dtype).char == char else None
+
+    def _settle(self, shape: tuple[int, ...], char: str) -> Way:
+        spec = conv_spec(shape, self.weight.shape, **self.geometry)
         kernels = kernels_for("forward", spec, "auto", char, packed=True)
         packs = hasattr(kernels, "pack_weight")
         bias = None if self.bias is None else self.bias.astype(char, copy=False)
@@ -90,11 +73,19 @@ class PackedConv2d:
             if packs:
                 weight = kernels.pack_weight(spec.geometry, weight, threads_for(weight.size))
             weight = self._packed.setdefault(key, weight)
-        way = _Way(spec, kernels.forward_packed if packs else kernels.forward, weight, bias, image.dtype.num)
-        if len(self._ways) >= MOST_WAYS:
-            self._ways.clear()
-        self._ways[image.shape, char] = way
-        return way
+        forward = kernels.forward_packed if packs else kernels.forward
+        geometry, out_shape, number, flops = spec.geometry, spec.out_shape, np.dtype(char).num, spec.flops
+        relu, border = self.relu, spec.border is not None
+
+        def run(image: FloatArray) -> FloatArray:
+            y = new_array(out_shape, number)
+            if y.size:
+                if border:
+                    image = padded(image, spec)
+                forward(geometry, image, weight, bias, y, relu, threads_for(flops))
+            return y
+
+        return Way(run, out_shape)
 
 
 def fold_batch_norm(

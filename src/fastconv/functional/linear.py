@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv import _checks
@@ -17,15 +18,16 @@ from fastconv._kernels.memory import new_array
 from fastconv._threads import threads_for
 from fastconv.functional._input import promote
 from fastconv.functional._output import deliver
+from fastconv.functional._ways import Way
 
 __all__ = ["linear", "linear_backward"]
 
 
-def _check_weight(x: FloatArray, weight: FloatArray) -> None:
+def _check_weight(x_shape: tuple[int, ...], weight: FloatArray) -> None:
     _checks.axes("weight", weight, "out_features, in_features")
-    if x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+    if not x_shape or x_shape[-1] != weight.shape[1]:
         needs = f"(..., in_features) with in_features = {weight.shape[1]}, as weight has"
-        raise _checks.argument_error("x", f"shape {x.shape}", needs)
+        raise _checks.argument_error("x", f"shape {x_shape}", needs)
 
 
 def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> FloatArray:
@@ -59,7 +61,7 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Fl
         dtype = data.dtype
     else:
         (data, matrix, offset), dtype = promote(x=x, weight=weight, bias=bias, optional=["bias"])
-    _check_weight(data, matrix)
+    _check_weight(data.shape, matrix)
     if offset is not None:
         _checks.shape("bias", offset, matrix.shape[:1], "one for each row of weight")
     output = new_array((*data.shape[:-1], len(matrix)), data.dtype.num)
@@ -68,6 +70,29 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Fl
     elif output.size:
         kernels.forward(data, matrix, offset, output, False, threads_for(data.size * len(matrix)))
     return deliver(output, dtype, None)
+
+
+def linear_way(
+    shape: tuple[int, ...], char: str, weight: FloatArray, bias: FloatArray | None, relu: bool
+) -> Way | None:
+    """How to compute `linear`, max(y, 0) with `relu`, of arrays that aren't empty by parameters that stay.
+
+    None where these make results of another dtype.
+    """
+    _check_weight(shape, weight)
+    dtype = _checks.result_dtype(np.dtype(char), *(array for array in (weight, bias) if array is not None))
+    if dtype.char != char:
+        return None
+    matrix = _checks.prepared(weight, dtype)
+    offset = None if bias is None else _checks.prepared(bias, dtype)
+    out_shape, work = (*shape[:-1], len(matrix)), math.prod(shape) * len(matrix)
+
+    def run(x: FloatArray) -> FloatArray:
+        y = new_array(out_shape, dtype.num)
+        kernels.forward(x, matrix, offset, y, relu, threads_for(work))
+        return y
+
+    return Way(run, out_shape)
 
 
 def linear_backward(
@@ -105,7 +130,7 @@ def linear_backward(
     """
     wanted = _checks.subset("need", need, ("x", "weight", "bias"))
     (grad, data, matrix), dtype = promote(grad_output=grad_output, x=x, weight=weight)
-    _check_weight(data, matrix)
+    _check_weight(data.shape, matrix)
     _checks.shape("grad_output", grad, (*data.shape[:-1], matrix.shape[0]), "that of the output")
     threads, num = threads_for(data.size * len(matrix)), data.dtype.num
 

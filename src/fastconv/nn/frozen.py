@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -12,8 +12,11 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastconv import _checks, functional
 from fastconv._checks import FloatArray
+from fastconv._kernels import arrays
 from fastconv.functional._packed import PackedConv2d
 from fastconv.functional._sum import activated, plus
+from fastconv.functional._ways import MOST_WAYS, Settled, Way
+from fastconv.functional.linear import linear_way
 from fastconv.nn.conv import Conv2d
 from fastconv.nn.linear import Linear
 from fastconv.nn.module import IncompatibleKeys, Layer, Module
@@ -34,6 +37,10 @@ class Frozen(Module):
     training = False
     owns_output = False
     _sealed = False
+
+    def way(self, shape: tuple[int, ...], char: str) -> Way | None:
+        """What `forward` does to arrays of a shape and dtype, not empty; None where only that knows."""
+        return None
 
     def _seal(self) -> None:
         for value in vars(self).values():
@@ -78,6 +85,56 @@ class Frozen(Module):
         """For copies and pickles, whose arrays are writeable at first."""
         vars(self).update(state)
         self._seal()
+
+
+class Chain:
+    """Frozen layers one after the other.
+
+    What they do to arrays of a shape and dtype is settled once, as far as they have a way; what comes out of
+    a layer that has none is looked at again.
+    """
+
+    def __init__(self, layers: Iterable[Frozen]) -> None:
+        self.layers = tuple(layers)
+        self.owns_output = bool(self.layers) and self.layers[-1].owns_output
+        self._settled = Settled(self._settle, MOST_WAYS * len(self.layers))
+
+    def __call__(self, x: ArrayLike) -> FloatArray:
+        output: Any = x
+        done = 0
+        while done < len(self.layers):
+            if arrays.native(output, output) and output.size:
+                steps, done = self._settled[done, output.shape, output.dtype.char]
+                for step in steps:
+                    output = step(output)
+            else:
+                output = self.layers[done].forward(output)
+                done += 1
+        return output  # type: ignore[no-any-return]
+
+    def _settle(
+        self, first: int, shape: tuple[int, ...], char: str
+    ) -> tuple[list[Callable[[Any], FloatArray]], int]:
+        """What to do from one layer on up to the next whose result isn't known, and the layer after that."""
+        steps: list[Callable[[Any], FloatArray]] = []
+        for i, layer in enumerate(self.layers[first:], first):
+            way = layer.way(shape, char)
+            if way is None:
+                return [*steps, layer.forward], i + 1
+            steps.append(way.run)
+            shape = way.out_shape
+        return steps, len(self.layers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles settle everything for themselves."""
+        return Chain, (self.layers,)
+
+
+def _clamped(way: Way | None, activation: str) -> Way | None:
+    """The way with the ceiling of a ReLU6, if that is the activation; ways themselves know of ReLU alone."""
+    if way is None or activation != "ReLU6":
+        return way
+    return Way(lambda x: activated(way.run(x), activation), way.out_shape)
 
 
 class FrozenConv2d(Frozen):
@@ -129,6 +186,9 @@ class FrozenConv2d(Frozen):
         output = self._convolve(x)
         return activated(output, "ReLU6") if self._activation == "ReLU6" else output
 
+    def way(self, shape: tuple[int, ...], char: str) -> Way | None:
+        return _clamped(self._convolve.way(shape, char), self._activation)
+
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * math.prod(self.weight.shape[1:])
 
@@ -154,6 +214,11 @@ class FrozenLinear(Frozen):
 
     def forward(self, x: ArrayLike) -> FloatArray:
         return activated(functional.linear(x, self.weight.data, value_of(self.bias)), self._activation)
+
+    def way(self, shape: tuple[int, ...], char: str) -> Way | None:
+        rectified = bool(self._activation)
+        way = linear_way(shape, char, self.weight.data, value_of(self.bias), rectified)
+        return _clamped(way, self._activation)
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * self.weight.shape[1]
@@ -197,6 +262,10 @@ class FrozenLayer(Frozen):
     def forward(self, x: ArrayLike) -> FloatArray:
         return self._compute(x)
 
+    def way(self, shape: tuple[int, ...], char: str) -> Way | None:
+        own = vars(type(self._inner)).get("_way") if isinstance(self._inner, Layer) else None
+        return None if own is None else own(self._inner, shape, char)
+
     def named_children(self) -> Iterator[tuple[str, Module]]:
         return self._inner.named_children()
 
@@ -216,15 +285,12 @@ class FrozenSequential(Frozen):
     def __init__(self, layers: Mapping[str, Frozen]) -> None:
         for name, layer in layers.items():
             setattr(self, name, layer)
-        self._layers = tuple(layers.values())
-        self.owns_output = bool(layers) and self._layers[-1].owns_output
+        self._chain = Chain(layers.values())
+        self.owns_output = self._chain.owns_output
         self._seal()
 
     def forward(self, x: ArrayLike) -> FloatArray:
-        output: Any = x
-        for layer in self._layers:
-            output = layer.forward(output)
-        return output  # type: ignore[no-any-return]
+        return self._chain(x)
 
     def _get_name(self) -> str:
         return "Frozen"
@@ -238,20 +304,15 @@ class FrozenResidual(Frozen):
     def __init__(self, body: Mapping[str, Frozen], shortcut: Mapping[str, Frozen], activation: str) -> None:
         for name, layer in (*body.items(), *shortcut.items()):
             setattr(self, name, layer)
-        self._body, self._shortcut = tuple(body.values()), tuple(shortcut.values())
-        self._in_place = bool(body) and self._body[-1].owns_output
+        self._body, self._shortcut = Chain(body.values()), Chain(shortcut.values())
         self._activation = activation
         self._seal()
 
     def forward(self, x: ArrayLike) -> FloatArray:
-        output: Any = _checks.as_array("x", x)
-        straight = output
-        for layer in self._body:
-            output = layer.forward(output)
-        for layer in self._shortcut:
-            straight = layer.forward(straight)
+        given: Any = _checks.as_array("x", x)
+        output, straight = self._body(given), self._shortcut(given)
         _checks.shape("body", output, straight.shape, "that of the shortcut")
-        return plus(output, straight, self._activation, overwrite=self._in_place)
+        return plus(output, straight, self._activation, overwrite=self._body.owns_output)
 
     def _get_name(self) -> str:
         return "Residual+" + self._activation if self._activation else "Residual"

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastconv import _checks, functional
 from fastconv._checks import FloatArray
+from fastconv.functional._ways import Way
 from fastconv.nn import init
 from fastconv.nn.module import Layer, WeightedLayer
 from fastconv.nn.parameter import Parameter, value_of
@@ -36,17 +37,25 @@ class Flatten(Layer):
         self.start_dim = _checks.integer("start_dim", start_dim)
         self.end_dim = _checks.integer("end_dim", end_dim)
 
-    def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
-        array = _checks.as_array("x", x)
-        if not all(-array.ndim <= dim < array.ndim for dim in (self.start_dim, self.end_dim)):
+    def _flat(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the output for an input of `shape`."""
+        axes = len(shape)
+        if not all(-axes <= dim < axes for dim in (self.start_dim, self.end_dim)):
             needs = f"the axes from {self.start_dim} to {self.end_dim}"
-            raise _checks.argument_error("x", f"shape {array.shape}", needs)
-        start, end = self.start_dim % array.ndim, self.end_dim % array.ndim
+            raise _checks.argument_error("x", f"shape {shape}", needs)
+        start, end = self.start_dim % axes, self.end_dim % axes
         if start > end:
             needs = f"axis {self.start_dim} not after axis {self.end_dim}"
-            raise _checks.argument_error("x", f"shape {array.shape}", needs)
-        shape = array.shape
-        return array.reshape(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]), shape
+            raise _checks.argument_error("x", f"shape {shape}", needs)
+        return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
+
+    def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
+        array = _checks.as_array("x", x)
+        return array.reshape(self._flat(array.shape)), array.shape
+
+    def _way(self, shape: tuple[int, ...], char: str) -> Way | None:
+        flat = self._flat(shape)
+        return Way(lambda x: x.reshape(flat), flat)
 
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
         gradient = _checks.as_array("grad_output", grad_output)

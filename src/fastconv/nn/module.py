@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastconv import _checks
 from fastconv._checks import FloatArray
+from fastconv.functional._ways import Way
 from fastconv.nn.parameter import Parameter
 
 __all__ = ["IncompatibleKeys", "Layer", "Module", "WeightedLayer"]
@@ -308,6 +309,13 @@ class Layer(Module):
     def _infer(self, x: ArrayLike) -> FloatArray:
         """The output alone, of a layer in `eval` mode; nothing is kept, so threads may share the layer."""
         return self._forward(x)[0]
+
+    def _way(self, shape: tuple[int, ...], char: str) -> Way | None:
+        """What `_infer` does to arrays of a shape and dtype, not empty; None where only that knows.
+
+        Only objects of the very class that defines it are asked: one derived from that may compute otherwise.
+        """
+        return None
 
     def forward(self, x: ArrayLike) -> FloatArray:
         """The output for the input `x`; neither may be changed in place before `backward`."""

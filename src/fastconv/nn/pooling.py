@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike
 
 from fastconv import _checks, _spec, functional
 from fastconv._checks import FloatArray
+from fastconv._pool_spec import adaptive_spec, pool_spec
+from fastconv.functional._pooling import maximum_way, mean_way
+from fastconv.functional._ways import Way
 from fastconv.nn.module import Layer
 
 __all__ = ["AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "MaxPool2d"]
@@ -76,30 +79,23 @@ class MaxPool2d(_Pool):
         super().__init__(kernel_size, stride, padding, ceil_mode, layout)
         self.dilation = _spec.pair("dilation", dilation, 1)
 
+    def _arguments(self) -> tuple[_spec.Pair, _spec.Pair, Any, _spec.Pair, bool]:
+        """What pooling takes beside the array."""
+        return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+
     def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
         images = _checks.as_array("x", x)
         output, indices = functional.max_pool2d(
-            images,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.ceil_mode,
-            return_indices=True,
-            layout=self.layout,
+            images, *self._arguments(), return_indices=True, layout=self.layout
         )
         return output, (indices, images.shape)
 
     def _infer(self, x: ArrayLike) -> FloatArray:
-        return functional.max_pool2d(
-            x,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.ceil_mode,
-            layout=self.layout,
-        )
+        output: FloatArray = functional.max_pool2d(x, *self._arguments(), layout=self.layout)
+        return output
+
+    def _way(self, shape: tuple[int, ...], char: str) -> Way | None:
+        return maximum_way(pool_spec(shape, *self._arguments(), True, None, self.layout), char)
 
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
         return functional.max_pool2d_backward(grad_output, *saved, layout=self.layout)
@@ -143,7 +139,7 @@ class AvgPool2d(_Pool):
             None if divisor_override is None else _checks.integer("divisor_override", divisor_override)
         )
 
-    def _arguments(self) -> tuple[Any, ...]:
+    def _arguments(self) -> tuple[_spec.Pair, _spec.Pair, Any, bool, bool, int | None]:
         """What pooling and gradient take beside the arrays."""
         return (
             self.kernel_size,
@@ -157,6 +153,11 @@ class AvgPool2d(_Pool):
     def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
         images = _checks.as_array("x", x)
         return functional.avg_pool2d(images, *self._arguments(), layout=self.layout), images.shape
+
+    def _way(self, shape: tuple[int, ...], char: str) -> Way | None:
+        kernel_size, stride, padding, ceil_mode, count, divisor = self._arguments()
+        spec = pool_spec(shape, kernel_size, stride, padding, 1, ceil_mode, count, divisor, self.layout)
+        return mean_way(spec, char)
 
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
         return functional.avg_pool2d_backward(grad_output, saved, *self._arguments(), layout=self.layout)
@@ -205,6 +206,9 @@ class AdaptiveAvgPool2d(_AdaptivePool):
         images = _checks.as_array("x", x)
         return functional.adaptive_avg_pool2d(images, self.output_size, layout=self.layout), images.shape
 
+    def _way(self, shape: tuple[int, ...], char: str) -> Way | None:
+        return mean_way(adaptive_spec(shape, self.output_size, self.layout), char)
+
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
         return functional.adaptive_avg_pool2d_backward(grad_output, saved, layout=self.layout)
 
@@ -235,6 +239,9 @@ class AdaptiveMaxPool2d(_AdaptivePool):
 
     def _infer(self, x: ArrayLike) -> FloatArray:
         return functional.adaptive_max_pool2d(x, self.output_size, layout=self.layout)
+
+    def _way(self, shape: tuple[int, ...], char: str) -> Way | None:
+        return maximum_way(adaptive_spec(shape, self.output_size, self.layout), char)
 
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
         return functional.adaptive_max_pool2d_backward(grad_output, *saved, layout=self.layout)

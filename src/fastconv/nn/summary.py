@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -42,22 +43,17 @@ def summarize(module: Module, input_shape: Sequence[int]) -> str:
 
 
 def _run(module: Module, input_shape: tuple[int, ...]) -> list[_Row]:
-    """One row for each layer that takes part in a forward, in order. The module is left as it was."""
+    """One row for each layer that takes part in a forward, in order: of a copy with the same parameters."""
     rows: list[_Row] = []
-    before = [(layer, dict(vars(layer))) for layer in module.modules()]
-    try:
-        module.eval()
-        for name, layer in module.named_modules():
-            own = [value for value in vars(layer).values() if isinstance(value, Parameter)]
-            if own or not any(layer.named_children()):
-                size = sum(parameter.size for parameter in own)
-                vars(layer)["forward"] = _recording(layer, name, size, rows)
-        dtype = next((parameter.dtype for parameter in module.parameters()), np.dtype(np.float32))
-        module.forward(np.zeros(input_shape, dtype))
-    finally:
-        for layer, attributes in before:
-            vars(layer).clear()
-            vars(layer).update(attributes)
+    observed = copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()}).eval()
+    for name, layer in observed.named_modules():
+        own = [value for value in vars(layer).values() if isinstance(value, Parameter)]
+        if own or not any(layer.named_children()):
+            size = sum(parameter.size for parameter in own)
+            vars(layer)["forward"] = _recording(layer, name, size, rows)
+            vars(layer)["way"] = lambda shape, char: None  # so that a frozen network calls forward
+    dtype = next((parameter.dtype for parameter in module.parameters()), np.dtype(np.float32))
+    observed.forward(np.zeros(input_shape, dtype))
     return rows
 
 

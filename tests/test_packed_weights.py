@@ -1,0 +1,53 @@
+"""Weights packed beforehand give the bits that they give when packed on the way."""
+
+import numpy as np
+import pytest
+from cases import error_bound
+
+from fastconv._kernels import conv_direct, conv_im2col, conv_rows, conv_winograd
+from fastconv._spec import conv_spec
+
+PACKING = {"direct": conv_direct, "rows": conv_rows, "im2col": conv_im2col, "winograd": conv_winograd}
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("channels", [(1, 1), (5, 13), (16, 32), (7, 100)])
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [(name, layout) for name in PACKING for layout in ("NCHW", "NHWC") if (name, layout) != ("rows", "NHWC")],
+)
+def test_packed_weights_give_the_same_bits(name, channels, groups, layout, dtype, rng):
+    kernels, packed = PACKING[name], None
+    inputs, outputs = (groups * n for n in channels)
+    weight = rng.standard_normal((outputs, inputs // groups, 3, 3)).astype(dtype)
+    bias = rng.standard_normal(outputs).astype(dtype)
+    for batch, height, width in [(1, 3, 3), (2, 9, 17), (1, 30, 4)]:
+        shape = (batch, inputs, height, width) if layout == "NCHW" else (batch, height, width, inputs)
+        x = rng.standard_normal(shape).astype(dtype)
+        spec = conv_spec(x.shape, weight.shape, 1, 1, 1, groups, "zeros", layout)
+        if packed is None:
+            packed = kernels.pack_weight(spec.geometry, weight, 1)
+            assert packed.ctypes.data % 64 == 0
+        for threads in (1, 3):
+            plain, got = np.empty(spec.out_shape, dtype), np.empty(spec.out_shape, dtype)
+            kernels.forward(spec.geometry, x, weight, bias, plain, True, threads)
+            kernels.forward_packed(spec.geometry, x, packed, bias, got, True, threads)
+            np.testing.assert_array_equal(got, plain)
+
+
+@pytest.mark.parametrize("name", PACKING)
+def test_packed_weights_of_several_passes(name, rng):
+    """More than what is packed at a time without packing before."""
+    weight = rng.standard_normal((600, 1000, 3, 3)).astype(np.float32)
+    x = rng.standard_normal((1, 1000, 5, 6)).astype(np.float32)
+    spec = conv_spec(x.shape, weight.shape, 1, 0, 1, 1, "zeros", "NCHW")
+    outputs = []
+    for threads in (1, 2):
+        got = np.empty(spec.out_shape, np.float32)
+        packed = PACKING[name].pack_weight(spec.geometry, weight, threads)
+        PACKING[name].forward_packed(spec.geometry, x, packed, None, got, False, threads)
+        outputs.append(got)
+    np.testing.assert_array_equal(*outputs)
+    wanted = np.einsum("ckij,kij->c", weight, x[0, :, : weight.shape[2], :3], dtype=np.float64)
+    bound = error_bound(np.float32, weight[0].size, "auto") * np.abs(outputs[0]).max()
+    assert np.abs(outputs[0][0, :, 0, 0] - wanted).max() <= bound
