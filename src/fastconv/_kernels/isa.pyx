@@ -7,8 +7,8 @@ import os
 cdef extern from "kernels.h" nogil:
     enum:
         FC_DTYPES
-    const char *const *fc_isa_available()
-    const char *const *fc_isa_compiled()
+    const char *fc_isa_available(int number)
+    const char *fc_isa_compiled(int number)
     const fc_kernels *fc_isa_kernels(const char *isa, int dtype)
 
 cdef extern from *:
@@ -68,22 +68,21 @@ cdef const fc_kernels *active_float32 = NULL
 cdef const fc_kernels *active_float64 = NULL
 
 
-cdef list strings(const char *const *names):
+cdef list names(const char *(*name)(int) noexcept nogil):
     result = []
-    while names[0] != NULL:
-        result.append(names[0].decode())
-        names += 1
+    while name(len(result)) != NULL:
+        result.append(name(len(result)).decode())
     return result
 
 
 def available() -> list:
     """Instruction sets compiled in that this machine has, best first."""
-    return strings(fc_isa_available())
+    return names(fc_isa_available)
 
 
 def compiled() -> list:
     """Instruction sets compiled in, best first."""
-    return strings(fc_isa_compiled())
+    return names(fc_isa_compiled)
 
 
 def active() -> str:

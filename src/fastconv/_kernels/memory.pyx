@@ -111,14 +111,10 @@ cdef int size_class_of(size_t bytes, size_t *rounded) noexcept nogil:
 
 
 cdef bint must_fail() noexcept nogil:
-    """Whether this is the allocation that `fail_allocation` named."""
+    """Whether this is the allocation that `fail_allocation` named; asked under the lock."""
     global until_failure
-    cdef bint failing = False
-    if until_failure:
-        PyThread_acquire_lock(fc_lock, WAIT_LOCK)
-        failing = until_failure == 1
-        until_failure -= until_failure > 0
-        PyThread_release_lock(fc_lock)
+    cdef bint failing = until_failure == 1
+    until_failure -= until_failure > 0
     return failing
 
 
@@ -127,10 +123,13 @@ cdef void *take(size_t bytes) noexcept nogil:
     global kept_bytes, used_bytes
     cdef size_t whole
     cdef Block *block
-    if bytes > (<size_t>1 << 56) or must_fail():
+    if bytes > (<size_t>1 << 56):
         return NULL
     cdef int size_class = size_class_of(bytes + HEADER, &whole)
     PyThread_acquire_lock(fc_lock, WAIT_LOCK)
+    if must_fail():
+        PyThread_release_lock(fc_lock)
+        return NULL
     block = free_blocks[size_class]
     if block != NULL:
         free_blocks[size_class] = block.next
@@ -290,8 +289,10 @@ def release_memory() -> None:
 def fail_allocation(Py_ssize_t number) -> bool:
     """For tests: the `number`-th allocation from now on fails, once; 0: none. Is an earlier order pending?"""
     global until_failure
-    pending = until_failure > 0
+    PyThread_acquire_lock(fc_lock, WAIT_LOCK)
+    cdef bint pending = until_failure > 0
     until_failure = number
+    PyThread_release_lock(fc_lock)
     return pending
 
 

@@ -64,25 +64,22 @@ static const struct {
 };
 enum { COMPILED = sizeof compiled / sizeof *compiled };
 
-const char *const *fc_isa_compiled(void)
+static int runs_here(int i)
 {
-    static const char *names[COMPILED + 1];
-    for (int i = 0; i < COMPILED; i++) names[i] = compiled[i].name;
-    return names;
+#if defined(FC_WITH_AVX2) || defined(FC_WITH_AVX512)
+    return !compiled[i].needs_avx2 || machine_has(compiled[i].needs_avx512);
+#else
+    return (void)i, 1;
+#endif
 }
 
-const char *const *fc_isa_available(void)
+const char *fc_isa_compiled(int number) { return number < COMPILED ? compiled[number].name : NULL; }
+
+const char *fc_isa_available(int number)
 {
-    static const char *names[COMPILED + 1];
-    int n = 0;
-    for (int i = 0; i < COMPILED; i++) {
-#if defined(FC_WITH_AVX2) || defined(FC_WITH_AVX512)
-        if (compiled[i].needs_avx2 && !machine_has(compiled[i].needs_avx512)) continue;
-#endif
-        names[n++] = compiled[i].name;
-    }
-    names[n] = NULL;
-    return names;
+    for (int i = 0; i < COMPILED; i++)
+        if (runs_here(i) && number-- == 0) return compiled[i].name;
+    return NULL;
 }
 
 const fc_kernels *fc_isa_kernels(const char *isa, int dtype)

@@ -387,13 +387,13 @@ typedef struct {
     void (*to_half)(uint16_t *dst, const float *src, ptrdiff_t count);
 } fc_kernels;
 
-/* The instruction sets compiled in and usable on this machine, best first; NULL ends the list. */
-const char *const *fc_isa_available(void);
+/* Of the instruction sets compiled in and usable on this machine, best first, the one of that number; or NULL. */
+const char *fc_isa_available(int number);
 
-/* Every name compiled in, usable here or not; NULL ends the list. */
-const char *const *fc_isa_compiled(void);
+/* The same of all that are compiled in, usable here or not. */
+const char *fc_isa_compiled(int number);
 
-/* Table of `isa` (a string of fc_isa_compiled) for a dtype; NULL if there is none. */
+/* Table of `isa` (a name that fc_isa_compiled gives) for a dtype; NULL if there is none. */
 const fc_kernels *fc_isa_kernels(const char *isa, int dtype);
 
 #endif
