@@ -97,7 +97,7 @@ class BuildKernels(build_ext):
             sys.exit(NO_COMPILER)
         compile_openmp, link_openmp, openmp = self.find_openmp()
         for extension in self.extensions:
-            extension.extra_compile_args += self.common_flags() + compile_openmp
+            extension.extra_compile_args += self.common_flags() + self.cython_flags() + compile_openmp
             extension.extra_link_args += self.sanitizer_flags() + link_openmp
             if extension.name.endswith(".isa"):
                 self.add_instruction_sets(extension)
@@ -131,6 +131,10 @@ class BuildKernels(build_ext):
         # Checks are calls, not code in place, which takes several times as long to compile.
         calls = ["--param=asan-instrumentation-with-call-threshold=0"] * ("address" in SANITIZE)
         return [f"-fsanitize={SANITIZE}", *calls]
+
+    def cython_flags(self):
+        """For C by Cython, of whose loops over parts clang would say: parentheses, and abs(int) of a size."""
+        return [] if self.family == "msvc" else ["-Wno-parentheses-equality", "-Wno-absolute-value"]
 
     def warning_flags(self):
         """For C written by hand; Cython's is not ours to tidy."""
