@@ -39,6 +39,27 @@ def test_show_config(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert re.fullmatch(r"[\d,]+ bytes in use, [\d,]+ kept for reuse, at most [\d,]+", lines["memory"])
 
 
+@pytest.mark.parametrize(
+    ("disabled", "enabled", "named"),
+    [
+        (0, True, "with GIL"),
+        (1, False, "free-threaded"),
+        (1, True, "free-threaded, but with the GIL enabled"),
+    ],
+)
+def test_the_gil_is_named(
+    disabled: int,
+    enabled: bool,
+    named: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sysconfig.get_config_var", lambda name: {"Py_GIL_DISABLED": disabled}[name])
+    monkeypatch.setattr("sys._is_gil_enabled", lambda: enabled, raising=False)
+    fc.show_config()
+    assert shown(capsys.readouterr().out)["Python"].partition(", ")[2] == named
+
+
 @pytest.mark.skipif(isa.build_info()["openmp"] != "yes", reason="built without OpenMP")
 def test_openmp_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     fc.show_config()

@@ -21,6 +21,16 @@ def test_what_is_heavy_comes_on_first_use():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_python_without_gil_stays_without_it():
+    code = (
+        "import sys, sysconfig, fastconv as fc; "
+        "[getattr(fc, name) for name in fc.__all__]; "
+        "disabled = bool(sysconfig.get_config_var('Py_GIL_DISABLED')); "
+        "assert not disabled or not sys._is_gil_enabled()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_every_public_name_is_there():
     for name in fc.__all__:
         assert getattr(fc, name) is not None

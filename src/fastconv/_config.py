@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 import sysconfig
 
 import numpy as np
@@ -63,7 +64,10 @@ def show_config() -> None:
 
 
 def _python() -> str:
-    gil = "free-threaded" if sysconfig.get_config_var("Py_GIL_DISABLED") else "with GIL"
+    gil = "with GIL"
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        enabled: bool = getattr(sys, "_is_gil_enabled", bool)()  # from 3.13 on
+        gil = "free-threaded, but with the GIL enabled" if enabled else "free-threaded"
     return f"{platform.python_implementation()} {platform.python_version()}, {gil}"
 
 
