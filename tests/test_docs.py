@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fastconv
+from fastconv._kernels import isa
 
 ROOT = Path(__file__).parents[1]
 MODULES = [module.name for module in pkgutil.walk_packages(fastconv.__path__, "fastconv.")]
@@ -53,6 +54,8 @@ def test_public_names_are_documented_with_an_example(module: str, name: str) -> 
 def test_doctests(name: str) -> None:
     if name in EXAMPLES_NEED:
         pytest.importorskip(EXAMPLES_NEED[name])
+    if name == "fastconv._threads" and isa.build_info()["openmp"] != "yes":
+        pytest.skip("its examples need OpenMP")
     results = doctest.testmod(importlib.import_module(name))
     assert results.failed == 0
 
