@@ -69,7 +69,7 @@ if not child:
     status = 0 if not grandchild else os.waitpid(grandchild, 0)[1]
     os._exit(status != 0)
 assert programs.digest(0) == expected
-assert fc.get_num_threads() == 3
+assert fc.get_num_threads() == programs.granted(3)
 print(os.waitpid(child, 0)[1])
 """
 
@@ -135,6 +135,11 @@ def test_sixteen_threads_share_inputs_while_others_change_the_number() -> None:
         sys.setswitchinterval(interval)
         fc.set_num_threads(None)
     assert set(results) == {expected}
+
+
+def test_all_kinds_of_kernels_from_sixteen_threads() -> None:
+    program = "import sys, stress; sys.argv[1:] = ['--threads', '16', '--rounds', '5']; stress.main()"
+    assert programs.run(program).endswith("16 threads; other bits: none")
 
 
 # ---- Ctrl-C ----
