@@ -1,6 +1,7 @@
 """A frozen network stays as it is, and knows what to do with images of many shapes."""
 
 import copy
+import gc
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -113,6 +114,21 @@ def test_threads_share_a_frozen_network(rng):
         with ThreadPoolExecutor(4) as pool:
             for output in pool.map(frozen, [IMAGE] * 8):
                 np.testing.assert_array_equal(output, wanted)
+
+
+def test_memory_is_free_as_soon_as_a_network_is_gone(rng):
+    network = small_network(rng)
+    gc.collect()
+    gc.disable()
+    try:
+        before = fc.memory_info()["used"]
+        frozen = nn.freeze(network)
+        frozen(IMAGE)
+        assert fc.memory_info()["used"] > before
+        del frozen
+        assert fc.memory_info()["used"] == before
+    finally:
+        gc.enable()
 
 
 def test_many_sizes_are_not_all_remembered(rng):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, NamedTuple, TypeVar
+from weakref import WeakMethod
 
 from fastconv._checks import FloatArray
 
@@ -26,16 +27,19 @@ class Way(NamedTuple):
 
 
 class Settled(dict[Hashable, W], Generic[W]):
-    """What ``settle(*key)`` returned for each key; at most `most`, so that they don't pile up.
+    """What ``settle(*key)``, a method of the owner, returned for each key; at most `most`, lest they pile up.
 
-    Threads may ask at once; if two of them settle the same, one result is forgotten.
+    Threads may ask at once; if two of them settle the same, one result is forgotten. The owner isn't kept
+    alive: else it would, in a circle, keep its packed weights until garbage is collected.
     """
 
     def __init__(self, settle: Callable[..., W], most: int = MOST_WAYS) -> None:
-        self._settle, self._most = settle, most
+        self._settle, self._most = WeakMethod(settle), most
 
     def __missing__(self, key: Any) -> W:
-        result = self._settle(*key)
+        settle = self._settle()
+        assert settle is not None, "the owner is gone"
+        result: W = settle(*key)
         if len(self) >= self._most:
             self.clear()
         self[key] = result
