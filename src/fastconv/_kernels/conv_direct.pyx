@@ -3,11 +3,15 @@ one where the last channels fit into it.
 
 Pixels are broadcast from a padded band of the input, wherever stride and dilation put them; output channels
 lie in vectors, their weights packed in panels [sum][channels of a tile]. Nothing of the size of a column
-matrix exists. The gradient of the weight is the same product with the parts exchanged: input channels (or
-taps) are broadcast, the sum runs over pixels, grad_output is transposed panel by panel.
+matrix exists.
 
 A sum is taken in blocks of PANEL_BYTES of weights: these and the pixels that they meet stay in the
 first-level cache while all tiles of a chunk run over them.
+
+Padding is not computed with where channels and a tile's rows are many: sums are taken tap by tap, each for
+the outputs that see it. With stride 1 those of all outputs are, since neighbours share what they read;
+else only those of windows that the border cuts. Where a weight isn't finite, 0 times it is NaN, so that its
+channels' windows have to meet the padding.
 
 Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES (never
 less than the rows that one row of outputs needs), a panel of outputs and the table of the sum.
@@ -17,15 +21,17 @@ cimport numpy as cnp
 from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
 
+from fastconv._kernels import conv_direct_weight
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, band_height, beyond_cache, ceil_div,
-    channels_last, chunk_at, compute_forward, compute_grad_input, cut, fill_table, first_window,
-    forward_correlation, load_band, movers, pack_weight_panel, part_of, sum_length, weight_correlation,
+    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, beyond_cache, ceil_div, channels_last,
+    chunk_at, compute_forward, compute_grad_input, cut, fill_table, first_window, has_finite_sum, load_band,
+    movers, pack_weight_panel, panel_vectors, part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for, rows_of, vectors_for
+from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for, rows_of
 from fastconv._kernels.memory cimport aligned, give_back, take
+from fastconv._kernels.read_ahead cimport Ahead, fetch, rows_ahead
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
@@ -35,10 +41,10 @@ cdef enum:
     BAND_BYTES = 327680       # of a band, of which the channels of a block are in use at a time
     PIXELS = 1024             # of a chunk, at most
     SHORTEST_ROW = 96         # pixels that a row is cut into at least
+    TAP_CHANNELS = 32         # fewer make sums of one tap too short;
+    TAP_ROWS = 12             # so do tiles of fewer rows, which begin a sum as slowly
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
-    SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
-    SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
-    SPLIT_BYTES = 1048576     # most bytes of partial sums that cutting may cost
+    LINE = 64                 # bytes, of the cache
 
 
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
@@ -58,7 +64,7 @@ def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_th
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(weight))
     cdef Correlation c = weight_correlation(kernels, g, weight)
     cdef Py_ssize_t panels = c.groups * ceil_div(c.out_channels, kernels.nr), index
-    cdef Py_ssize_t panel_bytes = align(sum_length(&c) * kernels.nr * kernels.itemsize)
+    cdef Py_ssize_t panel_bytes = packed_bytes(&c)
     cdef cnp.ndarray packed = aligned(panels * panel_bytes, cnp.PyArray_TYPE(weight))
     cdef char *panel = <char *>cnp.PyArray_DATA(packed)
     for index in prange(panels, num_threads=num_threads, nogil=True, schedule="static"):
@@ -72,16 +78,12 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
     compute_grad_input(correlate, g, grad_output, weight, grad_x, True, num_threads)
 
 
-# Images' rows that the next chunk will read, fetched into the cache bit by bit while a chunk is computed:
-# planes of channels, of which a chunk takes some rows each, are no stream that the processor's own
-# prefetching follows.
-ctypedef struct Ahead:
-    const char *plane
-    Py_ssize_t planes, plane_step   # that are left, and bytes from one to the next
-    Py_ssize_t runs, run_step       # of rows that follow each other, of a plane; bytes from one to the next
-    Py_ssize_t run, fetched         # the current one, and bytes of it that were fetched
-    Py_ssize_t bytes                # of a run
-    Py_ssize_t share                # bytes to fetch at a time
+grad_weight = conv_direct_weight.grad_weight
+
+
+# Some outputs of a row or a column: [first, last).
+ctypedef struct Range:
+    Py_ssize_t first, last
 
 
 ctypedef struct PanelJob:
@@ -89,6 +91,9 @@ ctypedef struct PanelJob:
     const Band *band
     const char *x                   # where the windows of the chunk begin in the band
     Py_ssize_t rows                 # of each image of the chunk
+    bint by_taps                    # whether the sums of some outputs are taken so
+    Range rows_at_once, columns_at_once     # the others
+    bint unpadded                   # the band: no window's part outside of the image is read
     Py_ssize_t *table
     const char *weights             # packed, of the panel
     Py_ssize_t channel, channels    # of the panel, counted over all groups
@@ -126,7 +131,7 @@ cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil:
     cdef Py_ssize_t length = sum_length(c)
     # Of all groups, and of all parts: those of the same channels follow each other.
     cdef Py_ssize_t panels = c.groups * ceil_div(c.out_channels, nr) * c.part_count
-    cdef Py_ssize_t panel_bytes = align(length * nr * size)
+    cdef Py_ssize_t panel_bytes = packed_bytes(c)
     cdef Py_ssize_t panels_a_pass = a_pass(c, panels, panel_bytes, PACKED_BYTES)
     cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
     cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size)
@@ -170,11 +175,18 @@ cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil:
     return True
 
 
+cdef Py_ssize_t packed_bytes(const Correlation *c) noexcept nogil:
+    """Of a panel of weights and, in a line behind them, whether all are finite."""
+    return align(sum_length(c) * c.kernels.nr * c.kernels.itemsize) + LINE
+
+
 cdef void pack_panel(const Correlation *c, Py_ssize_t index, char *packed) noexcept nogil:
     cdef Py_ssize_t nr = c.kernels.nr, panels = ceil_div(c.out_channels, nr), panel = index // c.part_count
-    cdef Py_ssize_t channel = panel % panels * nr
-    pack_weight_panel(part_of(c, index % c.part_count), panel // panels, channel,
-                      min(nr, c.out_channels - channel), panel_vectors(c, panel) * c.kernels.lanes, packed)
+    cdef Py_ssize_t channel = panel % panels * nr, width = panel_vectors(c, panel) * c.kernels.lanes
+    cdef const Correlation *part = part_of(c, index % c.part_count)
+    pack_weight_panel(part, panel // panels, channel, min(nr, c.out_channels - channel), width, packed)
+    (<bint *>(packed + packed_bytes(c) - LINE))[0] = has_finite_sum(
+        c.kernels, packed, sum_length(part) * width)
 
 
 cdef void compute_chunk(
@@ -196,6 +208,7 @@ cdef void compute_chunk(
     cdef Band band
     cdef Ahead ahead
     cdef PanelJob job
+    cdef bint unpadded
     ahead.planes = 0
     if next_index != index and next_index < chunks.count and beyond_cache(c, c.x_image):
         ahead = rows_ahead(c, chunk_at(c, chunks, next_index), end - begin)
@@ -204,18 +217,21 @@ cdef void compute_chunk(
     job.table = table
     job.x = NULL
     job.rows = 0
+    job.unpadded = False
     for item in range(begin, end):
         panel = item // c.part_count
-        if panel // panels != group:
-            group = panel // panels
-            band = load_band(c, group, &chunk, band_memory)
+        job.weights = packed + (item - first) * panel_bytes
+        unpadded = sums_by_taps(c) and (<const bint *>(job.weights + panel_bytes - LINE))[0]
+        if panel // panels != group or unpadded != job.unpadded:
+            group, job.unpadded = panel // panels, unpadded
+            band = load_band(c, group, &chunk, band_memory, False, unpadded)
             part = NULL
         if part != part_of(c, item % c.part_count):
             part = part_of(c, item % c.part_count)
             fill_table(part, &band, table)
             job.x = first_window(c, part, &band)
             job.rows = max(0, min(chunk.rows, part.out_h - chunk.row))
-        job.weights = packed + (item - first) * panel_bytes
+            find_windows(part, &job)
         job.channel = panel % panels * c.kernels.nr
         job.channels = min(<Py_ssize_t>c.kernels.nr, c.out_channels - job.channel)
         job.channel += group * c.out_channels
@@ -231,6 +247,54 @@ cdef void compute_chunk(
             store_panel(part, &job, tiles, turned)
 
 
+cdef inline bint sums_by_taps(const Correlation *c) noexcept nogil:
+    return c.in_channels >= TAP_CHANNELS and c.kernels.mr >= TAP_ROWS
+
+
+cdef Range seen_by(Py_ssize_t outputs, Py_ssize_t stride, Py_ssize_t offset, Py_ssize_t size) noexcept nogil:
+    """The outputs o whose o*stride + offset is in an image of so many pixels."""
+    cdef Range seen
+    seen.first = min(outputs, ceil_div(max(-offset, 0), stride))
+    seen.last = max(seen.first, min(outputs, ceil_div(max(size - offset, 0), stride)))
+    return seen
+
+
+cdef Range common(Range a, Range b) noexcept nogil:
+    """What a and b have in common; at an end of a where that is nothing."""
+    a.first = min(a.last, max(a.first, b.first))
+    a.last = max(a.first, min(a.last, b.last))
+    return a
+
+
+cdef Range whole(
+        Py_ssize_t outputs, Py_ssize_t stride, Py_ssize_t before, Py_ssize_t reach,
+        Py_ssize_t size) noexcept nogil:
+    """The outputs that see both the first tap, `before` pixels before the image, and the last one."""
+    return common(seen_by(outputs, stride, -before, size), seen_by(outputs, stride, reach - before, size))
+
+
+cdef Range in_chunk(Range rows, const PanelJob *job) noexcept nogil:
+    """Rows of the chunk, of these rows of the image."""
+    cdef Range all_rows
+    all_rows.first, all_rows.last = 0, job.rows
+    rows.first -= job.chunk.row
+    rows.last -= job.chunk.row
+    return common(all_rows, rows)
+
+
+cdef void find_windows(const Correlation *c, PanelJob *job) noexcept nogil:
+    """Which outputs take their sums at once, which by taps."""
+    job.by_taps = sums_by_taps(c)
+    job.rows_at_once.first = job.columns_at_once.first = 0
+    job.rows_at_once.last, job.columns_at_once.last = job.rows, c.out_w
+    if job.by_taps and c.stride_w == 1:
+        job.rows_at_once.last = 0
+    elif job.unpadded:
+        job.rows_at_once = in_chunk(
+            whole(c.out_h, c.stride_h, c.top, (c.taps_h - 1) * c.dilation_h, c.height), job)
+        job.columns_at_once = whole(c.out_w, c.stride_w, c.left, (c.taps_w - 1) * c.dilation_w, c.width)
+
+
 cdef inline char *out_pixel(
         const Correlation *c, const PanelJob *job, Py_ssize_t image, Py_ssize_t row) noexcept nogil:
     """The first pixel, of the panel's first channel, in a row of outputs."""
@@ -239,88 +303,131 @@ cdef inline char *out_pixel(
         + job.channel * c.out_channel)
 
 
-cdef Ahead rows_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panels) noexcept nogil:
-    """What load_band will read for a chunk; in as many parts as so many panels have tiles, at least."""
-    cdef Py_ssize_t size = c.kernels.itemsize, top = chunk.row * c.stride_h - c.top
-    cdef Py_ssize_t first = max(top, 0), last = min(top + band_height(c, chunk.rows), c.height)
-    cdef Ahead ahead
-    ahead.plane = c.x + size * (chunk.image * c.x_image + first * c.x_row)
-    ahead.planes, ahead.plane_step = chunk.images * c.in_channels, size * c.x_channel
-    ahead.run = ahead.fetched = 0
-    ahead.run_step = size * c.stride_h * c.x_row
-    if c.taps_h == 1 and c.stride_h > 1:    # rows in between are not read
-        ahead.runs, ahead.bytes = ceil_div(last - first, c.stride_h), size * c.width * c.x_pixel
-    else:
-        ahead.runs, ahead.bytes = 1, size * (last - first) * c.x_row
-    if c.groups > 1 or channels_last(c) or last <= first:
-        ahead.planes = 0
-    cdef Py_ssize_t tiles = panels * chunk.images * chunk.rows * ceil_div(c.out_w, c.kernels.mr)
-    ahead.share = align(ceil_div(ahead.planes * ahead.runs * ahead.bytes, max(1, tiles)))
-    return ahead
-
-
-cdef inline void fetch(const fc_kernels *kernels, Ahead *ahead) noexcept nogil:
-    cdef Py_ssize_t bytes = min(ahead.share, ahead.bytes - ahead.fetched)
-    kernels.prefetch(ahead.plane + ahead.run * ahead.run_step + ahead.fetched, bytes)
-    ahead.fetched += bytes
-    if ahead.fetched == ahead.bytes:
-        ahead.fetched = 0
-        ahead.run += 1
-        if ahead.run == ahead.runs:
-            ahead.run = 0
-            ahead.plane += ahead.plane_step
-            ahead.planes -= 1
-
-
 cdef void compute_panel(const Correlation *c, const PanelJob *job, Ahead *ahead, char *tiles) noexcept nogil:
     """One panel of channels, all pixels of a chunk: into `tiles` [pixel][channel], or in place."""
-    cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize, width = job.width, length = sum_length(c)
-    cdef Py_ssize_t blocks = max(1, ceil_div(length * width * size, PANEL_BYTES))
-    cdef Py_ssize_t tiles_a_row = ceil_div(c.out_w, rows_of(kernels, job.vectors))
-    cdef Py_ssize_t step = c.stride_w * job.band.pixel
-    cdef Py_ssize_t block, image, row, index, pixel, begin
-    cdef const char *x
-    cdef char *to
+    cdef Py_ssize_t size = c.kernels.itemsize
     cdef char column_bias[FC_MAX_NR * 8]
+    cdef Range above, below, left, right
     cdef fc_tile tile
-    tile.a_row = step
-    tile.a_step = 0
     tile.vectors = job.vectors
-    tile.b_step = width
-    tile.c_row = c.out_pixel if job.in_place else width
     tile.row_bias = NULL
     tile.column_bias = NULL
     if c.bias != NULL:
-        memset(column_bias, 0, width * size)
+        memset(column_bias, 0, job.width * size)
         memcpy(column_bias, c.bias + job.channel * size, job.channels * size)
         tile.column_bias = column_bias
+    add_at_once(c, job, &tile, ahead, tiles)
+    if job.by_taps:
+        above.first, above.last = 0, job.rows_at_once.first
+        below.first, below.last = job.rows_at_once.last, job.rows
+        left.first, left.last = 0, job.columns_at_once.first
+        right.first, right.last = job.columns_at_once.last, c.out_w
+        add_by_taps(c, job, &tile, above, every_column(c), False, ahead, tiles)
+        add_by_taps(c, job, &tile, below, every_column(c), False, ahead, tiles)
+        add_by_taps(c, job, &tile, job.rows_at_once, left, True, ahead, tiles)
+        add_by_taps(c, job, &tile, job.rows_at_once, right, True, ahead, tiles)
+
+
+cdef inline Range every_column(const Correlation *c) noexcept nogil:
+    cdef Range columns
+    columns.first, columns.last = 0, c.out_w
+    return columns
+
+
+cdef void add_at_once(
+        const Correlation *c, const PanelJob *job, fc_tile *tile, Ahead *ahead, char *tiles) noexcept nogil:
+    cdef Py_ssize_t length = sum_length(c), block, begin
+    cdef Py_ssize_t blocks = max(1, ceil_div(length * job.width * c.kernels.itemsize, PANEL_BYTES))
+    tile.a_step, tile.b_step = 0, job.width
     for block in range(blocks):
         begin = length * block // blocks
         tile.depth = length * (block + 1) // blocks - begin
         tile.a_table = job.table + begin
-        tile.b = job.weights + begin * width * size
+        tile.b = job.weights + begin * job.width * c.kernels.itemsize
         tile.accumulate = block > 0
         tile.relu = c.relu and block == blocks - 1
-        for image in range(job.chunk.images):
-            for row in range(job.rows):
-                x = job.x + size * (image * job.band.image + row * c.stride_h * job.band.row)
-                if job.in_place:
-                    to = out_pixel(c, job, image, row)
-                else:
-                    to = tiles + (image * job.rows + row) * c.out_w * width * size
-                pixel = 0
-                for index in range(tiles_a_row):
-                    tile.rows = <int>((c.out_w - pixel) // (tiles_a_row - index))   # as even as possible
-                    tile.a = x + pixel * step * size
-                    tile.c = to + pixel * tile.c_row * size
-                    if ahead.planes > 0:
-                        fetch(kernels, ahead)
-                    if block == blocks - 1 and job.fetch_out:   # what store_panel will write
-                        kernels.fetch_rows(out_pixel(c, job, image, row) + pixel * c.out_pixel * size,
-                                           job.out_table, job.channels, (tile.rows - 1) * c.out_pixel + 1)
-                    kernels.gemm_tile(&tile)
-                    pixel += tile.rows
+        add_terms(c, job, tile, job.x, job.rows_at_once, job.columns_at_once, False, ahead,
+                  job.fetch_out and block == blocks - 1, tiles)
+
+
+cdef void add_by_taps(
+        const Correlation *c, const PanelJob *job, fc_tile *tile, Range rows, Range columns, bint down,
+        Ahead *ahead, char *tiles) noexcept nogil:
+    """`down`: in tiles along a column, not a row."""
+    cdef Py_ssize_t size = c.kernels.itemsize, taps = c.taps_h * c.taps_w
+    cdef Py_ssize_t blocks = ceil_div(c.in_channels * job.width * size, PANEL_BYTES)
+    cdef Py_ssize_t tap, block, begin, row, column
+    cdef Range seen_rows = rows, seen_columns = columns
+    cdef bint pixels = channels_last(c)     # their channels are the innermost loop of a sum
+    cdef bint by_all, first, last
+    if rows.first == rows.last or columns.first == columns.last:
+        return
+    tile.a_table = NULL
+    tile.a_step = job.band.channel
+    tile.b_step = job.width if pixels else taps * job.width
+    for tap in range(taps):
+        row, column = tap // c.taps_w * c.dilation_h, tap % c.taps_w * c.dilation_w
+        if job.unpadded:
+            seen_rows = common(rows, in_chunk(seen_by(c.out_h, c.stride_h, row - c.top, c.height), job))
+            seen_columns = common(columns, seen_by(c.out_w, c.stride_w, column - c.left, c.width))
+        by_all = same(seen_rows, rows) and same(seen_columns, columns)
+        for block in range(blocks):
+            first, last = tap == block == 0, tap == taps - 1 and block == blocks - 1
+            begin = c.in_channels * block // blocks
+            tile.b = job.weights + job.width * size * (
+                tap * c.in_channels + begin if pixels else begin * taps + tap)
+            tile.accumulate, tile.relu = not first, 0
+            if first and not by_all:    # begin with the bias
+                tile.depth = 0
+                add_terms(c, job, tile, job.x, rows, columns, down, NULL, False, tiles)
+                tile.accumulate = 1
+            tile.depth = c.in_channels * (block + 1) // blocks - begin
+            tile.relu = c.relu and last and by_all
+            add_terms(c, job, tile, job.x + size * (
+                row * job.band.row + column * job.band.pixel + begin * job.band.channel),
+                seen_rows, seen_columns, down, ahead, job.fetch_out and last, tiles)
+            if c.relu and last and not by_all:
+                tile.depth, tile.relu = 0, 1
+                add_terms(c, job, tile, job.x, rows, columns, down, NULL, False, tiles)
+
+
+cdef inline bint same(Range a, Range b) noexcept nogil:
+    return a.first == b.first and a.last == b.last
+
+
+cdef void add_terms(
+        const Correlation *c, const PanelJob *job, fc_tile *tile, const char *x, Range rows, Range columns,
+        bint down, Ahead *ahead, bint fetch_out, char *tiles) noexcept nogil:
+    """Some terms for these outputs of each image of the chunk; x: where the first output's terms begin."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize
+    cdef Range outer = columns if down else rows, inner = rows if down else columns
+    cdef Py_ssize_t tiles_a_line = ceil_div(inner.last - inner.first, rows_of(kernels, job.vectors))
+    cdef Py_ssize_t image, line, index, at, row, column
+    cdef char *out
+    tile.a_row = c.stride_h * job.band.row if down else c.stride_w * job.band.pixel
+    if job.in_place:
+        tile.c_row = c.out_row if down else c.out_pixel
+    else:
+        tile.c_row = c.out_w * job.width if down else job.width
+    for image in range(job.chunk.images):
+        for line in range(outer.first, outer.last):
+            at = inner.first
+            for index in range(tiles_a_line):
+                tile.rows = <int>((inner.last - at) // (tiles_a_line - index))      # as even as possible
+                row, column = (at, line) if down else (line, at)
+                tile.a = x + size * (image * job.band.image + row * c.stride_h * job.band.row
+                                     + column * c.stride_w * job.band.pixel)
+                out = out_pixel(c, job, image, row) + column * c.out_pixel * size
+                tile.c = out
+                if not job.in_place:
+                    tile.c = tiles + ((image * job.rows + row) * c.out_w + column) * job.width * size
+                if ahead != NULL and ahead.planes > 0:
+                    fetch(kernels, ahead)
+                if fetch_out:   # what store_panel will write
+                    kernels.fetch_rows(out, job.out_table, job.channels, (tile.rows - 1) * c.out_pixel + 1)
+                kernels.gemm_tile(tile)
+                at += tile.rows
 
 
 cdef void store_panel(
@@ -349,218 +456,3 @@ cdef void store_panel(
                     kernels.scatter(out + index * c.out_channel * size, c.out_pixel,
                                     turned + index * c.out_w * size, c.out_w)
             tiles += c.out_w * width * size
-
-
-# The gradient of the weight:
-# grad[k, c, i, j] = sum over pixels of grad_output[k, pixel] * band[c, pixel + (i, j)].
-
-ctypedef struct WeightJob:
-    Correlation c                   # the forward one; x is read, out is grad_output, weight unused
-    Chunks chunks
-    Py_ssize_t panels               # of output channels, all groups
-    Py_ssize_t splits               # parts of the sum; split s sums chunks from count*s/splits on
-    Py_ssize_t length               # terms of a forward sum: elements of a row of grad
-    Py_ssize_t panel_bytes          # of partial sums [length][nr]
-    Py_ssize_t table_bytes, turned_bytes, band_bytes
-    Py_ssize_t first, passed        # panels of this pass over the images
-    char *sums                      # [splits][panels of a pass]
-    char *private                   # for each thread: table, turned panel of grad_output, band
-    Py_ssize_t each
-
-
-def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
-                cnp.ndarray grad not None, int num_threads):
-    """grad = gradient of the weight."""
-    cdef fc_float_mode mode = 0
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
-    cdef WeightJob job
-    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
-    cdef Py_ssize_t index, items, ranges, panels_a_pass
-    cdef char *out = <char *>cnp.PyArray_DATA(grad)
-    job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
-    # These sizes must not depend on the number of threads: they decide the order of the sums.
-    job.chunks = cut(&job.c, BAND_BYTES, PIXELS, 1)
-    job.length = sum_length(&job.c)
-    job.panels = ceil_div(job.c.out_channels, nr) * g.groups
-    job.panel_bytes = align(job.length * nr * size)
-    job.splits = 1
-    if job.panels < SPLIT_ITEMS:
-        job.splits = min(SPLITS, ceil_div(SPLIT_ITEMS, job.panels), job.chunks.count,
-                         SPLIT_BYTES // (job.panels * job.panel_bytes) + 1)
-    cdef Py_ssize_t pixels = job.chunks.images * job.chunks.rows * job.c.out_w
-    job.table_bytes = align(pixels * sizeof(Py_ssize_t))
-    job.turned_bytes = align(pixels * nr * size)
-    job.band_bytes = align(band_elements(&job.c, job.chunks.images, job.chunks.rows) * size)
-    job.each = job.table_bytes + job.turned_bytes + job.band_bytes
-    panels_a_pass = a_pass(&job.c, job.panels, job.panel_bytes, PACKED_BYTES)
-    job.sums = <char *>take(job.splits * panels_a_pass * job.panel_bytes)
-    job.private = <char *>take(job.each * num_threads)
-    if job.sums == NULL or job.private == NULL:
-        give_back(job.sums)
-        give_back(job.private)
-        raise MemoryError("no memory for the workspace of a convolution's gradient")
-    with nogil:
-        job.first = 0
-        while job.first < job.panels:
-            job.passed = min(panels_a_pass, job.panels - job.first)
-            ranges = min(job.passed, ceil_div(3 * num_threads, job.splits)) if num_threads > 1 else 1
-            items = job.splits * ranges
-            with parallel(num_threads=num_threads):
-                mode = fc_flush_denormals()
-                for index in prange(items, schedule="dynamic"):
-                    sum_panels(&job, index // ranges, job.passed * (index % ranges) // ranges,
-                               job.passed * (index % ranges + 1) // ranges,
-                               job.private + job.each * thread_index())
-                fc_restore_float_mode(mode)
-            for index in prange(job.passed, schedule="static", num_threads=movers(
-                    job.splits * job.passed * job.panel_bytes, num_threads)):
-                finish_panel(&job, index, out)
-            job.first += job.passed
-        give_back(job.sums)
-        give_back(job.private)
-
-
-cdef void sum_panels(
-        const WeightJob *job, Py_ssize_t split, Py_ssize_t begin, Py_ssize_t end,
-        char *private) noexcept nogil:
-    """One split's sums of panels [begin, end) of the pass."""
-    cdef const Correlation *c = &job.c
-    cdef Py_ssize_t *table = <Py_ssize_t *>private
-    cdef char *turned = private + job.table_bytes
-    cdef char *band_memory = turned + job.turned_bytes
-    cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
-    cdef Py_ssize_t from_chunk = job.chunks.count * split // job.splits
-    cdef Py_ssize_t to_chunk = job.chunks.count * (split + 1) // job.splits
-    cdef Py_ssize_t index, panel, group, last, pixels
-    cdef Chunk chunk
-    cdef Band band
-    cdef Ahead ahead
-    for index in range(from_chunk, to_chunk):
-        chunk = chunk_at(c, &job.chunks, index)
-        panel = begin
-        while panel < end:
-            group = (job.first + panel) // panels
-            last = min(end, (group + 1) * panels - job.first)
-            band = load_band(c, group, &chunk, band_memory)
-            pixels = fill_pixel_table(c, &chunk, &band, table)
-            while panel < last:
-                turn_panel(c, &chunk, job.first + panel, turned)
-                if panel + 1 < end:
-                    ahead = grads_ahead(c, chunk, job.first + panel + 1)
-                else:   # a chunk of no rows, and nothing to fetch, behind the last one
-                    ahead = grads_ahead(c, chunk_at(c, &job.chunks, index + 1), job.first + begin)
-                add_products(
-                    c, &band, table, pixels, turned, panel_vectors(c, job.first + panel), index > from_chunk,
-                    &ahead, job.sums + (split * job.passed + panel) * job.panel_bytes)
-                panel += 1
-
-
-cdef Py_ssize_t fill_pixel_table(
-        const Correlation *c, const Chunk *chunk, const Band *band, Py_ssize_t *table) noexcept nogil:
-    """table[p]: where pixel p's first tap lies in the band; returns the number of pixels."""
-    cdef Py_ssize_t image, row, column, p = 0
-    for image in range(chunk.images):
-        for row in range(chunk.rows):
-            for column in range(c.out_w):
-                table[p] = image * band.image + row * c.stride_h * band.row + column * c.stride_w * band.pixel
-                p += 1
-    return p
-
-
-cdef inline int panel_vectors(const Correlation *c, Py_ssize_t panel) noexcept nogil:
-    """Of a tile of this panel, counted over all groups."""
-    cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
-    return vectors_for(c.kernels, c.out_channels - panel % panels * c.kernels.nr)
-
-
-cdef Ahead grads_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panel) noexcept nogil:
-    """What turn_panel will read; add_products sets the share."""
-    cdef Py_ssize_t size = c.kernels.itemsize, nr = c.kernels.nr, panels = ceil_div(c.out_channels, nr)
-    cdef Py_ssize_t channel = panel % panels * nr
-    cdef Ahead ahead
-    ahead.planes, ahead.plane_step = min(nr, c.out_channels - channel), size * c.out_channel
-    channel += panel // panels * c.out_channels
-    ahead.plane = c.out + size * (
-        chunk.image * c.out_image + channel * c.out_channel + chunk.row * c.out_row)
-    ahead.runs, ahead.run_step = chunk.images, size * c.out_image
-    ahead.run = ahead.fetched = ahead.share = 0
-    ahead.bytes = size * chunk.rows * c.out_w
-    if c.out_pixel != 1 or ahead.runs * ahead.bytes <= 0 or not beyond_cache(c, c.out_image):
-        ahead.planes = 0
-    return ahead
-
-
-cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel, char *turned) noexcept nogil:
-    """turned[pixel][channel] = grad_output of one panel's channels, zero past the last one in a tile."""
-    cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr, panels = ceil_div(c.out_channels, nr)
-    cdef Py_ssize_t channel = panel % panels * nr
-    cdef Py_ssize_t channels = min(nr, c.out_channels - channel)
-    cdef Py_ssize_t width = panel_vectors(c, panel) * kernels.lanes
-    cdef Py_ssize_t image, p, pixels = chunk.rows * c.out_w
-    cdef const char *source
-    channel += panel // panels * c.out_channels
-    if channels < width:
-        memset(turned, 0, chunk.images * pixels * width * size)
-    for image in range(chunk.images):
-        source = c.out + size * (
-            (chunk.image + image) * c.out_image + channel * c.out_channel + chunk.row * c.out_row)
-        if c.out_pixel == 1:
-            kernels.transpose(turned, width, source, c.out_channel, channels, pixels)
-        else:
-            for p in range(pixels):
-                kernels.gather(turned + p * width * size, source + p * c.out_pixel * size, 1, channels)
-        turned += pixels * width * size
-
-
-cdef void add_products(
-        const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t pixels,
-        const char *turned, int vectors, bint accumulate, Ahead *ahead, char *sums) noexcept nogil:
-    """sums[c, i, j][channel] += band . turned; a tile's rows: input channels or taps, as fits better."""
-    cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize, width = vectors * kernels.lanes, mr = rows_of(kernels, vectors)
-    cdef Py_ssize_t row_step = c.dilation_h * band.row, column_step = c.dilation_w * band.pixel
-    cdef bint along_taps = ceil_div(c.taps_w, mr) * c.in_channels < ceil_div(c.in_channels, mr) * c.taps_w
-    cdef Py_ssize_t count = c.taps_w if along_taps else c.in_channels
-    cdef Py_ssize_t others = c.in_channels if along_taps else c.taps_w
-    cdef Py_ssize_t tiles = ceil_div(count, mr)
-    cdef Py_ssize_t index, at = 0, i, other, channel, tap
-    cdef fc_tile tile
-    ahead.share = align(ceil_div(ahead.planes * ahead.runs * ahead.bytes, tiles * c.taps_h * others))
-    tile.depth = pixels
-    tile.a_row = column_step if along_taps else band.channel
-    tile.a_step = 0
-    tile.a_table = table
-    tile.b = turned
-    tile.b_step = width
-    tile.vectors = vectors
-    tile.c_row = width if along_taps else c.taps_h * c.taps_w * width
-    tile.accumulate = accumulate
-    tile.relu = 0
-    tile.row_bias = tile.column_bias = NULL
-    for index in range(tiles):
-        tile.rows = <int>((count - at) // (tiles - index))
-        for i in range(c.taps_h):
-            for other in range(others):
-                channel, tap = (other, at) if along_taps else (at, other)
-                tile.a = band.data + size * (channel * band.channel + i * row_step + tap * column_step)
-                tile.c = sums + size * width * ((channel * c.taps_h + i) * c.taps_w + tap)
-                if ahead.planes > 0:
-                    fetch(kernels, ahead)
-                kernels.gemm_tile(&tile)
-        at += tile.rows
-
-
-cdef void finish_panel(const WeightJob *job, Py_ssize_t panel, char *out) noexcept nogil:
-    """Adds the splits of a panel of the pass in order and writes the panel's rows of the gradient."""
-    cdef const fc_kernels *kernels = job.c.kernels
-    cdef Py_ssize_t nr = kernels.nr, panels = ceil_div(job.c.out_channels, nr), split
-    cdef Py_ssize_t channel = (job.first + panel) % panels * nr
-    cdef Py_ssize_t channels = min(nr, job.c.out_channels - channel)
-    cdef Py_ssize_t width = panel_vectors(&job.c, job.first + panel) * kernels.lanes
-    cdef char *sums = job.sums + panel * job.panel_bytes
-    for split in range(1, job.splits):
-        kernels.add(sums, job.sums + (split * job.passed + panel) * job.panel_bytes, job.length * width)
-    channel += (job.first + panel) // panels * job.c.out_channels
-    kernels.transpose(out + channel * job.length * kernels.itemsize, job.length,
-                      sums, width, job.length, channels)

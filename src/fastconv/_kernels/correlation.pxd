@@ -1,7 +1,7 @@
 cimport numpy as cnp
 
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport fc_kernels
+from fastconv._kernels.isa cimport fc_kernels, vectors_for
 
 # One of the three loops of a sum over channels and taps, in elements.
 ctypedef struct Axis:
@@ -70,6 +70,11 @@ cdef inline int movers(Py_ssize_t bytes, int num_threads) noexcept nogil:
 cdef inline const Correlation *part_of(const Correlation *c, Py_ssize_t index) noexcept nogil:
     return c if c.parts == NULL else &c.parts[index]
 
+cdef inline int panel_vectors(const Correlation *c, Py_ssize_t panel) noexcept nogil:
+    """Of a tile of this panel, counted over all groups."""
+    cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
+    return vectors_for(c.kernels, c.out_channels - panel % panels * c.kernels.nr)
+
 cdef inline const char *first_window(
         const Correlation *c, const Correlation *part, const Band *band) noexcept nogil:
     """Where in a band of c the windows of a part begin."""
@@ -85,6 +90,8 @@ cdef int compute_forward(
 cdef int compute_grad_input(
     Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
     bint together, int num_threads) except -1
+cdef bint has_finite_sum(
+    const fc_kernels *kernels, const char *data, Py_ssize_t elements) noexcept nogil
 cdef bint all_finite(const fc_kernels *kernels, cnp.ndarray array, int num_threads) noexcept
 cdef Correlation forward_correlation(
     const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out,
@@ -105,7 +112,8 @@ cdef Py_ssize_t a_pass(
     const Correlation *c, Py_ssize_t parts, Py_ssize_t bytes, Py_ssize_t most) noexcept nogil
 cdef bint needs_bands(const Correlation *c) noexcept nogil
 cdef Band load_band(
-    const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, bint copy=*) noexcept nogil
+    const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, bint copy=*,
+    bint unpadded=*) noexcept nogil
 cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil
 cdef void pack_weight_panel(
     const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded,

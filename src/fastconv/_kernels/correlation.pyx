@@ -347,7 +347,11 @@ cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index
 cdef bint lies_in_place(const Correlation *c, Py_ssize_t top, Py_ssize_t rows) noexcept nogil:
     """Whether rows [top, top + rows) of the images serve as a band as they are."""
     return (top >= 0 and c.left <= 0 and top + rows <= c.height and band_width(c) - c.left <= c.width
-            and (c.x_channel * c.kernels.itemsize % BAD_STRIDE != 0 or c.x_channel == 1))
+            and has_good_strides(c))
+
+
+cdef inline bint has_good_strides(const Correlation *c) noexcept nogil:
+    return c.x_channel * c.kernels.itemsize % BAD_STRIDE != 0 or c.x_channel == 1
 
 
 cdef bint needs_bands(const Correlation *c) noexcept nogil:
@@ -357,15 +361,18 @@ cdef bint needs_bands(const Correlation *c) noexcept nogil:
 
 cdef Band load_band(
         const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer,
-        bint copy=False) noexcept nogil:
-    """The chunk's input, padded: the array itself where that does and not `copy`, else a copy in `buffer`."""
+        bint copy=False, bint unpadded=False) noexcept nogil:
+    """The chunk's input, padded: the array itself where that does and not `copy`, else a copy in `buffer`.
+
+    Nobody reads the padding of an `unpadded` band, so that it needn't exist.
+    """
     cdef Band band
     cdef Py_ssize_t size = c.kernels.itemsize
     cdef Py_ssize_t rows = band_height(c, chunk.rows), columns = band_width(c)
     cdef Py_ssize_t top = chunk.row * c.stride_h - c.top
     cdef const char *source = c.x + size * (group * c.in_channels * c.x_channel + chunk.image * c.x_image)
     cdef bint planes = not channels_last(c)
-    if not copy and lies_in_place(c, top, rows):
+    if not copy and (has_good_strides(c) if unpadded else lies_in_place(c, top, rows)):
         band.data = source + size * (top * c.x_row - c.left * c.x_pixel)
         band.image, band.channel, band.row, band.pixel = c.x_image, c.x_channel, c.x_row, c.x_pixel
         return band

@@ -1,0 +1,224 @@
+"""The gradient of the weight by the direct kernels:
+
+    grad[k, c, i, j] = sum over pixels of grad_output[k, pixel] * band[c, pixel + (i, j)].
+
+The product of conv_direct.pyx with the parts exchanged: input channels (or taps) are broadcast, the sum runs
+over pixels, grad_output is transposed panel by panel.
+
+Workspace: partial sums up to PACKED_BYTES for each of up to SPLITS parts of the sum, and for each thread a
+band of about BAND_BYTES, a panel of grad_output and the table of the pixels.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport parallel, prange
+from libc.string cimport memset
+
+from fastconv._kernels.correlation cimport (
+    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, chunk_at, cut,
+    forward_correlation, load_band, movers, panel_vectors, sum_length,
+)
+from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
+from fastconv._kernels.geometry cimport ConvGeometry
+from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, rows_of
+from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.read_ahead cimport Ahead, fetch, grads_ahead
+from fastconv._kernels.threads cimport thread_index
+
+cnp.import_array()
+
+cdef enum:
+    BAND_BYTES = 327680       # of a band
+    PIXELS = 1024             # of a chunk, at most
+    PACKED_BYTES = 4194304    # of partial sums at a time; more channels take several passes over the images
+    SPLITS = 8                # most parts that the sum is cut into
+    SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
+    SPLIT_BYTES = 1048576     # most bytes of partial sums that cutting may cost
+
+
+ctypedef struct WeightJob:
+    Correlation c                   # the forward one; x is read, out is grad_output, weight unused
+    Chunks chunks
+    Py_ssize_t panels               # of output channels, all groups
+    Py_ssize_t splits               # parts of the sum; split s sums chunks from count*s/splits on
+    Py_ssize_t length               # terms of a forward sum: elements of a row of grad
+    Py_ssize_t panel_bytes          # of partial sums [length][nr]
+    Py_ssize_t table_bytes, turned_bytes, band_bytes
+    Py_ssize_t first, passed        # panels of this pass over the images
+    char *sums                      # [splits][panels of a pass]
+    char *private                   # for each thread: table, turned panel of grad_output, band
+    Py_ssize_t each
+
+
+def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
+                cnp.ndarray grad not None, int num_threads):
+    """grad = gradient of the weight."""
+    cdef fc_float_mode mode = 0
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
+    cdef WeightJob job
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
+    cdef Py_ssize_t index, items, ranges, panels_a_pass
+    cdef char *out = <char *>cnp.PyArray_DATA(grad)
+    job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
+    # These sizes must not depend on the number of threads: they decide the order of the sums.
+    job.chunks = cut(&job.c, BAND_BYTES, PIXELS, 1)
+    job.length = sum_length(&job.c)
+    job.panels = ceil_div(job.c.out_channels, nr) * g.groups
+    job.panel_bytes = align(job.length * nr * size)
+    job.splits = 1
+    if job.panels < SPLIT_ITEMS:
+        job.splits = min(SPLITS, ceil_div(SPLIT_ITEMS, job.panels), job.chunks.count,
+                         SPLIT_BYTES // (job.panels * job.panel_bytes) + 1)
+    cdef Py_ssize_t pixels = job.chunks.images * job.chunks.rows * job.c.out_w
+    job.table_bytes = align(pixels * sizeof(Py_ssize_t))
+    job.turned_bytes = align(pixels * nr * size)
+    job.band_bytes = align(band_elements(&job.c, job.chunks.images, job.chunks.rows) * size)
+    job.each = job.table_bytes + job.turned_bytes + job.band_bytes
+    panels_a_pass = a_pass(&job.c, job.panels, job.panel_bytes, PACKED_BYTES)
+    job.sums = <char *>take(job.splits * panels_a_pass * job.panel_bytes)
+    job.private = <char *>take(job.each * num_threads)
+    if job.sums == NULL or job.private == NULL:
+        give_back(job.sums)
+        give_back(job.private)
+        raise MemoryError("no memory for the workspace of a convolution's gradient")
+    with nogil:
+        job.first = 0
+        while job.first < job.panels:
+            job.passed = min(panels_a_pass, job.panels - job.first)
+            ranges = min(job.passed, ceil_div(3 * num_threads, job.splits)) if num_threads > 1 else 1
+            items = job.splits * ranges
+            with parallel(num_threads=num_threads):
+                mode = fc_flush_denormals()
+                for index in prange(items, schedule="dynamic"):
+                    sum_panels(&job, index // ranges, job.passed * (index % ranges) // ranges,
+                               job.passed * (index % ranges + 1) // ranges,
+                               job.private + job.each * thread_index())
+                fc_restore_float_mode(mode)
+            for index in prange(job.passed, schedule="static", num_threads=movers(
+                    job.splits * job.passed * job.panel_bytes, num_threads)):
+                finish_panel(&job, index, out)
+            job.first += job.passed
+        give_back(job.sums)
+        give_back(job.private)
+
+
+cdef void sum_panels(
+        const WeightJob *job, Py_ssize_t split, Py_ssize_t begin, Py_ssize_t end,
+        char *private) noexcept nogil:
+    """One split's sums of panels [begin, end) of the pass."""
+    cdef const Correlation *c = &job.c
+    cdef Py_ssize_t *table = <Py_ssize_t *>private
+    cdef char *turned = private + job.table_bytes
+    cdef char *band_memory = turned + job.turned_bytes
+    cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
+    cdef Py_ssize_t from_chunk = job.chunks.count * split // job.splits
+    cdef Py_ssize_t to_chunk = job.chunks.count * (split + 1) // job.splits
+    cdef Py_ssize_t index, panel, group, last, pixels
+    cdef Chunk chunk
+    cdef Band band
+    cdef Ahead ahead
+    for index in range(from_chunk, to_chunk):
+        chunk = chunk_at(c, &job.chunks, index)
+        panel = begin
+        while panel < end:
+            group = (job.first + panel) // panels
+            last = min(end, (group + 1) * panels - job.first)
+            band = load_band(c, group, &chunk, band_memory)
+            pixels = fill_pixel_table(c, &chunk, &band, table)
+            while panel < last:
+                turn_panel(c, &chunk, job.first + panel, turned)
+                if panel + 1 < end:
+                    ahead = grads_ahead(c, chunk, job.first + panel + 1)
+                else:   # a chunk of no rows, and nothing to fetch, behind the last one
+                    ahead = grads_ahead(c, chunk_at(c, &job.chunks, index + 1), job.first + begin)
+                add_products(
+                    c, &band, table, pixels, turned, panel_vectors(c, job.first + panel), index > from_chunk,
+                    &ahead, job.sums + (split * job.passed + panel) * job.panel_bytes)
+                panel += 1
+
+
+cdef Py_ssize_t fill_pixel_table(
+        const Correlation *c, const Chunk *chunk, const Band *band, Py_ssize_t *table) noexcept nogil:
+    """table[p]: where pixel p's first tap lies in the band; returns the number of pixels."""
+    cdef Py_ssize_t image, row, column, p = 0
+    for image in range(chunk.images):
+        for row in range(chunk.rows):
+            for column in range(c.out_w):
+                table[p] = image * band.image + row * c.stride_h * band.row + column * c.stride_w * band.pixel
+                p += 1
+    return p
+
+
+cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel, char *turned) noexcept nogil:
+    """turned[pixel][channel] = grad_output of one panel's channels, zero past the last one in a tile."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr, panels = ceil_div(c.out_channels, nr)
+    cdef Py_ssize_t channel = panel % panels * nr
+    cdef Py_ssize_t channels = min(nr, c.out_channels - channel)
+    cdef Py_ssize_t width = panel_vectors(c, panel) * kernels.lanes
+    cdef Py_ssize_t image, p, pixels = chunk.rows * c.out_w
+    cdef const char *source
+    channel += panel // panels * c.out_channels
+    if channels < width:
+        memset(turned, 0, chunk.images * pixels * width * size)
+    for image in range(chunk.images):
+        source = c.out + size * (
+            (chunk.image + image) * c.out_image + channel * c.out_channel + chunk.row * c.out_row)
+        if c.out_pixel == 1:
+            kernels.transpose(turned, width, source, c.out_channel, channels, pixels)
+        else:
+            for p in range(pixels):
+                kernels.gather(turned + p * width * size, source + p * c.out_pixel * size, 1, channels)
+        turned += pixels * width * size
+
+
+cdef void add_products(
+        const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t pixels,
+        const char *turned, int vectors, bint accumulate, Ahead *ahead, char *sums) noexcept nogil:
+    """sums[c, i, j][channel] += band . turned; a tile's rows: input channels or taps, as fits better."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, width = vectors * kernels.lanes, mr = rows_of(kernels, vectors)
+    cdef Py_ssize_t row_step = c.dilation_h * band.row, column_step = c.dilation_w * band.pixel
+    cdef bint along_taps = ceil_div(c.taps_w, mr) * c.in_channels < ceil_div(c.in_channels, mr) * c.taps_w
+    cdef Py_ssize_t count = c.taps_w if along_taps else c.in_channels
+    cdef Py_ssize_t others = c.in_channels if along_taps else c.taps_w
+    cdef Py_ssize_t tiles = ceil_div(count, mr)
+    cdef Py_ssize_t index, at = 0, i, other, channel, tap
+    cdef fc_tile tile
+    ahead.share = align(ceil_div(ahead.planes * ahead.runs * ahead.bytes, tiles * c.taps_h * others))
+    tile.depth = pixels
+    tile.a_row = column_step if along_taps else band.channel
+    tile.a_step = 0
+    tile.a_table = table
+    tile.b = turned
+    tile.b_step = width
+    tile.vectors = vectors
+    tile.c_row = width if along_taps else c.taps_h * c.taps_w * width
+    tile.accumulate = accumulate
+    tile.relu = 0
+    tile.row_bias = tile.column_bias = NULL
+    for index in range(tiles):
+        tile.rows = <int>((count - at) // (tiles - index))
+        for i in range(c.taps_h):
+            for other in range(others):
+                channel, tap = (other, at) if along_taps else (at, other)
+                tile.a = band.data + size * (channel * band.channel + i * row_step + tap * column_step)
+                tile.c = sums + size * width * ((channel * c.taps_h + i) * c.taps_w + tap)
+                if ahead.planes > 0:
+                    fetch(kernels, ahead)
+                kernels.gemm_tile(&tile)
+        at += tile.rows
+
+
+cdef void finish_panel(const WeightJob *job, Py_ssize_t panel, char *out) noexcept nogil:
+    """Adds the splits of a panel of the pass in order and writes the panel's rows of the gradient."""
+    cdef const fc_kernels *kernels = job.c.kernels
+    cdef Py_ssize_t nr = kernels.nr, panels = ceil_div(job.c.out_channels, nr), split
+    cdef Py_ssize_t channel = (job.first + panel) % panels * nr
+    cdef Py_ssize_t channels = min(nr, job.c.out_channels - channel)
+    cdef Py_ssize_t width = panel_vectors(&job.c, job.first + panel) * kernels.lanes
+    cdef char *sums = job.sums + panel * job.panel_bytes
+    for split in range(1, job.splits):
+        kernels.add(sums, job.sums + (split * job.passed + panel) * job.panel_bytes, job.length * width)
+    channel += (job.first + panel) // panels * job.c.out_channels
+    kernels.transpose(out + channel * job.length * kernels.itemsize, job.length,
+                      sums, width, job.length, channels)

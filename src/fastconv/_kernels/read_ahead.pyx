@@ -1,0 +1,42 @@
+"""What a chunk of a convolution will read, brought into the cache while the one before is computed."""
+
+from fastconv._kernels.correlation cimport (
+    Chunk, Correlation, align, band_height, beyond_cache, ceil_div, channels_last,
+)
+
+
+cdef Ahead rows_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panels) noexcept nogil:
+    """What load_band will read for a chunk; in as many parts as so many panels have tiles, at least."""
+    cdef Py_ssize_t size = c.kernels.itemsize, top = chunk.row * c.stride_h - c.top
+    cdef Py_ssize_t first = max(top, 0), last = min(top + band_height(c, chunk.rows), c.height)
+    cdef Ahead ahead
+    ahead.plane = c.x + size * (chunk.image * c.x_image + first * c.x_row)
+    ahead.planes, ahead.plane_step = chunk.images * c.in_channels, size * c.x_channel
+    ahead.run = ahead.fetched = 0
+    ahead.run_step = size * c.stride_h * c.x_row
+    if c.taps_h == 1 and c.stride_h > 1:    # rows in between are not read
+        ahead.runs, ahead.bytes = ceil_div(last - first, c.stride_h), size * c.width * c.x_pixel
+    else:
+        ahead.runs, ahead.bytes = 1, size * (last - first) * c.x_row
+    if c.groups > 1 or channels_last(c) or last <= first:
+        ahead.planes = 0
+    cdef Py_ssize_t tiles = panels * chunk.images * chunk.rows * ceil_div(c.out_w, c.kernels.mr)
+    ahead.share = align(ceil_div(ahead.planes * ahead.runs * ahead.bytes, max(1, tiles)))
+    return ahead
+
+
+cdef Ahead grads_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panel) noexcept nogil:
+    """What turn_panel will read; add_products sets the share."""
+    cdef Py_ssize_t size = c.kernels.itemsize, nr = c.kernels.nr, panels = ceil_div(c.out_channels, nr)
+    cdef Py_ssize_t channel = panel % panels * nr
+    cdef Ahead ahead
+    ahead.planes, ahead.plane_step = min(nr, c.out_channels - channel), size * c.out_channel
+    channel += panel // panels * c.out_channels
+    ahead.plane = c.out + size * (
+        chunk.image * c.out_image + channel * c.out_channel + chunk.row * c.out_row)
+    ahead.runs, ahead.run_step = chunk.images, size * c.out_image
+    ahead.run = ahead.fetched = ahead.share = 0
+    ahead.bytes = size * chunk.rows * c.out_w
+    if c.out_pixel != 1 or ahead.runs * ahead.bytes <= 0 or not beyond_cache(c, c.out_image):
+        ahead.planes = 0
+    return ahead
