@@ -7,7 +7,12 @@ def channel_sums(
     x: FloatArray, y: FloatArray | None, center: FloatArray | None, num_threads: int
 ) -> NDArray[np.float64]: ...
 def affine(
-    x: FloatArray, offset: FloatArray, scale: FloatArray, shift: FloatArray, num_threads: int
+    x: FloatArray,
+    offset: FloatArray,
+    scale: FloatArray,
+    shift: FloatArray,
+    num_threads: int,
+    into: FloatArray | None = None,
 ) -> FloatArray: ...
 def affine_sum(
     x: FloatArray,

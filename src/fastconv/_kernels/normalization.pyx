@@ -83,11 +83,14 @@ cdef int sum_pixels(const fc_kernels *kernels, const char *x, const char *y, con
 
 
 def affine(cnp.ndarray x not None, cnp.ndarray offset not None, cnp.ndarray scale not None,
-           cnp.ndarray shift not None, int num_threads):
-    """(x - offset) * scale + shift by channel, for x of shape (N, C, L) and the others of shape (C,)."""
+           cnp.ndarray shift not None, int num_threads, cnp.ndarray into=None):
+    """(x - offset) * scale + shift by channel, for x of shape (N, C, L) and the others of shape (C,).
+
+    `into`, where given, gets the result, and may be x.
+    """
     cdef fc_affine job
     job.y = job.center = job.slope = NULL
-    return run(&job, x, offset, scale, shift, num_threads)
+    return run(&job, x, offset, scale, shift, num_threads, into)
 
 
 def affine_sum(cnp.ndarray x not None, cnp.ndarray offset not None, cnp.ndarray scale not None,
@@ -100,9 +103,11 @@ def affine_sum(cnp.ndarray x not None, cnp.ndarray offset not None, cnp.ndarray 
 
 
 cdef cnp.ndarray run(fc_affine *job, cnp.ndarray x, cnp.ndarray offset, cnp.ndarray scale, cnp.ndarray shift,
-                     int num_threads):
+                     int num_threads, cnp.ndarray into=None):
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
-    cdef cnp.ndarray result = empty(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
+    cdef cnp.ndarray result = into
+    if into is None:
+        result = empty(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
     cdef Py_ssize_t channels = cnp.PyArray_DIM(x, 1), plane = cnp.PyArray_DIM(x, 2)
     cdef Py_ssize_t units, unit, step
     if cnp.PyArray_SIZE(x) == 0:
@@ -112,9 +117,18 @@ cdef cnp.ndarray run(fc_affine *job, cnp.ndarray x, cnp.ndarray offset, cnp.ndar
     job.shift = cnp.PyArray_DATA(shift)
     units = cnp.PyArray_DIM(x, 0) * (1 if plane == 1 else channels)
     step = max(PART // (channels if plane == 1 else plane), 1)
+    if num_threads == 1:
+        with nogil:
+            run_part(kernels, job, plane, 0, units)
+        return result
     for unit in prange(0, units, step, num_threads=num_threads, nogil=True, schedule="static"):
-        if plane == 1:
-            kernels.affine_pixels(job, unit, min(unit + step, units))
-        else:
-            kernels.affine_rows(job, plane, unit, min(unit + step, units))
+        run_part(kernels, job, plane, unit, min(unit + step, units))
     return result
+
+
+cdef void run_part(const fc_kernels *kernels, const fc_affine *job, Py_ssize_t plane, Py_ssize_t begin,
+                   Py_ssize_t end) noexcept nogil:
+    if plane == 1:
+        kernels.affine_pixels(job, begin, end)
+    else:
+        kernels.affine_rows(job, plane, begin, end)

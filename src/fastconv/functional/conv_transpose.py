@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv._checks import FloatArray, shape, subset
@@ -15,6 +14,7 @@ from fastconv._threads import threads_for
 from fastconv._transpose_spec import transpose_spec
 from fastconv.functional._input import promote
 from fastconv.functional._output import deliver
+from fastconv.functional._sum import add_bias
 from fastconv.functional.conv import kernels_for
 
 __all__ = ["conv_transpose2d", "conv_transpose2d_backward"]
@@ -98,7 +98,7 @@ def conv_transpose2d(
         kernels = kernels_for("grad_input", spec, "auto", images.dtype.char)
         kernels.grad_input(spec.geometry, images, filters, y, threads_for(spec.flops))
     if offset is not None:
-        y += offset if layout == "NHWC" else offset[:, np.newaxis, np.newaxis]
+        add_bias(y, offset, layout)
     return deliver(y, dtype, None)
 
 
