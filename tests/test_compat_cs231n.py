@@ -13,6 +13,9 @@ CONV = [
 ]
 
 
+POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
+
+
 def windows(x, height, width, stride):
     """(N, C, P, Q, height * width), the pixels of each window in order."""
     rows, columns = (x.shape[2] - height) // stride + 1, (x.shape[3] - width) // stride + 1
@@ -82,6 +85,39 @@ def test_pools_that_tile_share_among_ties(kind, size, dtype, rng):
     assert dx.dtype == dtype
     expected = pool_backward(dout, x, size, size, size, evenly)
     np.testing.assert_allclose(dx, expected, rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("columns", [1, 3, 4, 5, 8, 9, 15, 16, 17, 35])
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_ties_in_every_place_of_a_vector(size, columns, dtype, threads, rng):
+    """Beside windows without ties, and windows of NaN, which get nothing."""
+    x = rng.integers(0, 3, (2, 3, 2 * size, columns * size)).astype(dtype)
+    x[0, 1] = rng.standard_normal(x.shape[2:])
+    parameters = {"pool_height": size, "pool_width": size, "stride": size}
+    exact = x.astype(np.float64)
+    x[1, 2, 0, -1] = np.nan
+    out, cache = cs231n.max_pool_forward_fast(x, parameters)
+    dout = rng.standard_normal(out.shape).astype(dtype)
+    dout[0, 1, 0, 0] = np.inf
+    dx = cs231n.max_pool_backward_fast(dout, cache)
+    with np.errstate(invalid="ignore"):
+        expected = np.nan_to_num(pool_backward(dout, exact, size, size, size, evenly), nan=0, posinf=np.inf)
+    expected[1, 2, :size, -size:] = 0
+    np.testing.assert_allclose(dx, expected, rtol=4 * np.finfo(dtype).eps)
+
+
+def test_gradients_of_other_dtypes_and_orders_are_shared(memory_order, rng):
+    x = rng.integers(0, 3, (2, 3, 4, 6)).astype(np.float32)
+    out, cache = cs231n.max_pool_forward_fast(x, POOL)
+    dout = memory_order(rng.standard_normal(out.shape))
+    dx = cs231n.max_pool_backward_fast(dout, cache)
+    assert dx.dtype == np.float64
+    np.testing.assert_allclose(dx, pool_backward(dout, x, 2, 2, 2, evenly), rtol=1e-15)
+    assert cs231n.max_pool_backward_fast(dout.astype(np.float16), cache).dtype == np.float32
+    empty, cache = cs231n.max_pool_forward_fast(x[:0], POOL)
+    assert cs231n.max_pool_backward_fast(empty, cache).shape == (0, 3, 4, 6)
+    with pytest.raises(ValueError, match=r"^dout: got shape \(2, 3, 2, 3\), needs shape \(0, 3, 2, 3\)"):
+        cs231n.max_pool_backward_fast(dout, cache)
 
 
 @pytest.mark.parametrize(("height", "width", "stride"), [(2, 2, 2), (3, 2, 1), (2, 4, 2), (3, 3, 3)], ids=str)

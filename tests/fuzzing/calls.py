@@ -56,6 +56,7 @@ from .pooling import (
     expected_adaptive_max,
     max_pool2d,
     max_pool2d_backward,
+    max_pool_shared,
 )
 
 CALLS: list[Callable[[Draw], Call]] = [
@@ -63,7 +64,7 @@ CALLS: list[Callable[[Draw], Call]] = [
     *(conv_transpose2d, conv_transpose2d_backward, im2col, im2col_backward),
     *(partial(im2col_backward, function=fc.col2im, name="cols"), col2im_backward),
     *(max_pool2d, max_pool2d_backward, avg_pool2d, avg_pool2d_backward),
-    partial(max_pool2d_backward, function=fc.adaptive_max_pool2d_backward),
+    *(partial(max_pool2d_backward, function=fc.adaptive_max_pool2d_backward), max_pool_shared),
     partial(adaptive, fc.adaptive_avg_pool2d, expected_adaptive_avg),
     partial(adaptive, fc.adaptive_max_pool2d, expected_adaptive_max),
     *(adaptive_avg_pool2d_backward, linear, partial(linear, backward=True)),

@@ -8,8 +8,9 @@ import numpy as np
 import reference
 
 import fastconv as fc
+from fastconv.compat import cs231n
 
-from .call import Array, Call, Expected, as_given, draw_out, nchw, result_shape, typical
+from .call import Array, Call, Expected, as_given, draw_out, f64, nchw, result_shape, typical
 from .drawing import Draw
 
 
@@ -105,6 +106,33 @@ def max_pool2d_backward(draw: Draw, function: Any = fc.max_pool2d_backward) -> C
     indices = draw.arranged(positions.astype(draw.one(["i8", "i8", "i4", ">i8", "u2"])))
     arguments = {"grad_output": draw.array(shape), "indices": indices, "input_size": input_size, **given}
     return Call(function, arguments, expected_max_backward)
+
+
+def expected_shared(dout, x, size):
+    images, grad = f64(x), f64(dout)
+    windows = images.reshape(*grad.shape[:3], size, grad.shape[3], size)
+    largest = windows == windows.max((3, 5), initial=-np.inf, keepdims=True)
+    shares = grad[:, :, :, None, :, None] / np.maximum(largest.sum((3, 5), keepdims=True), 1)
+    grad_x = np.where(largest, shares, 0).reshape(images.shape)
+    return [Expected(grad_x, 1, dtype_of=("dout", "x"))]
+
+
+def max_pool_shared(draw: Draw) -> Call:
+    """Windows that tile the images, with many ties."""
+    size = draw.integer(1, 4)
+    shape = draw.shape(draw.integer(0, 3), draw.integer(0, 5), draw.size() + 1, draw.size() + 1)
+    pixels = (*shape[:2], shape[2] * size, shape[3] * size)
+    x, dout = draw.arrays(pixels, shape)
+
+    def shared(dout, x, size):
+        pool = {"pool_height": size, "pool_width": size, "stride": size}
+        try:
+            _, cache = cs231n.max_pool_forward_reshape(x, pool)
+        except AssertionError as error:  # which is how the course refuses
+            raise ValueError from error
+        return cs231n.max_pool_backward_reshape(dout, cache)
+
+    return Call(shared, {"dout": dout, "x": x, "size": size}, expected_shared)
 
 
 def avg_pool2d(draw: Draw) -> Call:

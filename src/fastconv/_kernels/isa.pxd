@@ -49,6 +49,12 @@ cdef extern from "kernels.h" nogil:
         const void *row_divisor
         const void *column_divisor
 
+    ctypedef struct fc_ties:
+        void *grad_x
+        const void *grad_output
+        const void *x
+        const void *maxima
+        Py_ssize_t size, out_w
     ctypedef struct fc_dot:
         Py_ssize_t depth
         const void *a
@@ -158,6 +164,7 @@ cdef extern from "kernels.h" nogil:
                                   void *) noexcept nogil
         int (*max_pool_backward)(void *, const void *, const int64_t *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
                                  Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*share_maxima)(const fc_ties *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*prefetch)(const void *, Py_ssize_t) noexcept nogil
         void (*lanes_from)(void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
                            Py_ssize_t) noexcept nogil

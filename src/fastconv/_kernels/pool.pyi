@@ -36,3 +36,6 @@ def max_pool_backward(
     indices: NDArray[np.int64],
     num_threads: int,
 ) -> FloatArray | None: ...
+def share_maxima(
+    grad_output: FloatArray, x: FloatArray, maxima: FloatArray, size: int, num_threads: int
+) -> FloatArray: ...

@@ -9,7 +9,7 @@ import numpy as np
 from fastconv._kernels import halves
 
 from fastconv._kernels.isa cimport (
-    FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, fc_kernels, fc_pool, kernels_for,
+    FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, fc_kernels, fc_pool, fc_ties, kernels_for,
 )
 from fastconv._kernels.memory cimport empty, give_back, take
 from fastconv._kernels.threads cimport thread_index
@@ -19,6 +19,7 @@ cnp.import_array()
 cdef enum:
     LINE = 1024         # elements; of narrow rows about as many are reduced together
     HALVES = 16384      # elements of float16 that are converted together, if there are images as small
+    SHARED = 16384      # elements of the images whose gradient a thread shares out together
     PARTS = 4           # of the work for each thread, where there are several
 
 ctypedef enum Reduction:
@@ -288,6 +289,27 @@ def max_pool_backward(tuple input_size, bint channels_last, cnp.ndarray grad_out
             positions + begin * outputs * channels, end - begin, pixels, outputs, channels,
             block_start(channels, block, blocks), block_start(channels, block + 1, blocks))
     return None if wrong else grad_x
+
+
+def share_maxima(cnp.ndarray grad_output not None, cnp.ndarray x not None, cnp.ndarray maxima not None,
+                 Py_ssize_t size, int num_threads):
+    """The gradient of x by its maxima over windows of size x size that tile it, shared by equal pixels.
+
+    x is (N, C, H, W), no axis of it is empty; all arrays are of one dtype.
+    """
+    cdef int typenum = cnp.PyArray_TYPE(x)
+    cdef cnp.ndarray grad_x = empty(4, cnp.PyArray_DIMS(x), typenum)
+    cdef const fc_kernels *kernels = kernels_for(typenum)
+    cdef fc_ties job
+    cdef Py_ssize_t rows, row, step
+    job.grad_x, job.grad_output = cnp.PyArray_DATA(grad_x), cnp.PyArray_DATA(grad_output)
+    job.x, job.maxima = cnp.PyArray_DATA(x), cnp.PyArray_DATA(maxima)
+    job.size, job.out_w = size, cnp.PyArray_DIM(maxima, 3)
+    rows = cnp.PyArray_SIZE(maxima) // job.out_w
+    step = max(1, SHARED // (job.out_w * size * size))
+    for row in prange(0, rows, step, num_threads=num_threads, nogil=True, schedule="static"):
+        kernels.share_maxima(&job, row, min(row + step, rows))
+    return grad_x
 
 
 cdef inline Py_ssize_t block_start(Py_ssize_t channels, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:

@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv import functional
-from fastconv._checks import FloatArray, axes, float_array, integer
+from fastconv._checks import FloatArray, axes, float_array, integer, shape
+from fastconv._kernels import pool
+from fastconv._kernels.memory import new_array
+from fastconv._threads import threads_for
+from fastconv.functional._input import WORK_AN_ELEMENT, promote
+from fastconv.functional._output import deliver
 
 __all__ = [
     "col2im_cython",
@@ -277,17 +282,11 @@ def max_pool_backward_reshape(dout: ArrayLike, cache: _TieCache) -> FloatArray:
     array([[[[0., 1.],
              [1., 0.]]]])
     """
-    size = cache.size
-    places = [(..., slice(i, None, size), slice(j, None, size)) for i in range(size) for j in range(size)]
-    largest = [cache.x[place] == cache.out for place in places]
-    count = np.zeros(cache.out.shape, np.intp)
-    for mask in largest:
-        count += mask
-    share = float_array("dout", dout) / np.maximum(count, 1).astype(cache.x.dtype)
-    dx = np.empty(cache.x.shape, share.dtype)
-    for place, mask in zip(places, largest, strict=True):
-        np.multiply(share, mask, out=dx[place])
-    return dx
+    (grad, x, out), dtype = promote(dout=dout, x=cache.x, out=cache.out)
+    shape("dout", grad, out.shape, "that of the pool's result")
+    if not x.size:
+        return new_array(x.shape, dtype.num)
+    return deliver(pool.share_maxima(grad, x, out, cache.size, threads_for(WORK_AN_ELEMENT * x.size)), dtype)
 
 
 def max_pool_forward_im2col(x: ArrayLike, pool_param: Mapping[str, int]) -> tuple[FloatArray, _FirstCache]:

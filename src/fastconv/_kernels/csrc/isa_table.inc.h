@@ -17,6 +17,7 @@
 #include "loss.inc.h"
 #include "normalization.inc.h"
 #include "optimizer.inc.h"
+#include "pool_ties.inc.h"
 #include "response_norm.inc.h"
 
 static const fc_kernels FC(kernels) = {
@@ -77,6 +78,7 @@ static const fc_kernels FC(kernels) = {
     .avg_pool = FC(avg_pool),
     .avg_pool_backward = FC(avg_pool_backward),
     .max_pool_backward = FC(max_pool_backward),
+    .share_maxima = FC(share_maxima),
     .prefetch = FC(prefetch),
     .lanes_from = FC(lanes_from),
     .lanes_to = FC(lanes_to),

@@ -84,6 +84,15 @@ typedef struct {
     const void *row_divisor, *column_divisor;
 } fc_pool;
 
+/* The gradient of `maxima` over windows of size x size pixels that tile the images x: each number of grad_output is
+ * shared evenly among the pixels of its window that equal the maximum; a window with a NaN gets zeros. Rows of out_w
+ * windows each, of all images, lie one after the other. */
+typedef struct {
+    void *grad_x;
+    const void *grad_output, *x, *maxima;
+    ptrdiff_t size, out_w;
+} fc_ties;
+
 /* Some products of rows with rows,
  *     C[i*c_row + j] = sum_k A[i*a_row + k] * B[j*b_row + k] + bias[j],
  * for i < rows and j < columns, no bias where it is NULL; then max(C, 0) with relu. Lanes lie along k, so nothing
@@ -275,6 +284,9 @@ typedef struct {
      * Returns nonzero where an index is outside 0 .. pixels-1; the values of grad_x are of no use then. */
     int (*max_pool_backward)(void *grad_x, const void *grad_output, const int64_t *indices, ptrdiff_t images,
                              ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end);
+
+    /* fc_ties for rows of windows begin .. end-1. */
+    void (*share_maxima)(const fc_ties *job, ptrdiff_t begin, ptrdiff_t end);
 
     /* Asks for `bytes` bytes to be brought into the cache; reads nothing, whatever the address. */
     void (*prefetch)(const void *src, ptrdiff_t bytes);
