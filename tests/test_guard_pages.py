@@ -128,6 +128,8 @@ def convolutions() -> Iterator[tuple[int, int, tuple[int, int, int, int], dict[s
     yield 3, 4, (7, 9, 3, 2), {"dilation": 2, "padding": 1}
     yield 3, 4, (9, 8, 4, 5), {"stride": (3, 2), "padding": ((1, 0), (2, 1))}
     yield 40, 40, (6, 6, 3, 3), {"padding": 1}
+    yield 40, 40, (7, 9, 3, 3), {"padding": 1, "stride": 2}
+    yield 3, 5, (9, 70, 3, 3), {"padding": 1, "stride": 2}
 
 
 def able_kernels(geometry: ConvGeometry, task: str) -> Iterator[ModuleType]:

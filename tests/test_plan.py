@@ -15,7 +15,7 @@ from fastconv._spec import conv_spec
 AVX2 = (6, 16, 8)
 LAYERS = {
     "AlexNet's first": ((16, 3, 224, 224), (96, 3, 11, 11), 4, 2, "direct", "rows", "direct"),
-    "ResNet's first": ((16, 3, 224, 224), (64, 3, 7, 7), 2, 3, "direct", "rows", "direct"),
+    "ResNet's first": ((16, 3, 224, 224), (64, 3, 7, 7), 2, 3, "rows", "rows", "direct"),
     "3x3": ((16, 128, 28, 28), (128, 128, 3, 3), 1, 1, "winograd", "winograd", "winograd"),
     "3x3 of a 13x13 image": ((16, 384, 13, 13), (256, 384, 3, 3), 1, 1, "winograd", "winograd", "winograd"),
     "3x3 of a 7x7 image": ((1, 512, 7, 7), (512, 512, 3, 3), 1, 1, "winograd", "winograd", "direct"),

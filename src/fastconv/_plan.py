@@ -114,11 +114,15 @@ def cost_direct(w: Work) -> float:
 
 
 def cost_rows(w: Work) -> float:
-    """Pixels in vectors, rows filled up to whole ones. Nothing fetches ahead: many planes come slowly."""
+    """Pixels in vectors, rows filled up to whole ones; a tile takes a while to begin. Nothing fetches ahead:
+    many planes come slowly. A stride along rows has the columns of the image sorted first."""
     filled = w.pixels / max(w.row, 1) * ceil_to(w.row, w.lanes)
-    product = 1.2 * filled * w.length * w.out_channels / w.fused_a_cycle
+    product = (1.2 if w.pointwise else 1.08) * filled * w.length * w.out_channels / w.fused_a_cycle
+    tiles = filled / w.columns * ceil_div(w.out_channels, w.rows)
     many = max(0, w.in_channels - 32) * (5 if w.wide else 1.2) if w.pointwise else 0.35 * w.in_channels
-    return w.groups * (product + w.pixels * many + 0.4 * w.results + pack_weight(w))
+    results = (80 if w.wide else 30) * tiles + 0.4 * w.results
+    sort = {1: 0, 2: 1}.get(w.stride, 4) * w.stride**2 * w.in_channels
+    return w.groups * (product + results + w.pixels * (many + sort) + pack_weight(w))
 
 
 def cost_depthwise(w: Work) -> float:
@@ -210,7 +214,7 @@ def able(kernels: str, task: str, g: ConvGeometry) -> bool:
     if kernels == "depthwise":
         return bool(conv_depthwise.supports(g))
     if kernels == "rows":
-        return not g.channels_last and (task == "grad_input" or g.stride_w == 1)
+        return not g.channels_last and (g.stride_w == 1 or task != "grad_weight")
     return True
 
 

@@ -2,10 +2,12 @@
 
 A tile is some output channels by two vectors of neighbouring pixels of a row of outputs: four where the
 channels are few, fewer at the end of a row. Row k of the product's right side is a window of the padded band,
-read where it lies, so nothing is packed but weights. Stride 1 along rows, NCHW.
+read where it lies, so nothing is packed but weights. With a stride along rows, the columns of the band that
+are so far apart are put side by side first: cheap for few channels. NCHW.
 
-The gradient of the weight sums products of rows of grad_output with such windows, each element in a vector of
-its own whose lanes are added up in the end: for few channels, since these vectors must stay in cache.
+The gradient of the weight, with stride 1, sums products of rows of grad_output with such windows, each
+element in a vector of its own whose lanes are added up in the end: for few channels, since these vectors
+must stay in cache.
 
 Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES and the
 table of the sum. The gradient of the weight: a vector for each element, for up to SPLITS parts of the sum.
@@ -16,9 +18,9 @@ from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, beyond_cache, ceil_div, chunk_at,
-    compute_forward, compute_grad_input, cut, fill_table, first_window, forward_correlation, load_band,
-    movers, pack_weight_panel, part_of, sum_length, weight_correlation,
+    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, band_height, band_width, beyond_cache,
+    ceil_div, chunk_at, compute_forward, compute_grad_input, cut, fill_table, first_window,
+    forward_correlation, load_band, movers, pack_weight_panel, part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -79,7 +81,7 @@ ctypedef struct Tiling:
     bint copy                       # windows may reach past the end of a row, so the band must be a copy
     Py_ssize_t first                # strip that `packed` begins with
     const char *packed
-    Py_ssize_t strip_bytes, table_bytes
+    Py_ssize_t strip_bytes, table_bytes, band_bytes
 
 
 cdef Tiling tiling_of(const Correlation *c) noexcept nogil:
@@ -100,6 +102,7 @@ cdef Tiling tiling_of(const Correlation *c) noexcept nogil:
     tiling.table_bytes = align(length * sizeof(Py_ssize_t))
     tiling.first = 0
     tiling.packed = NULL
+    tiling.band_bytes = 0           # of one thread; correlate knows
     return tiling
 
 
@@ -111,8 +114,10 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     cdef Py_ssize_t strips_a_pass = a_pass(c, strips, tiling.strip_bytes, PACKED_BYTES)
     cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
     # A last window reads up to a tile past the last row's end.
-    cdef Py_ssize_t each = tiling.table_bytes + align(
+    tiling.band_bytes = align(
         (band_elements(c, chunks.images, chunks.rows) + tiling.width) * c.kernels.itemsize)
+    cdef Py_ssize_t each = tiling.table_bytes + tiling.band_bytes + align(
+        (sorted_elements(c, chunks.images, chunks.rows) + tiling.width) * c.kernels.itemsize)
     cdef char *packing = NULL if c.packed else <char *>take(strips_a_pass * tiling.strip_bytes)
     cdef char *private = <char *>take(each * num_threads)
     cdef Py_ssize_t passed, index, items
@@ -167,6 +172,59 @@ cdef void pack_strip(
                       packed)
 
 
+cdef inline Py_ssize_t sorted_width(const Correlation *c) noexcept nogil:
+    """Columns of a band that are stride_w apart from the first one on."""
+    return ceil_div(band_width(c), c.stride_w)
+
+
+cdef Py_ssize_t sorted_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil:
+    """How many elements load_sorted may write to `sorted`."""
+    if c.stride_w == 1:
+        return 0
+    return images * c.in_channels * band_height(c, rows) * c.stride_w * sorted_width(c)
+
+
+cdef Band load_sorted(
+        const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, char *sorted,
+        bint copy) noexcept nogil:
+    """load_band, whose rows with a stride are [column % stride_w][column // stride_w]."""
+    cdef Band from_band = load_band(c, group, chunk, buffer, copy), band
+    cdef Py_ssize_t size = c.kernels.itemsize, rows = band_height(c, chunk.rows), columns = band_width(c)
+    cdef Py_ssize_t image, channel, row, phase
+    cdef const char *source
+    if c.stride_w == 1:
+        return from_band
+    band.data, band.pixel, band.row = sorted, 1, c.stride_w * sorted_width(c)
+    band.channel = rows * band.row
+    band.image = c.in_channels * band.channel
+    for image in range(chunk.images):
+        for channel in range(c.in_channels):
+            for row in range(rows):
+                source = from_band.data + size * (
+                    image * from_band.image + channel * from_band.channel + row * from_band.row)
+                for phase in range(min(c.stride_w, columns)):
+                    c.kernels.gather(
+                        sorted + phase * sorted_width(c) * size, source + phase * size, c.stride_w,
+                        ceil_div(columns - phase, c.stride_w))
+                sorted += band.row * size
+    return band
+
+
+cdef void fill_sorted_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil:
+    """fill_table for a band of load_sorted."""
+    cdef Py_ssize_t channel, row, tap, column, k = 0
+    if c.stride_w == 1:
+        fill_table(c, band, table)
+        return
+    for channel in range(c.in_channels):
+        for row in range(c.taps_h):
+            for tap in range(c.taps_w):
+                column = tap * c.dilation_w
+                table[k] = (channel * band.channel + row * c.dilation_h * band.row
+                            + column % c.stride_w * sorted_width(c) + column // c.stride_w)
+                k += 1
+
+
 cdef void compute_chunk(
         const Correlation *c, const Tiling *tiling, const Chunks *chunks, Py_ssize_t index, Py_ssize_t begin,
         Py_ssize_t end, char *private) noexcept nogil:
@@ -179,9 +237,10 @@ cdef void compute_chunk(
     for item in range(begin // tiling.strips, ceil_div(end, tiling.strips)):
         if item // c.part_count != group:
             group = item // c.part_count
-            band = load_band(c, group, &chunk, private + tiling.table_bytes, tiling.copy)
+            band = load_sorted(c, group, &chunk, private + tiling.table_bytes,
+                               private + tiling.table_bytes + tiling.band_bytes, tiling.copy)
         part = part_of(c, item % c.part_count)
-        fill_table(part, &band, table)
+        fill_sorted_table(part, &band, table)
         compute_part(part, tiling, table, &chunk, group, item * tiling.strips,
                      max(begin, item * tiling.strips), min(end, (item + 1) * tiling.strips), &band,
                      first_window(c, part, &band))

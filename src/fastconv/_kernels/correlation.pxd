@@ -103,6 +103,7 @@ cdef void flatten(Correlation *c) noexcept
 cdef Correlation weight_correlation(const fc_kernels *kernels, ConvGeometry g, cnp.ndarray weight)
 cdef void sum_axes(const Correlation *c, Axis *axes) noexcept nogil
 cdef Py_ssize_t band_height(const Correlation *c, Py_ssize_t rows) noexcept nogil
+cdef Py_ssize_t band_width(const Correlation *c) noexcept nogil
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil
 cdef Chunks cut(
     const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil

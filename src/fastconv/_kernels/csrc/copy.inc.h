@@ -49,7 +49,11 @@ static void FC(gather)(void *dst_, const void *src_, ptrdiff_t step, ptrdiff_t c
         FC(copy_row)(dst, src, count);
         return;
     }
-    for (ptrdiff_t i = 0; i < count; i++) dst[i] = src[i * step];
+    ptrdiff_t i = 0;
+    if (step == 2) /* but for the last vector, whose second half would end behind src */
+        for (; i + LANES < count; i += LANES)
+            V(store)(dst + i, V(even)(V(load)(src + 2 * i), V(load)(src + 2 * i + LANES)));
+    for (; i < count; i++) dst[i] = src[i * step];
 }
 
 static void FC(scatter)(void *dst_, ptrdiff_t step, const void *src_, ptrdiff_t count)
