@@ -279,8 +279,9 @@ def batch_norm_layer(draw: Draw) -> Call:
         y, mean, _ = expected_batch_norm(x, None, None, bias=bias, return_statistics=True, **given)
         grad_x, *grads = expected_batch_norm_backward(grad_output, x, **given)
         count = np.size(x) // channels
-        var = ncl(x, layout).var((0, 2)) * count / max(count - 1, 1)
-        share = 1.0 if momentum is None else 1 - (1 - momentum) ** 2  # None: the average of equal batches
+        # Of an empty batch nothing is known: what runs along stays 0 and 1.
+        var = ncl(x, layout).var((0, 2)) * count / max(count - 1, 1) if count else np.ones(channels)
+        share = 1.0 if momentum is None else 1.0 - (1 - momentum) ** 2  # None: the average of equal batches
         means, variances = share * mean.values, share * var + (1 - share)
         used = expected_batch_norm(x, means, variances, weight, bias, eps=eps, layout=layout)
         running = [Expected(value, count, "auto", mean.scale**2) for value in (means, variances)]
