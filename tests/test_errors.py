@@ -102,9 +102,10 @@ def test_circular_padding_needs_no_more_than_one_turn():
     [(name, bad) for name, bad in BAD_CONV if name not in ("bias", "activation")],
     ids=case_id,
 )
-def test_conv2d_backward(name, bad):
+@pytest.mark.parametrize("need", [("x", "weight", "bias"), ("x",), ("bias",)])
+def test_conv2d_backward(need, name, bad):
     named = "(x|weight|groups)" if name in ("x", "weight", "groups") else name
-    arguments = {"grad_output": ones(2, 6, 3, 5), **CONV, name: bad}
+    arguments = {"grad_output": ones(2, 6, 3, 5), **CONV, "need": need, name: bad}
     arguments.pop("bias")
     refuses(fc.conv2d_backward, named, arguments)
 

@@ -200,12 +200,12 @@ def conv2d_backward(
     shape("grad_output", grad_output, spec.out_shape, "the shape of the convolution's result")  # type: ignore[arg-type]
     needed = subset("need", need, ("x", "weight", "bias"))
     char, num = x.dtype.char, x.dtype.num  # type: ignore[union-attr]
-    by_input = kernels_for("grad_input", spec, algorithm, char) if "x" in needed else None
-    by_weight = kernels_for("grad_weight", spec, algorithm, char) if "weight" in needed else None
+    # Asked for whatever is needed, since this checks the algorithm.
+    by_input, by_weight = (kernels_for(task, spec, algorithm, char) for task in ("grad_input", "grad_weight"))
     g, threads, empty = spec.geometry, threads_for(spec.flops), not grad_output.size  # type: ignore[union-attr]
 
     grad_x = grad_weight = grad_bias = None
-    if by_input is not None:
+    if "x" in needed:
         padded_shape = spec.x_shape if spec.border is None else _geometry_shape(spec)
         grad_x = new_array(padded_shape, num)
         if empty or not grad_x.size:
@@ -216,7 +216,7 @@ def conv2d_backward(
             grad_x = _border.pad_backward(grad_x, spec.border, padding_mode, g.channels_last).reshape(
                 spec.x_shape
             )
-    if by_weight is not None:
+    if "weight" in needed:
         grad_weight = new_array(spec.weight_shape, num)
         if empty or not grad_weight.size:
             grad_weight.fill(0)
