@@ -24,72 +24,99 @@ cdef const fc_kernels *kernels_of(cnp.ndarray x) except NULL:
     return kernels_for(cnp.NPY_FLOAT32 if typenum == cnp.NPY_FLOAT16 else typenum)
 
 
-cdef object unary(fc_unary function, cnp.ndarray x, double parameter, int num_threads, cnp.ndarray into=None):
-    cdef cnp.ndarray result = empty_like(x) if into is None else into
-    cdef const fc_kernels *halves = kernels_of(x) if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT16 else NULL
-    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(x), count = cnp.PyArray_SIZE(x), part
-    cdef const char *source = <const char *>cnp.PyArray_DATA(x)
-    cdef char *target = <char *>cnp.PyArray_DATA(result)
-    if num_threads == 1:
-        with nogil:
-            unary_part(halves, function, target, source, count, parameter)
-        return result
-    for part in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
-        unary_part(halves, function, target + part * size, source + part * size,
-                   min(<Py_ssize_t>PART, count - part), parameter)
-    return result
+ctypedef enum Kind:
+    UNARY
+    BINARY
+    RELU_BITS
+    RELU_BACKWARD_BITS
+    KEEP
 
 
-cdef void unary_part(const fc_kernels *halves, fc_unary function, char *target, const char *source,
-                     Py_ssize_t count, double parameter) noexcept nogil:
-    """A part of an array; of float16 if `halves` isn't NULL, through blocks of float32 that stay in cache."""
-    cdef float block[BLOCK]
-    cdef Py_ssize_t begin = 0, size
-    if halves == NULL:
-        function(target, source, count, parameter)
-        return
-    while begin < count:
-        size = min(<Py_ssize_t>BLOCK, count - begin)
-        halves.from_half(block, <const uint16_t *>source + begin, size)
-        function(block, block, size, parameter)
-        halves.to_half(<uint16_t *>target + begin, block, size)
-        begin += size
+# One pass over arrays of `count` elements. What isn't of the kind isn't looked at.
+ctypedef struct Pass:
+    Kind kind
+    fc_unary *unary
+    fc_binary *binary
+    double parameter
+    uint8_t *marks              # a bit for each element of a, or, of KEEP, a byte
+    const fc_kernels *kernels
+    bint half                   # float16, which becomes float32 a block at a time and stays in cache
+    char *target
+    const char *a
+    const char *b               # NULL where there is one operand
+    Py_ssize_t size, count
 
 
-cdef object binary(fc_binary function, cnp.ndarray a, cnp.ndarray b, double parameter, int num_threads,
-                   cnp.ndarray into=None):
+cdef cnp.ndarray run(Pass *p, cnp.ndarray a, cnp.ndarray b, int num_threads, cnp.ndarray into=None):
+    """The result of a pass whose first five fields are set, in `into` if that is not None; b may be None."""
     cdef cnp.ndarray result = empty_like(a) if into is None else into
-    cdef const fc_kernels *halves = kernels_of(a) if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT16 else NULL
-    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a), count = cnp.PyArray_SIZE(a), part
-    cdef const char *first = <const char *>cnp.PyArray_DATA(a)
-    cdef const char *second = <const char *>cnp.PyArray_DATA(b)
-    cdef char *target = <char *>cnp.PyArray_DATA(result)
+    cdef Py_ssize_t begin
+    p.kernels, p.half = kernels_of(a), cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT16
+    p.target, p.a = <char *>cnp.PyArray_DATA(result), <const char *>cnp.PyArray_DATA(a)
+    p.b = NULL
+    if b is not None:
+        p.b = <const char *>cnp.PyArray_DATA(b)
+    p.size, p.count = cnp.PyArray_ITEMSIZE(a), cnp.PyArray_SIZE(a)
     if num_threads == 1:
         with nogil:
-            binary_part(halves, function, target, first, second, count, parameter)
+            run_part(p, 0, p.count)
         return result
-    for part in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
-        binary_part(halves, function, target + part * size, first + part * size, second + part * size,
-                    min(<Py_ssize_t>PART, count - part), parameter)
+    for begin in prange(0, p.count, PART, num_threads=num_threads, nogil=True, schedule="static"):
+        run_part(p, begin, min(begin + PART, p.count))
     return result
 
 
-cdef void binary_part(const fc_kernels *halves, fc_binary function, char *target, const char *first,
-                      const char *second, Py_ssize_t count, double parameter) noexcept nogil:
-    """As unary_part, of two arrays."""
+cdef void run_part(const Pass *p, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     cdef float a[BLOCK]
     cdef float b[BLOCK]
-    cdef Py_ssize_t begin = 0, size
-    if halves == NULL:
-        function(target, first, second, count, parameter)
+    cdef Py_ssize_t count
+    if not p.half:
+        apply(p, p.target + begin * p.size, p.a + begin * p.size,
+              p.b + begin * p.size if p.b != NULL else NULL, begin, end - begin)
         return
-    while begin < count:
-        size = min(<Py_ssize_t>BLOCK, count - begin)
-        halves.from_half(a, <const uint16_t *>first + begin, size)
-        halves.from_half(b, <const uint16_t *>second + begin, size)
-        function(a, a, b, size, parameter)
-        halves.to_half(<uint16_t *>target + begin, a, size)
-        begin += size
+    while begin < end:
+        count = min(<Py_ssize_t>BLOCK, end - begin)
+        p.kernels.from_half(a, <const uint16_t *>p.a + begin, count)
+        if p.b != NULL:
+            p.kernels.from_half(b, <const uint16_t *>p.b + begin, count)
+        apply(p, a, a, b, begin, count)
+        p.kernels.to_half(<uint16_t *>p.target + begin, a, count)
+        begin += count
+
+
+cdef inline void apply(const Pass *p, void *target, const void *a, const void *b, Py_ssize_t begin,
+                       Py_ssize_t count) noexcept nogil:
+    """Elements from `begin` on, a multiple of 8, that are at a and b."""
+    if p.kind == UNARY:
+        p.unary(target, a, count, p.parameter)
+    elif p.kind == BINARY:
+        p.binary(target, a, b, count, p.parameter)
+    elif p.kind == RELU_BITS:
+        p.kernels.relu_bits(target, p.marks + begin // 8, a, count, p.parameter)
+    elif p.kind == RELU_BACKWARD_BITS:
+        p.kernels.relu_backward_bits(target, a, p.marks + begin // 8, count)
+    else:
+        p.kernels.keep(target, a, p.marks + begin, count, p.parameter)
+
+
+cdef cnp.ndarray unary(fc_unary *function, cnp.ndarray x, double parameter, int num_threads,
+                       cnp.ndarray into=None):
+    cdef Pass p
+    p.kind, p.unary, p.parameter = UNARY, function, parameter
+    return run(&p, x, None, num_threads, into)
+
+
+cdef cnp.ndarray binary(fc_binary *function, cnp.ndarray a, cnp.ndarray b, double parameter, int num_threads,
+                        cnp.ndarray into=None):
+    cdef Pass p
+    p.kind, p.binary, p.parameter = BINARY, function, parameter
+    return run(&p, a, b, num_threads, into)
+
+
+cdef cnp.ndarray marked(Kind kind, cnp.ndarray x, cnp.ndarray marks, double parameter, int num_threads):
+    cdef Pass p
+    p.kind, p.marks, p.parameter = kind, <uint8_t *>cnp.PyArray_DATA(marks), parameter
+    return run(&p, x, None, num_threads)
 
 
 # Arrays are C-contiguous, aligned and native: float32, float64, or float16, which is computed in float32.
@@ -105,66 +132,14 @@ def relu_backward(cnp.ndarray grad_output not None, cnp.ndarray x not None, doub
 
 def relu_bits(cnp.ndarray x not None, double ceiling, int num_threads):
     """relu, and whether the gradient of each element passes: a bit each, in int64."""
-    cdef cnp.ndarray result = empty_like(x)
-    cdef const fc_kernels *kernels = kernels_of(x)
-    cdef bint half = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT16
-    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(x), count = cnp.PyArray_SIZE(x), part
-    cdef cnp.npy_intp words = (count + 63) // 64
+    cdef cnp.npy_intp words = (cnp.PyArray_SIZE(x) + 63) // 64
     cdef cnp.ndarray signs = empty(1, &words, cnp.NPY_INT64)
-    cdef const char *source = <const char *>cnp.PyArray_DATA(x)
-    cdef char *target = <char *>cnp.PyArray_DATA(result)
-    cdef uint8_t *bits = <uint8_t *>cnp.PyArray_DATA(signs)
-    for part in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
-        relu_bits_part(kernels, half, target + part * size, bits + part // 8, source + part * size,
-                       min(<Py_ssize_t>PART, count - part), ceiling)
-    return result, signs
-
-
-cdef void relu_bits_part(const fc_kernels *kernels, bint half, char *target, uint8_t *bits,
-                         const char *source, Py_ssize_t count, double ceiling) noexcept nogil:
-    """As unary_part, with bits."""
-    cdef float block[BLOCK]
-    cdef Py_ssize_t begin = 0, size
-    if not half:
-        kernels.relu_bits(target, bits, source, count, ceiling)
-        return
-    while begin < count:
-        size = min(<Py_ssize_t>BLOCK, count - begin)
-        kernels.from_half(block, <const uint16_t *>source + begin, size)
-        kernels.relu_bits(block, bits + begin // 8, block, size, ceiling)
-        kernels.to_half(<uint16_t *>target + begin, block, size)
-        begin += size
+    return marked(RELU_BITS, x, signs, ceiling, num_threads), signs
 
 
 def relu_backward_bits(cnp.ndarray grad_output not None, cnp.ndarray signs not None, int num_threads):
     """grad_output where a bit of `relu_bits` is set, else 0."""
-    cdef cnp.ndarray result = empty_like(grad_output)
-    cdef const fc_kernels *kernels = kernels_of(grad_output)
-    cdef bint half = cnp.PyArray_TYPE(grad_output) == cnp.NPY_FLOAT16
-    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(grad_output), count = cnp.PyArray_SIZE(grad_output), part
-    cdef const char *source = <const char *>cnp.PyArray_DATA(grad_output)
-    cdef char *target = <char *>cnp.PyArray_DATA(result)
-    cdef const uint8_t *bits = <const uint8_t *>cnp.PyArray_DATA(signs)
-    for part in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
-        relu_backward_bits_part(kernels, half, target + part * size, source + part * size, bits + part // 8,
-                                min(<Py_ssize_t>PART, count - part))
-    return result
-
-
-cdef void relu_backward_bits_part(const fc_kernels *kernels, bint half, char *target, const char *source,
-                                  const uint8_t *bits, Py_ssize_t count) noexcept nogil:
-    """As unary_part, with bits."""
-    cdef float block[BLOCK]
-    cdef Py_ssize_t begin = 0, size
-    if not half:
-        kernels.relu_backward_bits(target, source, bits, count)
-        return
-    while begin < count:
-        size = min(<Py_ssize_t>BLOCK, count - begin)
-        kernels.from_half(block, <const uint16_t *>source + begin, size)
-        kernels.relu_backward_bits(block, block, bits + begin // 8, size)
-        kernels.to_half(<uint16_t *>target + begin, block, size)
-        begin += size
+    return marked(RELU_BACKWARD_BITS, grad_output, signs, 0, num_threads)
 
 
 def leaky_relu(cnp.ndarray x not None, double slope, int num_threads):
@@ -201,33 +176,7 @@ def plus(cnp.ndarray a not None, cnp.ndarray b not None, ceiling, int num_thread
 
 def keep(cnp.ndarray x not None, cnp.ndarray mask not None, double scale, int num_threads):
     """x * scale where the mask, of bool, is true, else x * 0."""
-    cdef cnp.ndarray result = empty_like(x)
-    cdef const fc_kernels *kernels = kernels_of(x)
-    cdef bint half = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT16
-    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(x), count = cnp.PyArray_SIZE(x), part
-    cdef const char *source = <const char *>cnp.PyArray_DATA(x)
-    cdef const uint8_t *kept = <const uint8_t *>cnp.PyArray_DATA(mask)
-    cdef char *target = <char *>cnp.PyArray_DATA(result)
-    for part in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
-        keep_part(kernels, half, target + part * size, source + part * size, kept + part,
-                  min(<Py_ssize_t>PART, count - part), scale)
-    return result
-
-
-cdef void keep_part(const fc_kernels *kernels, bint half, char *target, const char *source,
-                    const uint8_t *kept, Py_ssize_t count, double scale) noexcept nogil:
-    """As unary_part, with a mask."""
-    cdef float block[BLOCK]
-    cdef Py_ssize_t begin = 0, size
-    if not half:
-        kernels.keep(target, source, kept, count, scale)
-        return
-    while begin < count:
-        size = min(<Py_ssize_t>BLOCK, count - begin)
-        kernels.from_half(block, <const uint16_t *>source + begin, size)
-        kernels.keep(block, block, kept + begin, size, scale)
-        kernels.to_half(<uint16_t *>target + begin, block, size)
-        begin += size
+    return marked(KEEP, x, mask, scale, num_threads)
 
 
 cdef struct Classes:

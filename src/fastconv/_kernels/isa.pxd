@@ -131,8 +131,8 @@ cdef extern from "kernels.h" nogil:
         int maximize, first, nesterov
         double decay, lr, momentum, damped
 
-    ctypedef void (*fc_unary)(void *, const void *, Py_ssize_t, double) noexcept nogil
-    ctypedef void (*fc_binary)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
+    ctypedef void fc_unary(void *, const void *, Py_ssize_t, double) noexcept nogil
+    ctypedef void fc_binary(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
 
     ctypedef struct fc_kernels:
         const char *isa
@@ -186,14 +186,14 @@ cdef extern from "kernels.h" nogil:
         void (*depthwise_weight_finish)(void *, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*depthwise_pixels_weight)(const fc_depthwise *, void *, Py_ssize_t) noexcept nogil
         void (*zip)(void *, const void *, const void *, Py_ssize_t) noexcept nogil
-        void (*relu)(void *, const void *, Py_ssize_t, double) noexcept nogil
-        void (*leaky_relu)(void *, const void *, Py_ssize_t, double) noexcept nogil
-        void (*sigmoid)(void *, const void *, Py_ssize_t, double) noexcept nogil
-        void (*tanh)(void *, const void *, Py_ssize_t, double) noexcept nogil
-        void (*relu_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
-        void (*leaky_relu_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
-        void (*sigmoid_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
-        void (*tanh_backward)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
+        fc_unary *relu
+        fc_unary *leaky_relu
+        fc_unary *sigmoid
+        fc_unary *tanh
+        fc_binary *relu_backward
+        fc_binary *leaky_relu_backward
+        fc_binary *sigmoid_backward
+        fc_binary *tanh_backward
         void (*relu_bits)(void *, uint8_t *, const void *, Py_ssize_t, double) noexcept nogil
         void (*relu_backward_bits)(void *, const void *, const uint8_t *, Py_ssize_t) noexcept nogil
         void (*softmax)(void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
@@ -206,8 +206,8 @@ cdef extern from "kernels.h" nogil:
         void (*affine_rows)(const fc_affine *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*affine_pixels)(const fc_affine *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*response_norm)(const fc_response *, Py_ssize_t, Py_ssize_t, void *) noexcept nogil
-        void (*plus)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
-        void (*plus_relu)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
+        fc_binary *plus
+        fc_binary *plus_relu
         void (*keep)(void *, const void *, const uint8_t *, Py_ssize_t, double) noexcept nogil
         double (*squared_error)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil
         double (*cross_entropy)(const fc_cross_entropy *, Py_ssize_t, Py_ssize_t) noexcept nogil
