@@ -164,6 +164,11 @@ def test_dropout_is_not_inverted(rng):
     np.testing.assert_array_equal(output, x * mask)
     np.testing.assert_array_equal(layer.backward(x), x * mask)
     np.testing.assert_array_equal(layer.forward(x, train_flg=False), x * 0.7)
+    for dtype in (np.float16, np.float32):
+        given = x.astype(dtype).T
+        output = layer.forward(given, train_flg=False)
+        assert output.dtype == dtype
+        np.testing.assert_allclose(output, given.astype(np.float64) * 0.7, rtol=np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 2, 3, 4)], ids=str)

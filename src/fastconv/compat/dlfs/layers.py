@@ -10,8 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastconv import functional
 from fastconv._checks import FloatArray, argument_error, as_array, axes, float_array
+from fastconv._kernels.memory import new_array
 from fastconv.compat.dlfs.util import im2col
 from fastconv.functional._affine import affine, affine_backward
+from fastconv.functional._input import promote_one
+from fastconv.functional._output import deliver
 from fastconv.functional._rectifier import rectified, rectified_backward
 
 __all__ = [
@@ -184,7 +187,9 @@ class Dropout:
     def forward(self, x: ArrayLike, train_flg: bool = True) -> FloatArray:
         array = as_array("x", x)
         if not train_flg:
-            return array * (1.0 - self.dropout_ratio)
+            data, dtype = promote_one("x", array)
+            kept = 1.0 - self.dropout_ratio
+            return deliver(np.multiply(data, kept, out=new_array(data.shape, data.dtype.num)), dtype)
         # The book's draws, so that np.random.seed gives the book's networks.
         self.mask = np.random.rand(*array.shape) > self.dropout_ratio  # noqa: NPY002
         return functional.dropout_backward(array, self.mask, p=0)
