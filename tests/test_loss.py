@@ -317,6 +317,17 @@ def test_mse_loss_of_sizes_around_those_of_vectors(dtype, threads, monkeypatch, 
         )
 
 
+def test_mse_loss_of_halves_converts_blocks(threads, monkeypatch, rng):
+    monkeypatch.setattr("fastconv._threads.WORTH_A_THREAD", 0)
+    for size in (1, 2047, 2048, 2049, 16_384, 40_009):
+        prediction, target = rng.standard_normal((2, size)).astype(np.float16)
+        difference = prediction.astype(np.float64) - target
+        loss, gradient = fc.mse_loss(prediction, target, reduction="sum")
+        assert loss == pytest.approx(math.fsum(difference**2), rel=1e-6)
+        assert gradient.dtype == np.float16
+        np.testing.assert_array_equal(gradient, (2 * difference).astype(np.float16))
+
+
 def test_mse_loss_at_the_edges(rng):
     loss, gradient = fc.mse_loss(np.zeros((0, 3)), np.zeros((0, 3)))
     assert math.isnan(loss)

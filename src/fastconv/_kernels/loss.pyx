@@ -2,7 +2,7 @@
 
 cimport numpy as cnp
 from cython.parallel cimport prange
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint16_t
 
 from fastconv._kernels.isa cimport fc_cross_entropy, fc_kernels, kernels_for
 from fastconv._kernels.memory cimport empty, give_back, take
@@ -11,6 +11,7 @@ cnp.import_array()
 
 cdef enum:
     PART = 1 << 14      # elements that go to a thread together
+    HALVES = 2048       # elements of float16 that are converted together
     BLOCK = 256         # weights that are summed before they join the others
 
 
@@ -33,18 +34,39 @@ cdef double total_of(double *sums, Py_ssize_t count, Py_ssize_t part) noexcept n
 
 
 def squared_error(cnp.ndarray x not None, cnp.ndarray y not None, double factor, int num_threads):
-    """The sum of (x - y)^2, and (x - y) * factor; both arrays of one shape and dtype."""
-    cdef cnp.ndarray result = empty(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
-    cdef Py_ssize_t size = kernels.itemsize, count = cnp.PyArray_SIZE(x), i
+    """The sum of (x - y)^2, and (x - y) * factor; both arrays of one shape and dtype, float16 among them."""
+    cdef int typenum = cnp.PyArray_TYPE(x)
+    cdef cnp.ndarray result = empty(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), typenum)
+    cdef bint half = typenum == cnp.NPY_FLOAT16
+    cdef const fc_kernels *kernels = kernels_for(cnp.NPY_FLOAT32 if half else typenum)
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(x), count = cnp.PyArray_SIZE(x), i
     cdef const char *first = <const char *>cnp.PyArray_DATA(x)
     cdef const char *second = <const char *>cnp.PyArray_DATA(y)
     cdef char *target = <char *>cnp.PyArray_DATA(result)
     cdef double *sums = sums_of(count, PART)
     for i in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
-        sums[i // PART] = kernels.squared_error(target + i * size, first + i * size, second + i * size,
-                                                min(<Py_ssize_t>PART, count - i), factor)
+        sums[i // PART] = squared_part(kernels, half, target + i * size, first + i * size, second + i * size,
+                                       min(<Py_ssize_t>PART, count - i), factor)
     return total_of(sums, count, PART), result
+
+
+cdef double squared_part(const fc_kernels *kernels, bint half, char *target, const char *x, const char *y,
+                         Py_ssize_t count, double factor) noexcept nogil:
+    """A part of the arrays; of float16 through blocks of float32 that stay in cache."""
+    cdef float a[HALVES]
+    cdef float b[HALVES]
+    cdef Py_ssize_t begin = 0, size
+    cdef double total = 0
+    if not half:
+        return kernels.squared_error(target, x, y, count, factor)
+    while begin < count:
+        size = min(<Py_ssize_t>HALVES, count - begin)
+        kernels.from_half(a, <const uint16_t *>x + begin, size)
+        kernels.from_half(b, <const uint16_t *>y + begin, size)
+        total += kernels.squared_error(a, a, b, size, factor)
+        kernels.to_half(<uint16_t *>target + begin, a, size)
+        begin += size
+    return total
 
 
 def classes_of(cnp.ndarray target not None, Py_ssize_t classes, ignored, cnp.ndarray weight not None):

@@ -167,7 +167,7 @@ def mse_loss(
     array([0., 2.])
     """
     reduction = _checks.choice("reduction", reduction, _REDUCTIONS)
-    (given, wanted), dtype = promote(prediction=prediction, target=target)
+    (given, wanted), dtype = promote(prediction=prediction, target=target, halves=True)
     _checks.shape("target", wanted, given.shape, "that of prediction")
     by = given.size if reduction == "mean" else 1
     threads = threads_for(WORK_AN_ELEMENT * given.size)

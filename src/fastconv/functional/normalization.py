@@ -214,7 +214,9 @@ def batch_norm(
         mean = var = np.zeros(channels, ncl.dtype)
     inv_std = 1 / np.sqrt(var.astype(np.float64) + eps) if count else np.ones(channels)
     scale = _per_channel(inv_std if gamma is None else inv_std * gamma, ncl)
-    output = kernels.affine(ncl, mean, scale, np.zeros_like(scale) if beta is None else beta, threads)
+    shift = np.zeros_like(scale) if beta is None else beta
+    # A float16 array was converted into one of our own.
+    output = kernels.affine(ncl, mean, scale, shift, threads, ncl if dtype == np.float16 else None)
     if training and running_mean is not None and count:
         _blend(running_mean, exact_mean, momentum)
         _blend(running_var, var * (count / (count - 1)), momentum)
