@@ -3,15 +3,7 @@ one where the last channels fit into it.
 
 Pixels are broadcast from a padded band of the input, wherever stride and dilation put them; output channels
 lie in vectors, their weights packed in panels [sum][channels of a tile]. Nothing of the size of a column
-matrix exists.
-
-A sum is taken in blocks of PANEL_BYTES of weights: these and the pixels that they meet stay in the
-first-level cache while all tiles of a chunk run over them.
-
-Padding is not computed with where channels and a tile's rows are many: sums are taken tap by tap, each for
-the outputs that see it. With stride 1 those of all outputs are, since neighbours share what they read;
-else only those of windows that the border cuts. Where a weight isn't finite, 0 times it is NaN, so that its
-channels' windows have to meet the padding.
+matrix exists. How the sums of a panel are taken: direct_panel.pyx.
 
 Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES (never
 less than the rows that one row of outputs needs), a panel of outputs and the table of the sum.
@@ -19,30 +11,29 @@ less than the rows that one row of outputs needs), a panel of outputs and the ta
 
 cimport numpy as cnp
 from cython.parallel cimport parallel, prange
-from libc.string cimport memcpy, memset
 
 from fastconv._kernels import conv_direct_weight
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, beyond_cache, ceil_div, channels_last,
-    chunk_at, compute_forward, compute_grad_input, cut, fill_table, first_window, has_finite_sum, load_band,
-    movers, pack_weight_panel, panel_vectors, part_of, sum_length, weight_correlation,
+    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, beyond_cache, ceil_div, chunk_at,
+    compute_forward, compute_grad_input, cut, first_window, has_finite_sum, load_band, movers,
+    pack_weight_panel, panel_vectors, part_of, sum_length, weight_correlation,
+)
+from fastconv._kernels.direct_panel cimport (
+    PanelJob, Range, compute_panel, fill_tables, most_taps, out_pixel, packed_by_taps, sums_by_taps,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for, rows_of
+from fastconv._kernels.isa cimport fc_kernels, kernels_for
 from fastconv._kernels.memory cimport aligned, give_back, take
-from fastconv._kernels.read_ahead cimport Ahead, fetch, rows_ahead
+from fastconv._kernels.read_ahead cimport Ahead, rows_ahead
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
 
 cdef enum:
-    PANEL_BYTES = 32768       # of the weights of a panel: terms of a sum at a time
     BAND_BYTES = 327680       # of a band, of which the channels of a block are in use at a time
     PIXELS = 1024             # of a chunk, at most
     SHORTEST_ROW = 96         # pixels that a row is cut into at least
-    TAP_CHANNELS = 32         # fewer make sums of one tap too short;
-    TAP_ROWS = 12             # so do tiles of fewer rows, which begin a sum as slowly
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
     LINE = 64                 # bytes, of the cache
 
@@ -81,29 +72,6 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
 grad_weight = conv_direct_weight.grad_weight
 
 
-# Some outputs of a row or a column: [first, last).
-ctypedef struct Range:
-    Py_ssize_t first, last
-
-
-ctypedef struct PanelJob:
-    const Chunk *chunk
-    const Band *band
-    const char *x                   # where the windows of the chunk begin in the band
-    Py_ssize_t rows                 # of each image of the chunk
-    bint by_taps                    # whether the sums of some outputs are taken so
-    Range rows_at_once, columns_at_once     # the others
-    bint unpadded                   # the band: no window's part outside of the image is read
-    Py_ssize_t *table
-    const char *weights             # packed, of the panel
-    Py_ssize_t channel, channels    # of the panel, counted over all groups
-    int vectors                     # of a tile
-    Py_ssize_t width                # elements of these
-    Py_ssize_t out_table[FC_MAX_NR]  # where a panel's channels of the result begin
-    bint fetch_out                  # into the cache, before they are written
-    bint in_place
-
-
 cdef Correlation cut_flat(const Correlation *whole) noexcept nogil:
     """A plane that flatten made one long row as several of one length, with bands of BAND_BYTES at most."""
     cdef Correlation c = whole[0]
@@ -135,7 +103,9 @@ cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil:
     cdef Py_ssize_t panels_a_pass = a_pass(c, panels, panel_bytes, PACKED_BYTES)
     cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
     cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size)
-    cdef Py_ssize_t table_bytes = align(length * sizeof(Py_ssize_t))
+    # What follows begins with a pair of lines, which are fetched together.
+    cdef Py_ssize_t table_bytes = 2 * LINE * ceil_div(
+        3 * length * sizeof(Py_ssize_t) + most_taps(c) * sizeof(Range), 2 * LINE)
     cdef Py_ssize_t tiles_bytes = align(chunks.images * chunks.rows * c.out_w * nr * size)
     cdef Py_ssize_t turned_bytes = align(c.out_w * nr * size)
     cdef Py_ssize_t each = band_bytes + table_bytes + tiles_bytes + turned_bytes
@@ -184,7 +154,8 @@ cdef void pack_panel(const Correlation *c, Py_ssize_t index, char *packed) noexc
     cdef Py_ssize_t nr = c.kernels.nr, panels = ceil_div(c.out_channels, nr), panel = index // c.part_count
     cdef Py_ssize_t channel = panel % panels * nr, width = panel_vectors(c, panel) * c.kernels.lanes
     cdef const Correlation *part = part_of(c, index % c.part_count)
-    pack_weight_panel(part, panel // panels, channel, min(nr, c.out_channels - channel), width, packed)
+    pack_weight_panel(part, panel // panels, channel, min(nr, c.out_channels - channel), width, packed,
+                      packed_by_taps(c))
     (<bint *>(packed + packed_bytes(c) - LINE))[0] = has_finite_sum(
         c.kernels, packed, sum_length(part) * width)
 
@@ -214,9 +185,10 @@ cdef void compute_chunk(
         ahead = rows_ahead(c, chunk_at(c, chunks, next_index), end - begin)
     job.chunk = &chunk
     job.band = &band
-    job.table = table
+    job.table, job.tap_table = table, table + sum_length(c)
+    job.seen_rows = <Range *>(table + 3 * sum_length(c))
     job.x = NULL
-    job.rows = 0
+    job.rows = job.vectors = 0
     job.unpadded = False
     for item in range(begin, end):
         panel = item // c.part_count
@@ -226,17 +198,16 @@ cdef void compute_chunk(
             group, job.unpadded = panel // panels, unpadded
             band = load_band(c, group, &chunk, band_memory, False, unpadded)
             part = NULL
-        if part != part_of(c, item % c.part_count):
+        if part != part_of(c, item % c.part_count) or job.vectors != panel_vectors(c, panel):
             part = part_of(c, item % c.part_count)
-            fill_table(part, &band, table)
             job.x = first_window(c, part, &band)
             job.rows = max(0, min(chunk.rows, part.out_h - chunk.row))
-            find_windows(part, &job)
+            job.vectors = panel_vectors(c, panel)
+            job.width = job.vectors * c.kernels.lanes
+            fill_tables(part, &job)
         job.channel = panel % panels * c.kernels.nr
         job.channels = min(<Py_ssize_t>c.kernels.nr, c.out_channels - job.channel)
         job.channel += group * c.out_channels
-        job.vectors = panel_vectors(c, panel)
-        job.width = job.vectors * c.kernels.lanes
         # Where a tile's vectors lie in the result as they do in registers, they go there at once.
         job.in_place = c.out_channel == 1 and job.channels == job.width
         job.fetch_out = not job.in_place and beyond_cache(c, c.out_image)
@@ -245,189 +216,6 @@ cdef void compute_chunk(
         compute_panel(part, &job, &ahead, tiles)
         if not job.in_place:
             store_panel(part, &job, tiles, turned)
-
-
-cdef inline bint sums_by_taps(const Correlation *c) noexcept nogil:
-    return c.in_channels >= TAP_CHANNELS and c.kernels.mr >= TAP_ROWS
-
-
-cdef Range seen_by(Py_ssize_t outputs, Py_ssize_t stride, Py_ssize_t offset, Py_ssize_t size) noexcept nogil:
-    """The outputs o whose o*stride + offset is in an image of so many pixels."""
-    cdef Range seen
-    seen.first = min(outputs, ceil_div(max(-offset, 0), stride))
-    seen.last = max(seen.first, min(outputs, ceil_div(max(size - offset, 0), stride)))
-    return seen
-
-
-cdef Range common(Range a, Range b) noexcept nogil:
-    """What a and b have in common; at an end of a where that is nothing."""
-    a.first = min(a.last, max(a.first, b.first))
-    a.last = max(a.first, min(a.last, b.last))
-    return a
-
-
-cdef Range whole(
-        Py_ssize_t outputs, Py_ssize_t stride, Py_ssize_t before, Py_ssize_t reach,
-        Py_ssize_t size) noexcept nogil:
-    """The outputs that see both the first tap, `before` pixels before the image, and the last one."""
-    return common(seen_by(outputs, stride, -before, size), seen_by(outputs, stride, reach - before, size))
-
-
-cdef Range in_chunk(Range rows, const PanelJob *job) noexcept nogil:
-    """Rows of the chunk, of these rows of the image."""
-    cdef Range all_rows
-    all_rows.first, all_rows.last = 0, job.rows
-    rows.first -= job.chunk.row
-    rows.last -= job.chunk.row
-    return common(all_rows, rows)
-
-
-cdef void find_windows(const Correlation *c, PanelJob *job) noexcept nogil:
-    """Which outputs take their sums at once, which by taps."""
-    job.by_taps = sums_by_taps(c)
-    job.rows_at_once.first = job.columns_at_once.first = 0
-    job.rows_at_once.last, job.columns_at_once.last = job.rows, c.out_w
-    if job.by_taps and c.stride_w == 1:
-        job.rows_at_once.last = 0
-    elif job.unpadded:
-        job.rows_at_once = in_chunk(
-            whole(c.out_h, c.stride_h, c.top, (c.taps_h - 1) * c.dilation_h, c.height), job)
-        job.columns_at_once = whole(c.out_w, c.stride_w, c.left, (c.taps_w - 1) * c.dilation_w, c.width)
-
-
-cdef inline char *out_pixel(
-        const Correlation *c, const PanelJob *job, Py_ssize_t image, Py_ssize_t row) noexcept nogil:
-    """The first pixel, of the panel's first channel, in a row of outputs."""
-    return c.out + c.kernels.itemsize * (
-        (job.chunk.image + image) * c.out_image + (job.chunk.row + row) * c.out_row
-        + job.channel * c.out_channel)
-
-
-cdef void compute_panel(const Correlation *c, const PanelJob *job, Ahead *ahead, char *tiles) noexcept nogil:
-    """One panel of channels, all pixels of a chunk: into `tiles` [pixel][channel], or in place."""
-    cdef Py_ssize_t size = c.kernels.itemsize
-    cdef char column_bias[FC_MAX_NR * 8]
-    cdef Range above, below, left, right
-    cdef fc_tile tile
-    tile.vectors = job.vectors
-    tile.row_bias = NULL
-    tile.column_bias = NULL
-    if c.bias != NULL:
-        memset(column_bias, 0, job.width * size)
-        memcpy(column_bias, c.bias + job.channel * size, job.channels * size)
-        tile.column_bias = column_bias
-    add_at_once(c, job, &tile, ahead, tiles)
-    if job.by_taps:
-        above.first, above.last = 0, job.rows_at_once.first
-        below.first, below.last = job.rows_at_once.last, job.rows
-        left.first, left.last = 0, job.columns_at_once.first
-        right.first, right.last = job.columns_at_once.last, c.out_w
-        add_by_taps(c, job, &tile, above, every_column(c), False, ahead, tiles)
-        add_by_taps(c, job, &tile, below, every_column(c), False, ahead, tiles)
-        add_by_taps(c, job, &tile, job.rows_at_once, left, True, ahead, tiles)
-        add_by_taps(c, job, &tile, job.rows_at_once, right, True, ahead, tiles)
-
-
-cdef inline Range every_column(const Correlation *c) noexcept nogil:
-    cdef Range columns
-    columns.first, columns.last = 0, c.out_w
-    return columns
-
-
-cdef void add_at_once(
-        const Correlation *c, const PanelJob *job, fc_tile *tile, Ahead *ahead, char *tiles) noexcept nogil:
-    cdef Py_ssize_t length = sum_length(c), block, begin
-    cdef Py_ssize_t blocks = max(1, ceil_div(length * job.width * c.kernels.itemsize, PANEL_BYTES))
-    tile.a_step, tile.b_step = 0, job.width
-    for block in range(blocks):
-        begin = length * block // blocks
-        tile.depth = length * (block + 1) // blocks - begin
-        tile.a_table = job.table + begin
-        tile.b = job.weights + begin * job.width * c.kernels.itemsize
-        tile.accumulate = block > 0
-        tile.relu = c.relu and block == blocks - 1
-        add_terms(c, job, tile, job.x, job.rows_at_once, job.columns_at_once, False, ahead,
-                  job.fetch_out and block == blocks - 1, tiles)
-
-
-cdef void add_by_taps(
-        const Correlation *c, const PanelJob *job, fc_tile *tile, Range rows, Range columns, bint down,
-        Ahead *ahead, char *tiles) noexcept nogil:
-    """`down`: in tiles along a column, not a row."""
-    cdef Py_ssize_t size = c.kernels.itemsize, taps = c.taps_h * c.taps_w
-    cdef Py_ssize_t blocks = ceil_div(c.in_channels * job.width * size, PANEL_BYTES)
-    cdef Py_ssize_t tap, block, begin, row, column
-    cdef Range seen_rows = rows, seen_columns = columns
-    cdef bint pixels = channels_last(c)     # their channels are the innermost loop of a sum
-    cdef bint by_all, first, last
-    if rows.first == rows.last or columns.first == columns.last:
-        return
-    tile.a_table = NULL
-    tile.a_step = job.band.channel
-    tile.b_step = job.width if pixels else taps * job.width
-    for tap in range(taps):
-        row, column = tap // c.taps_w * c.dilation_h, tap % c.taps_w * c.dilation_w
-        if job.unpadded:
-            seen_rows = common(rows, in_chunk(seen_by(c.out_h, c.stride_h, row - c.top, c.height), job))
-            seen_columns = common(columns, seen_by(c.out_w, c.stride_w, column - c.left, c.width))
-        by_all = same(seen_rows, rows) and same(seen_columns, columns)
-        for block in range(blocks):
-            first, last = tap == block == 0, tap == taps - 1 and block == blocks - 1
-            begin = c.in_channels * block // blocks
-            tile.b = job.weights + job.width * size * (
-                tap * c.in_channels + begin if pixels else begin * taps + tap)
-            tile.accumulate, tile.relu = not first, 0
-            if first and not by_all:    # begin with the bias
-                tile.depth = 0
-                add_terms(c, job, tile, job.x, rows, columns, down, NULL, False, tiles)
-                tile.accumulate = 1
-            tile.depth = c.in_channels * (block + 1) // blocks - begin
-            tile.relu = c.relu and last and by_all
-            add_terms(c, job, tile, job.x + size * (
-                row * job.band.row + column * job.band.pixel + begin * job.band.channel),
-                seen_rows, seen_columns, down, ahead, job.fetch_out and last, tiles)
-            if c.relu and last and not by_all:
-                tile.depth, tile.relu = 0, 1
-                add_terms(c, job, tile, job.x, rows, columns, down, NULL, False, tiles)
-
-
-cdef inline bint same(Range a, Range b) noexcept nogil:
-    return a.first == b.first and a.last == b.last
-
-
-cdef void add_terms(
-        const Correlation *c, const PanelJob *job, fc_tile *tile, const char *x, Range rows, Range columns,
-        bint down, Ahead *ahead, bint fetch_out, char *tiles) noexcept nogil:
-    """Some terms for these outputs of each image of the chunk; x: where the first output's terms begin."""
-    cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize
-    cdef Range outer = columns if down else rows, inner = rows if down else columns
-    cdef Py_ssize_t tiles_a_line = ceil_div(inner.last - inner.first, rows_of(kernels, job.vectors))
-    cdef Py_ssize_t image, line, index, at, row, column
-    cdef char *out
-    tile.a_row = c.stride_h * job.band.row if down else c.stride_w * job.band.pixel
-    if job.in_place:
-        tile.c_row = c.out_row if down else c.out_pixel
-    else:
-        tile.c_row = c.out_w * job.width if down else job.width
-    for image in range(job.chunk.images):
-        for line in range(outer.first, outer.last):
-            at = inner.first
-            for index in range(tiles_a_line):
-                tile.rows = <int>((inner.last - at) // (tiles_a_line - index))      # as even as possible
-                row, column = (at, line) if down else (line, at)
-                tile.a = x + size * (image * job.band.image + row * c.stride_h * job.band.row
-                                     + column * c.stride_w * job.band.pixel)
-                out = out_pixel(c, job, image, row) + column * c.out_pixel * size
-                tile.c = out
-                if not job.in_place:
-                    tile.c = tiles + ((image * job.rows + row) * c.out_w + column) * job.width * size
-                if ahead != NULL and ahead.planes > 0:
-                    fetch(kernels, ahead)
-                if fetch_out:   # what store_panel will write
-                    kernels.fetch_rows(out, job.out_table, job.channels, (tile.rows - 1) * c.out_pixel + 1)
-                kernels.gemm_tile(tile)
-                at += tile.rows
 
 
 cdef void store_panel(

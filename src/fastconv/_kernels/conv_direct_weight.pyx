@@ -188,7 +188,7 @@ cdef void add_products(
     tile.depth = pixels
     tile.a_row = column_step if along_taps else band.channel
     tile.a_step = 0
-    tile.a_table = table
+    tile.a_table, tile.b_table = table, NULL
     tile.b = turned
     tile.b_step = width
     tile.vectors = vectors

@@ -156,7 +156,7 @@ cdef void pack_strip(const Correlation *c, Py_ssize_t strip, Py_ssize_t height, 
     cdef Py_ssize_t strips = ceil_div(c.out_channels, height)
     cdef Py_ssize_t channel = strip % strips * height
     cdef Py_ssize_t channels = min(height, c.out_channels - channel)
-    pack_weight_panel(c, strip // strips, channel, channels, height, packed)
+    pack_weight_panel(c, strip // strips, channel, channels, height, packed, channels_last(c))
 
 
 cdef void compute_chunk(
@@ -285,7 +285,7 @@ cdef void multiply(
     tile.a = strip + block.term * height * size
     tile.a_row = 1
     tile.a_step = height
-    tile.a_table = NULL
+    tile.a_table = tile.b_table = NULL
     tile.b = packed
     tile.b_step = nr
     tile.c = first_output(c, chunk, first_channel, &panel.runs[0]) if panel.in_place else panel.results
@@ -392,7 +392,7 @@ cdef void sum_panel(const WeightJob *job, Py_ssize_t split, Py_ssize_t panel, ch
     tile.vectors = 2
     tile.a_row = c.out_channel
     tile.a_step = 0
-    tile.a_table = pixel_table
+    tile.a_table, tile.b_table = pixel_table, NULL
     tile.b = packed
     tile.b_step = nr
     tile.c_row = nr

@@ -169,7 +169,7 @@ cdef void pack_strip(
     cdef Py_ssize_t channel = strip % tiling.strips * tiling.height, part = strip // tiling.strips
     cdef Py_ssize_t channels = min(tiling.height, c.out_channels - channel)
     pack_weight_panel(part_of(c, part % c.part_count), part // c.part_count, channel, channels, tiling.height,
-                      packed)
+                      packed, False)
 
 
 cdef inline Py_ssize_t sorted_width(const Correlation *c) noexcept nogil:

@@ -101,7 +101,7 @@ cdef bint input_correlation(
     cnp.ndarray grad_x, Py_ssize_t phase_h, Py_ssize_t phase_w, Correlation *result) noexcept
 cdef void flatten(Correlation *c) noexcept
 cdef Correlation weight_correlation(const fc_kernels *kernels, ConvGeometry g, cnp.ndarray weight)
-cdef void sum_axes(const Correlation *c, Axis *axes) noexcept nogil
+cdef void sum_axes(const Correlation *c, bint by_taps, Axis *axes) noexcept nogil
 cdef Py_ssize_t band_height(const Correlation *c, Py_ssize_t rows) noexcept nogil
 cdef Py_ssize_t band_width(const Correlation *c) noexcept nogil
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil
@@ -118,4 +118,4 @@ cdef Band load_band(
 cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil
 cdef void pack_weight_panel(
     const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded,
-    char *packed) noexcept nogil
+    char *packed, bint by_taps) noexcept nogil

@@ -3,7 +3,7 @@
 cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.math cimport isfinite
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastconv._kernels.isa cimport kernels_for
 from fastconv._kernels.memory cimport give_back, take
@@ -12,6 +12,7 @@ cnp.import_array()
 
 cdef enum:
     SUMMED = 65536     # elements that all_finite looks at at a time
+    PIECE = 16384      # bytes of weights whose terms are sorted at a time
     BAD_STRIDE = 512   # bytes; channels this many bytes apart, times 2^n, fight for the same cache sets
 
 
@@ -262,9 +263,9 @@ cdef bint channels_last(const Correlation *c) noexcept nogil:
     return c.x_pixel != 1
 
 
-cdef void sum_axes(const Correlation *c, Axis *axes) noexcept nogil:
-    """The loops of the sum, outermost first: in the order in which the input lies in memory."""
-    cdef int channel = 2 if channels_last(c) else 0
+cdef void sum_axes(const Correlation *c, bint by_taps, Axis *axes) noexcept nogil:
+    """The loops of the sum, outermost first: channels are innermost if `by_taps`."""
+    cdef int channel = 2 if by_taps else 0
     cdef int row = 0 if channel else 1
     axes[channel].count, axes[channel].weight_step = c.in_channels, c.weight_in
     axes[row].count, axes[row].weight_step = c.taps_h, c.weight_h
@@ -417,7 +418,7 @@ cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) 
     """table[k]: where in the band the k-th term of a sum lies, from where its first term lies."""
     cdef Axis axes[3]
     cdef Py_ssize_t i, j, m, k = 0
-    sum_axes(c, axes)
+    sum_axes(c, channels_last(c), axes)     # in the order in which the input lies in memory
     cdef int channel = 2 if channels_last(c) else 0
     cdef int row = 0 if channel else 1
     axes[channel].band_step = band.channel
@@ -432,8 +433,11 @@ cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) 
 
 cdef void pack_weight_panel(
         const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded,
-        char *packed) noexcept nogil:
-    """packed[k*padded + r]: weight of the k-th term for output channel first + r of the group, or zero."""
+        char *packed, bint by_taps) noexcept nogil:
+    """packed[k*padded + r]: weight of the k-th term for output channel first + r of the group, or zero.
+
+    Terms are in the order of sum_axes.
+    """
     cdef Axis axes[3]
     cdef Py_ssize_t i, j, m, r, at
     cdef const float *from32
@@ -442,13 +446,26 @@ cdef void pack_weight_panel(
     cdef double *to64 = <double *>packed
     cdef Py_ssize_t start = group * c.weight_group + first * c.weight_out
     cdef bint dense = c.weight_w == 1 and c.weight_h == c.taps_w and c.weight_in == c.taps_h * c.taps_w
-    if dense and not channels_last(c):
-        if width < padded:
-            memset(packed, 0, sum_length(c) * padded * c.kernels.itemsize)
-        c.kernels.transpose(packed, padded, c.weight + start * c.kernels.itemsize, c.weight_out, width,
-                            sum_length(c))
+    cdef Py_ssize_t size = c.kernels.itemsize, taps = c.taps_h * c.taps_w, channels, channel
+    cdef char piece[PIECE]
+    if dense and width < padded:
+        memset(packed, 0, sum_length(c) * padded * size)
+    if dense and (taps == 1 or not by_taps):
+        c.kernels.transpose(packed, padded, c.weight + start * size, c.weight_out, width, sum_length(c))
         return
-    sum_axes(c, axes)
+    if dense and taps * padded * size <= PIECE:     # some channels at a time, whose terms are sorted then
+        i = 0
+        while i < c.in_channels:
+            channels = min(PIECE // (taps * padded * size), c.in_channels - i)
+            c.kernels.transpose(piece, padded, c.weight + (start + i * taps) * size, c.weight_out, width,
+                                channels * taps)
+            for j in range(taps):
+                for channel in range(channels):
+                    memcpy(packed + (j * c.in_channels + i + channel) * padded * size,
+                           piece + (channel * taps + j) * padded * size, width * size)
+            i += channels
+        return
+    sum_axes(c, by_taps, axes)
     for i in range(axes[0].count):
         for j in range(axes[1].count):
             for m in range(axes[2].count):

@@ -205,7 +205,7 @@ cdef void multiply_block(const Product *p, Py_ssize_t row, Py_ssize_t column, ch
     # Where one pass gives the sums, whole tiles are written where they belong.
     cdef Py_ssize_t direct = columns - columns % nr if p.depth <= DEPTH else 0
     cdef fc_tile tile
-    tile.a_table = NULL
+    tile.a_table = tile.b_table = NULL
     tile.a_row = DEPTH + PAD if p.a.inner == 1 else 1
     tile.a_step = 1 if p.a.inner == 1 else p.block_rows
     tile.b_step = p.block_columns + PAD

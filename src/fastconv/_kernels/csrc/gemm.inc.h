@@ -85,13 +85,15 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
 
 #define FC_WIDE(n)                                                                                  \
     case n:                                                                                         \
-        if (tile->a_table) FC(gemm_rows)(tile, n, 2, tile->a_row, 1, 0);                            \
+        if (tile->b_table) FC(gemm_rows)(tile, n, 2, tile->a_row, 1, 1);                            \
+        else if (tile->a_table) FC(gemm_rows)(tile, n, 2, tile->a_row, 1, 0);                       \
         else if (tile->a_row == 1) FC(gemm_rows)(tile, n, 2, 1, 0, 0);                              \
         else FC(gemm_rows)(tile, n, 2, tile->a_row, 0, 0);                                          \
         break;
 #define FC_NARROW(n)                                                                                \
     case n:                                                                                         \
-        if (tile->a_table) FC(gemm_rows)(tile, n, 1, tile->a_row, 1, 0);                            \
+        if (tile->b_table) FC(gemm_rows)(tile, n, 1, tile->a_row, 1, 1);                            \
+        else if (tile->a_table) FC(gemm_rows)(tile, n, 1, tile->a_row, 1, 0);                       \
         else FC(gemm_rows)(tile, n, 1, tile->a_row, 0, 0);                                          \
         break;
 

@@ -18,10 +18,11 @@ enum { FC_FLOAT32 = 0, FC_FLOAT64 = 1, FC_DTYPES = 2 };
 enum { FC_MAX_MR = 14, FC_MAX_NR = 32, FC_MAX_WINDOW = 4 };
 
 /* One tile of a matrix product,
- *     C[i*c_row + j] = sum_k A[i*a_row + offset(k)] * B[k*b_step + j],
+ *     C[i*c_row + j] = sum_k A[i*a_row + offset(k)] * B[at(k) + j],
  * for i < rows and j < vectors * lanes (columns past the end must be readable
  * in B and writable in C; use scratch at edges).
- * offset(k) is a_table[k], or k*a_step where a_table is NULL.
+ * offset(k) is a_table[k], or k*a_step where a_table is NULL; at(k) is b_table[k], or k*b_step where b_table is NULL.
+ * gemm_tile takes a b_table only together with an a_table.
  * The sum runs over k in order, one fused accumulator an element, so the result
  * depends on the operands alone.
  *
@@ -37,7 +38,7 @@ typedef struct {
     const ptrdiff_t *a_table;
     const void *b;
     ptrdiff_t b_step;
-    const ptrdiff_t *b_table; /* gemm_window alone reads it */
+    const ptrdiff_t *b_table;
     void *c;
     ptrdiff_t c_row;
     int rows;    /* 1 .. mr; 1 .. narrow_mr with one vector */

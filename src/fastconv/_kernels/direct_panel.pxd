@@ -1,0 +1,49 @@
+from fastconv._kernels.correlation cimport Band, Chunk, Correlation, channels_last
+from fastconv._kernels.isa cimport FC_MAX_NR
+from fastconv._kernels.read_ahead cimport Ahead
+
+cdef enum:
+    TAP_CHANNELS = 32   # fewer make sums of one tap too short;
+    TAP_ROWS = 12       # so do tiles of fewer rows, which begin a sum as slowly
+
+# Some outputs of a row or a column: [first, last).
+ctypedef struct Range:
+    Py_ssize_t first, last
+
+ctypedef struct PanelJob:
+    const Chunk *chunk
+    const Band *band
+    const char *x                   # where the windows of the chunk begin in the band
+    Py_ssize_t rows                 # of each image of the chunk
+    bint by_taps                    # whether the sums of some outputs are taken so
+    Range rows_at_once, columns_at_once     # the others
+    bint unpadded                   # the band: no window's part outside of the image is read
+    Py_ssize_t *table               # of the terms of a sum, as fill_table has it
+    Py_ssize_t *tap_table           # of the same, by taps: pixels, then weights
+    Range *seen_rows                # by a row of taps, of the chunk
+    Range *seen_columns             # by a column of taps
+    const char *weights             # packed, of the panel
+    Py_ssize_t channel, channels    # of the panel, counted over all groups
+    int vectors                     # of a tile
+    Py_ssize_t width                # elements of these
+    Py_ssize_t out_table[FC_MAX_NR]  # where a panel's channels of the result begin
+    bint fetch_out                  # into the cache, before they are written
+    bint in_place
+
+cdef inline bint sums_by_taps(const Correlation *c) noexcept nogil:
+    return c.in_channels >= TAP_CHANNELS and c.kernels.mr >= TAP_ROWS
+
+cdef inline bint packed_by_taps(const Correlation *c) noexcept nogil:
+    """Whether channels are the innermost loop of packed weights."""
+    return channels_last(c) or (sums_by_taps(c) and c.stride_w == 1)
+
+cdef inline char *out_pixel(
+        const Correlation *c, const PanelJob *job, Py_ssize_t image, Py_ssize_t row) noexcept nogil:
+    """The first pixel, of the panel's first channel, in a row of outputs."""
+    return c.out + c.kernels.itemsize * (
+        (job.chunk.image + image) * c.out_image + (job.chunk.row + row) * c.out_row
+        + job.channel * c.out_channel)
+
+cdef Py_ssize_t most_taps(const Correlation *c) noexcept nogil
+cdef void fill_tables(const Correlation *c, PanelJob *job) noexcept nogil
+cdef void compute_panel(const Correlation *c, const PanelJob *job, Ahead *ahead, char *tiles) noexcept nogil

@@ -1,0 +1,279 @@
+"""The sums of a panel of output channels for the pixels of a chunk, tile by tile: conv_direct's inner loops.
+
+A sum is taken in blocks of ROW_BYTES of weights for each row of a tile: these and the pixels that they meet
+stay in the nearest caches while all tiles of a chunk run over them.
+
+Padding is not computed with where channels and a tile's rows are many: sums are taken tap by tap, each for
+those outputs of a tile that see it. With stride 1 those of all outputs are, since neighbouring taps share
+what they read; else only those of windows that the border cuts. Where a weight isn't finite, 0 times it is
+NaN, so that its channels' windows have to meet the padding.
+"""
+
+from libc.string cimport memcpy, memset
+
+from fastconv._kernels.correlation cimport Correlation, ceil_div, fill_table, part_of, sum_length
+from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, rows_of
+from fastconv._kernels.read_ahead cimport Ahead, fetch
+
+cdef enum:
+    ROW_BYTES = 6144    # of the weights of a panel, for each row of a tile: terms of a sum at a time
+
+
+cdef inline Range all_of(Py_ssize_t outputs) noexcept nogil:
+    cdef Range everything
+    everything.first, everything.last = 0, outputs
+    return everything
+
+
+cdef Range seen_by(Py_ssize_t outputs, Py_ssize_t stride, Py_ssize_t offset, Py_ssize_t size) noexcept nogil:
+    """The outputs o whose o*stride + offset is in an image of so many pixels."""
+    cdef Range seen
+    seen.first = min(outputs, ceil_div(max(-offset, 0), stride))
+    seen.last = max(seen.first, min(outputs, ceil_div(max(size - offset, 0), stride)))
+    return seen
+
+
+cdef Range common(Range a, Range b) noexcept nogil:
+    """What a and b have in common; at an end of a where that is nothing."""
+    a.first = min(a.last, max(a.first, b.first))
+    a.last = max(a.first, min(a.last, b.last))
+    return a
+
+
+cdef Range whole(
+        Py_ssize_t outputs, Py_ssize_t stride, Py_ssize_t before, Py_ssize_t reach,
+        Py_ssize_t size) noexcept nogil:
+    """The outputs that see both the first tap, `before` pixels before the image, and the last one."""
+    return common(seen_by(outputs, stride, -before, size), seen_by(outputs, stride, reach - before, size))
+
+
+cdef Range in_chunk(Range rows, const PanelJob *job) noexcept nogil:
+    """Rows of the chunk, of these rows of the image."""
+    rows.first -= job.chunk.row
+    rows.last -= job.chunk.row
+    return common(all_of(job.rows), rows)
+
+
+cdef Py_ssize_t most_taps(const Correlation *c) noexcept nogil:
+    """Rows and columns of taps, of the part that has most."""
+    cdef Py_ssize_t most = 0, index
+    for index in range(c.part_count):
+        most = max(most, part_of(c, index).taps_h + part_of(c, index).taps_w)
+    return most
+
+
+cdef void fill_tables(const Correlation *c, PanelJob *job) noexcept nogil:
+    """Which outputs take their sums at once and which by taps, and the terms of both."""
+    cdef Py_ssize_t tap, row, column, channel, k = 0, taps = c.taps_h * c.taps_w
+    job.by_taps = sums_by_taps(c)
+    job.rows_at_once.first = job.columns_at_once.first = 0
+    job.rows_at_once.last, job.columns_at_once.last = job.rows, c.out_w
+    if job.by_taps and c.stride_w == 1 and taps > 1:
+        job.rows_at_once.last = 0
+    elif job.unpadded:
+        job.rows_at_once = in_chunk(
+            whole(c.out_h, c.stride_h, c.top, (c.taps_h - 1) * c.dilation_h, c.height), job)
+        job.columns_at_once = whole(c.out_w, c.stride_w, c.left, (c.taps_w - 1) * c.dilation_w, c.width)
+    fill_table(c, job.band, job.table)
+    if not job.by_taps:
+        return
+    job.seen_columns = job.seen_rows + c.taps_h
+    for row in range(c.taps_h):
+        job.seen_rows[row] = all_of(job.rows)
+        if job.unpadded:
+            job.seen_rows[row] = in_chunk(
+                seen_by(c.out_h, c.stride_h, row * c.dilation_h - c.top, c.height), job)
+    for column in range(c.taps_w):
+        job.seen_columns[column] = all_of(c.out_w)
+        if job.unpadded:
+            job.seen_columns[column] = seen_by(c.out_w, c.stride_w, column * c.dilation_w - c.left, c.width)
+    for tap in range(taps):
+        row, column = tap // c.taps_w * c.dilation_h, tap % c.taps_w * c.dilation_w
+        for channel in range(c.in_channels):
+            job.tap_table[k] = row * job.band.row + column * job.band.pixel + channel * job.band.channel
+            job.tap_table[taps * c.in_channels + k] = job.width * (channel * taps + tap)
+            k += 1
+
+
+cdef void compute_panel(const Correlation *c, const PanelJob *job, Ahead *ahead, char *tiles) noexcept nogil:
+    """One panel of channels, all pixels of a chunk: into `tiles` [pixel][channel], or in place."""
+    cdef Py_ssize_t size = c.kernels.itemsize
+    cdef char column_bias[FC_MAX_NR * 8]
+    cdef Range above, below, left, right
+    cdef fc_tile tile
+    tile.vectors = job.vectors
+    tile.row_bias = NULL
+    tile.column_bias = NULL
+    if c.bias != NULL:
+        memset(column_bias, 0, job.width * size)
+        memcpy(column_bias, c.bias + job.channel * size, job.channels * size)
+        tile.column_bias = column_bias
+    add_at_once(c, job, &tile, ahead, tiles)
+    if job.by_taps:
+        above.first, above.last = 0, job.rows_at_once.first
+        below.first, below.last = job.rows_at_once.last, job.rows
+        left.first, left.last = 0, job.columns_at_once.first
+        right.first, right.last = job.columns_at_once.last, c.out_w
+        add_by_taps(c, job, &tile, above, all_of(c.out_w), False, ahead, tiles)
+        add_by_taps(c, job, &tile, below, all_of(c.out_w), False, ahead, tiles)
+        add_by_taps(c, job, &tile, job.rows_at_once, left, True, ahead, tiles)
+        add_by_taps(c, job, &tile, job.rows_at_once, right, True, ahead, tiles)
+
+
+cdef inline Py_ssize_t blocks_of(const Correlation *c, const PanelJob *job) noexcept nogil:
+    cdef Py_ssize_t most = ROW_BYTES * c.kernels.mr
+    return max(1, ceil_div(sum_length(c) * job.width * c.kernels.itemsize, most))
+
+
+cdef void add_at_once(
+        const Correlation *c, const PanelJob *job, fc_tile *tile, Ahead *ahead, char *tiles) noexcept nogil:
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, length = sum_length(c), blocks = blocks_of(c, job)
+    cdef Py_ssize_t tiles_a_row = ceil_div(
+        job.columns_at_once.last - job.columns_at_once.first, rows_of(kernels, job.vectors))
+    cdef Py_ssize_t block, begin, image, row, column, index
+    set_steps(c, job, tile, False)
+    tile.b_table = NULL
+    for block in range(blocks):
+        begin = length * block // blocks
+        tile.depth = length * (block + 1) // blocks - begin
+        tile.a_table = job.table + begin
+        tile.b = job.weights + begin * job.width * size
+        tile.accumulate = block > 0
+        tile.relu = c.relu and block == blocks - 1
+        for image in range(job.chunk.images):
+            for row in range(job.rows_at_once.first, job.rows_at_once.last):
+                column = job.columns_at_once.first
+                for index in range(tiles_a_row):
+                    tile.rows = <int>((job.columns_at_once.last - column) // (tiles_a_row - index))
+                    place(c, job, tile, image, row, column, tiles)
+                    fetch_for_tile(c, job, tile, image, row, column, ahead, block == blocks - 1)
+                    kernels.gemm_tile(tile)
+                    column += tile.rows
+
+
+cdef void add_by_taps(
+        const Correlation *c, const PanelJob *job, fc_tile *tile, Range rows, Range columns, bint down,
+        Ahead *ahead, char *tiles) noexcept nogil:
+    """`down`: in tiles along a column, not a row."""
+    cdef Py_ssize_t length = sum_length(c), blocks = blocks_of(c, job)
+    cdef Range outer = columns if down else rows, inner = rows if down else columns
+    cdef Py_ssize_t tiles_a_line = ceil_div(inner.last - inner.first, rows_of(c.kernels, job.vectors))
+    cdef Py_ssize_t block, image, line, at, index
+    set_steps(c, job, tile, down)
+    tile.b = job.weights
+    for block in range(blocks):
+        for image in range(job.chunk.images):
+            for line in range(outer.first, outer.last):
+                at = inner.first
+                for index in range(tiles_a_line):
+                    tile.rows = <int>((inner.last - at) // (tiles_a_line - index))
+                    if down:
+                        place(c, job, tile, image, at, line, tiles)
+                    else:
+                        place(c, job, tile, image, line, at, tiles)
+                        fetch_for_tile(c, job, tile, image, line, at, ahead, block == blocks - 1)
+                    add_runs(c, job, tile[0], line, at, down, length * block // blocks,
+                             length * (block + 1) // blocks)
+                    at += tile.rows
+
+
+cdef void add_runs(
+        const Correlation *c, const PanelJob *job, fc_tile whole, Py_ssize_t line, Py_ssize_t at, bint down,
+        Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Terms [begin, end), by taps, of a tile that begins at `at` of a line; taps seen alike in one go."""
+    cdef const Range *across = job.seen_rows if down else job.seen_columns
+    cdef Py_ssize_t length = sum_length(c), tap = begin // c.in_channels, term = begin
+    cdef Range seen, run        # outputs of the tile
+    cdef bint in_line
+    run.first = run.last = 0
+    whole.accumulate = begin > 0
+    while term < end:
+        if down:
+            in_line = within(line, job.seen_columns[tap % c.taps_w])
+            seen = across[tap // c.taps_w]
+        else:
+            in_line = within(line, job.seen_rows[tap // c.taps_w])
+            seen = across[tap % c.taps_w]
+        seen.first = max(seen.first - at, 0)
+        seen.last = min(seen.last - at, <Py_ssize_t>whole.rows) if in_line else 0
+        if seen.first != run.first or seen.last != run.last:
+            add_run(c, job, &whole, run, begin, term)
+            run, begin = seen, term
+        tap += 1
+        term = tap * c.in_channels
+    if end == length and c.relu and run.first == 0 and run.last == whole.rows:
+        whole.relu = 1
+        add_run(c, job, &whole, run, begin, end)
+        return
+    add_run(c, job, &whole, run, begin, end)
+    if not whole.accumulate or (end == length and c.relu):
+        whole.depth, whole.relu = 0, end == length and c.relu
+        c.kernels.gemm_tile(&whole)
+
+
+cdef inline bint within(Py_ssize_t output, Range outputs) noexcept nogil:
+    return outputs.first <= output < outputs.last
+
+
+cdef inline void add_run(
+        const Correlation *c, const PanelJob *job, fc_tile *whole, Range run, Py_ssize_t begin,
+        Py_ssize_t end) noexcept nogil:
+    """Terms [begin, end) for some outputs of a tile; if these are the first, the others get the bias."""
+    cdef Py_ssize_t size = c.kernels.itemsize
+    cdef fc_tile tile
+    if run.last <= run.first:
+        return
+    if not whole.accumulate and run.last - run.first < whole.rows:
+        whole.depth = 0
+        c.kernels.gemm_tile(whole)
+        whole.accumulate = 1
+    tile = whole[0]
+    tile.a = <const char *>tile.a + run.first * tile.a_row * size
+    tile.c = <char *>tile.c + run.first * tile.c_row * size
+    tile.rows = <int>(run.last - run.first)
+    tile.depth = end - begin
+    tile.a_table = job.tap_table + begin
+    if packed_by_taps(c):
+        tile.b = job.weights + begin * job.width * size
+    else:
+        tile.b_table = job.tap_table + sum_length(c) + begin
+    c.kernels.gemm_tile(&tile)
+    whole.accumulate = 1
+
+
+cdef inline void set_steps(
+        const Correlation *c, const PanelJob *job, fc_tile *tile, bint down) noexcept nogil:
+    tile.a_row = c.stride_h * job.band.row if down else c.stride_w * job.band.pixel
+    tile.a_step, tile.b_step = 0, job.width
+    if job.in_place:
+        tile.c_row = c.out_row if down else c.out_pixel
+    else:
+        tile.c_row = c.out_w * job.width if down else job.width
+    tile.a_table = tile.b_table = NULL
+    tile.relu = 0
+
+
+cdef inline void place(
+        const Correlation *c, const PanelJob *job, fc_tile *tile, Py_ssize_t image, Py_ssize_t row,
+        Py_ssize_t column, char *tiles) noexcept nogil:
+    """Where the tile's first window begins, and where its results go."""
+    cdef Py_ssize_t size = c.kernels.itemsize
+    tile.a = job.x + size * (image * job.band.image + row * c.stride_h * job.band.row
+                             + column * c.stride_w * job.band.pixel)
+    if job.in_place:
+        tile.c = out_pixel(c, job, image, row) + column * c.out_pixel * size
+    else:
+        tile.c = tiles + ((image * job.rows + row) * c.out_w + column) * job.width * size
+
+
+cdef inline void fetch_for_tile(
+        const Correlation *c, const PanelJob *job, const fc_tile *tile, Py_ssize_t image, Py_ssize_t row,
+        Py_ssize_t column, Ahead *ahead, bint last) noexcept nogil:
+    """A share of what the next chunk reads and, with the last terms, the lines that will be written then."""
+    if ahead.planes > 0:
+        fetch(c.kernels, ahead)
+    if last and job.fetch_out:
+        c.kernels.fetch_rows(
+            out_pixel(c, job, image, row) + column * c.out_pixel * c.kernels.itemsize, job.out_table,
+            job.channels, (tile.rows - 1) * c.out_pixel + 1)
