@@ -117,6 +117,26 @@ def test_classes_along_every_axis(name, classes, dim, dtype, rng):
     np.testing.assert_allclose(gradient, expected, rtol=tolerance, atol=tolerance * max(1, classes**0.5))
 
 
+@pytest.mark.parametrize("shape", [(1,), (0, 5), (5, 0), (3, 700, 10), (40, 1000), (3, 20_000)], ids=str)
+@pytest.mark.parametrize("name", ALONG_AXIS)
+def test_gradients_of_rows_of_halves(name, shape, threads, monkeypatch, rng):
+    """Some rows are converted at a time, or one that is longer than that."""
+    monkeypatch.setattr("fastconv._threads.WORTH_A_THREAD", 0)
+    grad_output = rng.standard_normal(shape).astype(np.float16)
+    output = FORWARD[name](rng.standard_normal(shape)).astype(np.float16)
+    grad, given = grad_output.astype(np.float64), output.astype(np.float64)
+    if name == "softmax":
+        expected = given * (grad - (grad * given).sum(-1, keepdims=True))
+    else:
+        expected = grad - np.exp(given) * grad.sum(-1, keepdims=True)
+    backward = getattr(fc, f"{name}_backward")
+    gradient = backward(grad_output, output)
+    assert gradient.dtype == np.float16
+    tolerance = np.finfo(np.float16).eps / 2 + 16 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(gradient, expected, rtol=tolerance, atol=2.0**-24)
+    np.testing.assert_array_equal(backward(grad_output, output, len(shape) - 1), gradient)
+
+
 def grid(dtype, rng):
     """Numbers of every magnitude, dense where exp reaches 0, 1 and infinity, and the special ones."""
     info = np.finfo(dtype)

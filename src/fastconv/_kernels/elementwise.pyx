@@ -5,7 +5,8 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint8_t, uint16_t
 
 from fastconv._kernels.isa cimport fc_binary, fc_kernels, fc_unary, kernels_for
-from fastconv._kernels.memory cimport empty
+from fastconv._kernels.memory cimport empty, give_back, take
+from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
 
@@ -217,17 +218,40 @@ def softmax(cnp.ndarray x not None, int axis, bint logarithm, int num_threads):
 def softmax_backward(
         cnp.ndarray grad_output not None, cnp.ndarray output not None, int axis, bint logarithm,
         int num_threads):
-    """The gradient of `softmax` by x."""
+    """The gradient of `softmax` by x; along the last axis of float16, too."""
     cdef cnp.ndarray result = empty_like(output)
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(output))
+    cdef const fc_kernels *kernels = kernels_of(output)
+    cdef bint half = cnp.PyArray_TYPE(output) == cnp.NPY_FLOAT16
     cdef Classes c = classes_of(output, axis)
     cdef const char *grad = <const char *>cnp.PyArray_DATA(grad_output)
     cdef const char *given = <const char *>cnp.PyArray_DATA(output)
     cdef char *target = <char *>cnp.PyArray_DATA(result)
-    cdef Py_ssize_t begin
+    cdef Py_ssize_t begin, each = 3 * c.part * c.count     # elements of float32, for each thread
+    cdef float *singles = NULL
     if c.count == 0:
         return result
+    if half:
+        singles = <float *>take(each * num_threads * <Py_ssize_t>sizeof(float))
+        if singles == NULL:
+            raise MemoryError("no memory for the workspace of a softmax's gradient")
     for begin in prange(0, c.positions, c.part, num_threads=num_threads, nogil=True, schedule="static"):
-        kernels.softmax_backward(target, grad, given, c.count, c.inner, begin,
-                                 min(begin + c.part, c.positions), logarithm)
+        if half:
+            softmax_backward_halves(
+                kernels, <uint16_t *>target, <const uint16_t *>grad, <const uint16_t *>given, c.count, begin,
+                min(begin + c.part, c.positions), logarithm, singles + each * thread_index())
+        else:
+            kernels.softmax_backward(target, grad, given, c.count, c.inner, begin,
+                                     min(begin + c.part, c.positions), logarithm)
+    give_back(singles)
     return result
+
+
+cdef void softmax_backward_halves(
+        const fc_kernels *kernels, uint16_t *target, const uint16_t *grad, const uint16_t *output,
+        Py_ssize_t classes, Py_ssize_t begin, Py_ssize_t end, bint logarithm, float *singles) noexcept nogil:
+    """Rows begin .. end-1, which are float32 meanwhile and stay in cache."""
+    cdef Py_ssize_t at = begin * classes, count = (end - begin) * classes
+    kernels.from_half(singles, grad + at, count)
+    kernels.from_half(singles + count, output + at, count)
+    kernels.softmax_backward(singles + 2 * count, singles, singles + count, classes, 1, 0, end - begin, logarithm)
+    kernels.to_half(target + at, singles + 2 * count, count)

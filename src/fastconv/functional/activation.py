@@ -57,6 +57,15 @@ def _with_gradient(
     return grad, array, dtype
 
 
+def _through_softmax(grad_output: ArrayLike, output: ArrayLike, dim: int, logarithm: bool) -> FloatArray:
+    """The gradient of softmax, or of its logarithm."""
+    rows = type(dim) is int and dim == -1  # of float16 are converted where they are computed
+    grad, given, dtype = _with_gradient(grad_output, "output", output, halves=rows)
+    axis = _axis(dim, given)
+    threads = threads_for((_EXP if logarithm else _MOVED) * given.size)
+    return deliver(elementwise.softmax_backward(grad, given, axis, logarithm, threads), dtype)
+
+
 def _axis(dim: int, x: FloatArray) -> int:
     """`dim`, which must be an axis of `x`, counted from the front."""
     axis = dim if type(dim) is int else _checks.integer("dim", dim)
@@ -247,10 +256,7 @@ def softmax_backward(grad_output: ArrayLike, output: ArrayLike, dim: int = -1) -
     >>> softmax_backward([1.0, 0.0], softmax([0.0, 0.0]))
     array([ 0.25, -0.25])
     """
-    grad, given, dtype = _with_gradient(grad_output, "output", output)
-    axis = _axis(dim, given)
-    threads = threads_for(_MOVED * given.size)
-    return deliver(elementwise.softmax_backward(grad, given, axis, False, threads), dtype)
+    return _through_softmax(grad_output, output, dim, False)
 
 
 def log_softmax(x: ArrayLike, dim: int = -1) -> FloatArray:
@@ -287,7 +293,4 @@ def log_softmax_backward(grad_output: ArrayLike, output: ArrayLike, dim: int = -
     >>> log_softmax_backward([1.0, 0.0], log_softmax([0.0, 0.0]))
     array([ 0.5, -0.5])
     """
-    grad, given, dtype = _with_gradient(grad_output, "output", output)
-    axis = _axis(dim, given)
-    threads = threads_for(_EXP * given.size)
-    return deliver(elementwise.softmax_backward(grad, given, axis, True, threads), dtype)
+    return _through_softmax(grad_output, output, dim, True)
