@@ -251,7 +251,8 @@ cdef void softmax_backward_halves(
         Py_ssize_t classes, Py_ssize_t begin, Py_ssize_t end, bint logarithm, float *singles) noexcept nogil:
     """Rows begin .. end-1, which are float32 meanwhile and stay in cache."""
     cdef Py_ssize_t at = begin * classes, count = (end - begin) * classes
+    cdef float *result = singles + 2 * count
     kernels.from_half(singles, grad + at, count)
     kernels.from_half(singles + count, output + at, count)
-    kernels.softmax_backward(singles + 2 * count, singles, singles + count, classes, 1, 0, end - begin, logarithm)
-    kernels.to_half(target + at, singles + 2 * count, count)
+    kernels.softmax_backward(result, singles, singles + count, classes, 1, 0, end - begin, logarithm)
+    kernels.to_half(target + at, result, count)
