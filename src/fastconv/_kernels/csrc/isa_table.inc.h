@@ -7,6 +7,7 @@
 #include "conv_depthwise_spread.inc.h"
 #include "conv_depthwise_weight.inc.h"
 #include "gemm.inc.h"
+#include "pool_global.inc.h"
 #include "pool.inc.h"
 #include "window_sums.inc.h"
 #include "winograd.inc.h"

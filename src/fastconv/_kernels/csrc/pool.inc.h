@@ -504,6 +504,7 @@ static void FC(max_pool)(const fc_pool *pool, const void *x, void *out, int64_t 
 static void FC(avg_pool)(const fc_pool *pool, const void *x, void *out, ptrdiff_t begin, ptrdiff_t end, void *workspace)
 {
     if (pool->channels_last) FC(pool_pixels)(pool, x, out, NULL, begin, end, FC_SUM);
+    else if (fc_is_global(pool)) FC(global_means)(pool, x, out, begin, end);
     else FC(pool_planes)(pool, x, out, NULL, begin, end, workspace, FC_SUM);
 }
 
@@ -512,6 +513,7 @@ static void FC(avg_pool_backward)(const fc_pool *pool, const void *grad_output, 
 {
     if (pool->channels_last && pool->even) FC(pool_pixels)(pool, grad_output, grad_x, NULL, begin, end, FC_SHARE_EVENLY);
     else if (pool->channels_last) FC(pool_pixels)(pool, grad_output, grad_x, NULL, begin, end, FC_SHARE);
+    else if (fc_is_from_global(pool)) FC(share_globally)(pool, grad_output, grad_x, begin, end);
     else if (pool->row_stride) FC(spread_tiles)(pool, grad_output, grad_x, begin, end, workspace);
     else if (pool->even) FC(pool_planes)(pool, grad_output, grad_x, NULL, begin, end, workspace, FC_SHARE_EVENLY);
     else FC(pool_planes)(pool, grad_output, grad_x, NULL, begin, end, workspace, FC_SHARE);
