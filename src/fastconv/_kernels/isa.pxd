@@ -11,6 +11,7 @@ cdef extern from "kernels.h" nogil:
         FC_DOT_ROWS
         FC_DOT_COLUMNS
         FC_MAX_LANES
+        FC_POOL_LINES
         FC_FAR_FLOAT32
         FC_FAR_FLOAT64
         FC_SUM_PLAIN

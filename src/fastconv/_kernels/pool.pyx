@@ -9,7 +9,7 @@ import numpy as np
 from fastconv._kernels import halves
 
 from fastconv._kernels.isa cimport (
-    FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, fc_kernels, fc_pool, fc_ties, kernels_for,
+    FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, FC_POOL_LINES, fc_kernels, fc_pool, fc_ties, kernels_for,
 )
 from fastconv._kernels.memory cimport empty, give_back, take
 from fastconv._kernels.threads cimport thread_index
@@ -132,12 +132,12 @@ cdef class PoolGeometry:
 cdef bint pool_rows(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const char *x,
                     char *out, int64_t *indices, int num_threads) noexcept nogil:
     """All output rows. False where there was no memory; nothing is written then."""
-    cdef Py_ssize_t each = pool.line_elements * kernels.itemsize * (1 if reduction == MEAN else 2)
+    cdef Py_ssize_t each = pool.line_elements * kernels.itemsize * FC_POOL_LINES
     cdef Py_ssize_t tile = pool.row_stride if reduction == MEAN_BACKWARD and pool.row_stride else 1
     cdef Py_ssize_t tiles = pool.images * pool.out_h // tile
     cdef Py_ssize_t parts, part
     cdef char *lines = NULL
-    each = (each + 63) // 64 * 64
+    each = ((each if reduction == MEAN else 2 * each) + 63) // 64 * 64
     if not pool.channels_last:
         lines = <char *>take(each * num_threads)
         if lines == NULL:
@@ -163,7 +163,7 @@ cdef bint pool_halves(const fc_kernels *kernels, const fc_pool *pool, Reduction 
     h.plane, h.out_plane = pool.height * pool.width * pool.channels, pool.out_h * pool.out_w * pool.channels
     h.images = min(pool.images, max(1, HALVES // max(h.plane, h.out_plane)))
     h.lines = (h.images * (h.plane + h.out_plane) * <Py_ssize_t>sizeof(float) + 63) // 64 * 64
-    h.each = h.lines + (2 * pool.line_elements * <Py_ssize_t>sizeof(float) + 63) // 64 * 64
+    h.each = h.lines + (2 * FC_POOL_LINES * pool.line_elements * <Py_ssize_t>sizeof(float) + 63) // 64 * 64
     workspace = <char *>take(h.each * num_threads)
     if workspace == NULL:
         return False

@@ -64,7 +64,8 @@ typedef struct {
  * - stride, left, kernel_w: column j sees j*stride - left + k*column_step, k < kernel_w, as far as inside. An adjoint
  *   pool has those of its forward pool. stride is 0 where only the tables tell.
  * - a line of the workspace has line_before elements of padding before the image's columns and line_after behind them;
- *   with slack for whole vectors it takes line_elements. A call needs two of them (avg_pool but one).
+ *   with slack for whole vectors it takes line_elements. A call needs FC_POOL_LINES times two of them (avg_pool but
+ *   one).
  * - lines > 1: so many output rows are reduced together, `pitch` elements apart in a line. Asks for no padding, windows
  *   that don't reach into the next one, equal divisors, and positions in the plane that store_index can hold.
  * - row_stride: output row i, counted through all images, begins at input row i*row_stride and sees row_count[0] rows;
@@ -73,7 +74,7 @@ typedef struct {
  * even: all divisors are equal.
  * far_positions: a window spans more elements than store_index can hold.
  */
-enum { FC_MAX_LANES = 16, FC_FAR_FLOAT32 = 1 << 24, FC_FAR_FLOAT64 = 0x7fffffff };
+enum { FC_POOL_LINES = 4, FC_MAX_LANES = 16, FC_FAR_FLOAT32 = 1 << 24, FC_FAR_FLOAT64 = 0x7fffffff };
 
 typedef struct {
     ptrdiff_t images, height, width, channels, out_h, out_w;

@@ -304,13 +304,68 @@ FC_INLINE void FC(pool_pairs)(const fc_pool *pool, const T *x, T *out, int64_t *
     }
 }
 
+/* The columns of the line of `rows` output rows, from `row` on. */
+FC_INLINE void FC(finish_line)(const fc_pool *pool, T *out, int64_t *indices, ptrdiff_t row, ptrdiff_t rows,
+                               const T *line, const T *positions, int64_t base, T divisor, const T *end,
+                               const int64_t *indices_end, const int op)
+{
+    const ptrdiff_t out_w = pool->out_w;
+    if (op == FC_SHARE || op == FC_SHARE_EVENLY)
+        FC(spread_columns)(out + row * out_w, pool, rows * out_w, line + pool->line_before, end);
+    else
+        FC(reduce_columns)(out + row * out_w, op == FC_ARGMAX ? indices + row * out_w : NULL, pool, rows * out_w, line,
+                           positions, base, divisor, end, indices_end, op);
+}
+
+/* Rows with a line each. Some lines are written before the first is read: to read across two vectors that have only
+ * just been written takes long. */
+FC_INLINE void FC(pool_lines)(const fc_pool *pool, const T *x, T *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end,
+                              T *workspace, const int op)
+{
+    const ptrdiff_t width = pool->width, out_w = pool->out_w, plane = pool->height * width;
+    const ptrdiff_t down = pool->row_step * width, before = pool->line_before, after = pool->line_after;
+    const ptrdiff_t elements = pool->line_elements, apart = op == FC_ARGMAX ? 2 * elements : elements;
+    const T *x_end = x + pool->images * plane, *row_divisor = pool->row_divisor, *out_end = out + end * out_w;
+    const int64_t *indices_end = op == FC_ARGMAX ? indices + end * out_w : NULL;
+    const T neutral = op == FC_MAX || op == FC_ARGMAX ? -(T)INFINITY : 0;
+    int64_t base[FC_POOL_LINES];
+    T divisor[FC_POOL_LINES];
+    for (int i = 0; i < FC_POOL_LINES; i++) {
+        FC(fill)(workspace + i * apart, neutral, before);
+        if (op == FC_ARGMAX) FC(fill)(workspace + i * apart + elements, (T)INFINITY, before);
+    }
+    ptrdiff_t image = begin / pool->out_h, o = begin % pool->out_h;
+    for (ptrdiff_t row = begin, rows; row < end; row += rows) {
+        rows = end - row < FC_POOL_LINES ? end - row : FC_POOL_LINES;
+        for (ptrdiff_t i = 0; i < rows; i++) {
+            const ptrdiff_t first = pool->row_first[o], count = pool->row_count[o];
+            T *line = workspace + i * apart + before, *positions = line + elements;
+            base[i] = (int64_t)first * width - 1;
+            divisor[i] = op == FC_SUM ? row_divisor[o] : 1;
+            if (count > 0)
+                FC(reduce_rows)(line, positions, 0, x + image * plane + first * width, 0, 1, down, count, width, 1, x_end,
+                                row_divisor + (op == FC_SHARE ? first : 0), pool->column_divisor, op);
+            else FC(fill)(line, neutral, width);
+            if (after) {
+                FC(fill)(line + width, neutral, after);
+                if (op == FC_ARGMAX) FC(fill)(positions + width, (T)INFINITY, after);
+            }
+            if (++o == pool->out_h) o = 0, image++;
+        }
+        for (ptrdiff_t i = 0; i < rows; i++) {
+            const T *line = workspace + i * apart;
+            FC(finish_line)(pool, out, indices, row + i, 1, line, line + elements, base[i], divisor[i], out_end,
+                            indices_end, op);
+        }
+    }
+}
+
 /* Output rows begin .. end-1 of planes of one channel. */
 FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end,
                                T *workspace, const int op)
 {
     const ptrdiff_t width = pool->width, out_w = pool->out_w, plane = pool->height * width;
-    const ptrdiff_t down = pool->row_step * width, before = pool->line_before, after = pool->line_after;
-    const ptrdiff_t used = pool->lines > 1 && pool->pitch < width ? pool->pitch : width;
+    const ptrdiff_t down = pool->row_step * width, used = pool->pitch < width ? pool->pitch : width;
     const T *x_end = x + pool->images * plane, *row_divisor = pool->row_divisor, *out_end = out + end * out_w;
     const int64_t *indices_end = op == FC_ARGMAX ? indices + end * out_w : NULL;
     const T neutral = op == FC_MAX || op == FC_ARGMAX ? -(T)INFINITY : 0;
@@ -318,44 +373,31 @@ FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t 
         FC(pool_pairs)(pool, x, out, indices, begin, end, op);
         return;
     }
-    T *line = workspace + before, *positions = line + pool->line_elements;
-
-    FC(fill)(workspace, neutral, before);
-    if (op == FC_ARGMAX) FC(fill)(positions - before, (T)INFINITY, before);
+    if (pool->lines == 1) {
+        FC(pool_lines)(pool, x, out, indices, begin, end, workspace, op);
+        return;
+    }
+    T *positions = workspace + pool->line_elements; /* no padding: lines begin with the image */
     ptrdiff_t image = begin / pool->out_h, o = begin % pool->out_h;
     for (ptrdiff_t row = begin, rows; row < end; row += rows) {
         rows = end - row < pool->lines ? end - row : pool->lines;
-        int64_t base = -1;
         T divisor = 1;
         if (pool->row_stride && (op == FC_SUM || op == FC_MAX)) {
             const T *src = x + row * pool->row_stride * width;
-            FC(reduce_rows)(line, NULL, pool->pitch, src, pool->row_stride * width, rows, down, pool->row_count[0], used, 0,
-                            x_end, NULL, NULL, op);
+            FC(reduce_rows)(workspace, NULL, pool->pitch, src, pool->row_stride * width, rows, down, pool->row_count[0],
+                            used, 0, x_end, NULL, NULL, op);
             if (op == FC_SUM) divisor = row_divisor[0];
         } else for (ptrdiff_t i = 0; i < rows; i++) {
-            const ptrdiff_t first = pool->row_first[o], count = pool->row_count[o];
-            const T *src = x + image * plane + first * width;
-            T origin = (T)(1 + first * width);
-            if (pool->lines == 1) {
-                base = (int64_t)first * width - 1;
-                origin = 1;
-            }
+            const ptrdiff_t first = pool->row_first[o], count = pool->row_count[o], at = i * pool->pitch;
             if (op == FC_SUM) divisor = row_divisor[o];
             if (count > 0)
-                FC(reduce_rows)(line + i * pool->pitch, positions + i * pool->pitch, 0, src, 0, 1, down, count, used, origin,
-                                x_end, row_divisor + (op == FC_SHARE ? first : 0), pool->column_divisor, op);
-            else FC(fill)(line + i * pool->pitch, neutral, used);
+                FC(reduce_rows)(workspace + at, positions + at, 0, x + image * plane + first * width, 0, 1, down, count,
+                                used, (T)(1 + first * width), x_end, row_divisor + (op == FC_SHARE ? first : 0),
+                                pool->column_divisor, op);
+            else FC(fill)(workspace + at, neutral, used);
             if (++o == pool->out_h) o = 0, image++;
         }
-        if (after) {
-            FC(fill)(line + width, neutral, after);
-            if (op == FC_ARGMAX) FC(fill)(positions + width, (T)INFINITY, after);
-        }
-        T *to = out + row * out_w;
-        if (op == FC_SHARE || op == FC_SHARE_EVENLY) FC(spread_columns)(to, pool, rows * out_w, line, out_end);
-        else
-            FC(reduce_columns)(to, op == FC_ARGMAX ? indices + row * out_w : NULL, pool, rows * out_w, workspace,
-                               positions - before, base, divisor, out_end, indices_end, op);
+        FC(finish_line)(pool, out, indices, row, rows, workspace, positions, -1, divisor, out_end, indices_end, op);
     }
 }
 
