@@ -6,6 +6,7 @@ be. Arrays and references are made once per case and dtype, and are read-only.
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import cycle
 from math import prod, sqrt
 from typing import Any
 from zlib import crc32
@@ -14,6 +15,8 @@ import numpy as np
 import reference
 from numpy.typing import DTypeLike, NDArray
 from reference import Edges, Pair
+
+from fastconv._kernels.geometry import ConvGeometry
 
 Shape = tuple[int, int, int, int]
 
@@ -24,7 +27,7 @@ ALGORITHMS = ("auto", "direct", "im2col", "winograd")
 PLAIN_ALGORITHMS = ("direct", "im2col")
 
 # Register tiles of the contraction kernels, (rows, columns), and vector lengths: where remainders begin.
-TILE_ROWS = (6, 12)
+TILE_ROWS = (6, 12, 14, 16)
 TILE_COLUMNS = (16, 32)
 LANES = (4, 8, 16)
 
@@ -147,6 +150,19 @@ class ConvCase:
         """The error bound of the output, or of the gradient of "x", "weight" or "bias"."""
         return error_bound(dtype, self.products[of], algorithm)
 
+    def geometry(self, layout: str = "NCHW") -> ConvGeometry:
+        """What kernels take beside the arrays."""
+        return ConvGeometry(
+            self.x_shape,
+            self.weight_shape,
+            self.output_shape[2:],
+            reference.pair(self.stride),
+            reference.pair(self.dilation),
+            self.edges,
+            self.groups,
+            layout == "NHWC",
+        )
+
     def suits(self, algorithm: str) -> bool:
         """Whether `algorithm` can do the case; where it cannot, asking for it raises ValueError."""
         if algorithm != "winograd":
@@ -255,7 +271,7 @@ def _tiles() -> list[ConvCase]:
     ]
     by_3x3 = [
         ConvCase(f"tile-3x3-{o}-of-{width}", (1, c, 3, width), (o, c, 3, 3), padding=1)
-        for i, (o, c) in enumerate(zip(rows, [1, 2, 3, 5, 4, 7, 8, 9], strict=True))
+        for i, (o, c) in enumerate(zip(rows, cycle([1, 2, 3, 5, 4, 7, 8, 9])))
         for width in columns[i % 4 :: 4]
     ]
     depth = [

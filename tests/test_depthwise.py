@@ -151,7 +151,7 @@ def test_values(case: ConvCase, layout: str, dtype: type[np.floating[Any]]) -> N
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("case", [*_cuts(), *_channels()[:6], *_widths()[::9]], ids=str)
 def test_threads_give_the_same_bits(case: ConvCase, layout: str, dtype: type[np.floating[Any]]) -> None:
-    geometry, arrays = geometry_of(case, layout), kernel_arrays(case, dtype, layout)
+    geometry, arrays = case.geometry(layout), kernel_arrays(case, dtype, layout)
     one, *others = (run_kernels(geometry, arrays, threads) for threads in (1, 2, 3, 5, 9))
     for other in others:
         for name, result in one.items():
@@ -190,7 +190,7 @@ def test_infinite_gradients_stay_where_they_are(dtype: type[np.floating[Any]]) -
 @pytest.mark.parametrize("task", _plan.TASKS)
 def test_it_is_chosen(task: str, layout: str, dtype_char: str) -> None:
     for case in [*_cuts(), *_kernels()]:
-        geometry = geometry_of(case, layout)
+        geometry = case.geometry(layout)
         for algorithm in ("auto", "direct"):
             assert _plan.kernels(task, algorithm, geometry, tile_shape(dtype_char)) == "depthwise", case
         assert _plan.choose(task, geometry, tile_shape(dtype_char)) == "direct"
@@ -215,19 +215,6 @@ def test_supports(channels: int, out_channels: int, groups: int, supported: bool
 
 
 # ---- nothing is read or written outside of an array ----
-
-
-def geometry_of(case: ConvCase, layout: str) -> ConvGeometry:
-    return ConvGeometry(
-        case.x_shape,
-        case.weight_shape,
-        case.output_shape[2:],
-        reference.pair(case.stride),
-        reference.pair(case.dilation),
-        case.edges,
-        case.groups,
-        layout == "NHWC",
-    )
 
 
 def kernel_arrays(case: ConvCase, dtype: Any, layout: str) -> list[NDArray[Any]]:
@@ -284,7 +271,7 @@ def test_guard_pages(layout: str, at_end: bool, dtype: type[np.floating[Any]]) -
             continue
         arrays = [guarded.copy(array, at_end) for array in kernel_arrays(case, dtype, layout)]
         results = run_kernels(
-            geometry_of(case, layout),
+            case.geometry(layout),
             arrays,
             1,
             lambda array: guarded.copy(np.full_like(array, np.nan), at_end),

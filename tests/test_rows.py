@@ -5,7 +5,6 @@ import pytest
 from cases import ConvCase, assert_within, conv_arrays, conv_expected
 
 from fastconv._kernels import conv_rows
-from fastconv._spec import conv_spec
 
 
 def _cases() -> list[ConvCase]:
@@ -39,11 +38,10 @@ def _cases() -> list[ConvCase]:
 @pytest.mark.parametrize("case", _cases(), ids=str)
 def test_forward(case: ConvCase, dtype: type[np.floating]) -> None:
     x, weight, bias, _ = conv_arrays(case, dtype)
-    spec = conv_spec(case.x_shape, case.weight_shape, **case.arguments, padding_mode="zeros", layout="NCHW")
     out = np.full(case.output_shape, np.nan, dtype)
-    conv_rows.forward(spec.geometry, x, weight, bias, out, False, 1)
+    conv_rows.forward(case.geometry(), x, weight, bias, out, False, 1)
     assert_within(out, conv_expected(case, dtype), case.tolerance(dtype, "direct"))
     for threads in (2, 5):
         again = np.full_like(out, np.nan)
-        conv_rows.forward(spec.geometry, x, weight, bias, again, False, threads)
+        conv_rows.forward(case.geometry(), x, weight, bias, again, False, threads)
         np.testing.assert_array_equal(again, out)
