@@ -84,7 +84,7 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
         job.first = 0
         while job.first < job.panels:
             job.passed = min(panels_a_pass, job.panels - job.first)
-            ranges = min(job.passed, ceil_div(3 * num_threads, job.splits)) if num_threads > 1 else 1
+            ranges = min(job.passed, ceil_div(2 * num_threads, job.splits)) if num_threads > 1 else 1
             items = job.splits * ranges
             with parallel(num_threads=num_threads):
                 mode = fc_flush_denormals()

@@ -363,7 +363,7 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     # Where splits and groups are too few for the threads, output channels are shared out as well.
     ranges = 1
     if num_threads > 1:
-        ranges = min(job.c.out_channels, ceil_div(3 * num_threads, job.splits * job.c.groups))
+        ranges = min(job.c.out_channels, ceil_div(2 * num_threads, job.splits * job.c.groups))
     items = job.splits * job.c.groups * ranges
     with nogil:
         with parallel(num_threads=num_threads):

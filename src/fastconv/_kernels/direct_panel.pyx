@@ -16,7 +16,7 @@ from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, rows_of
 from fastconv._kernels.read_ahead cimport Ahead, fetch
 
 cdef enum:
-    ROW_BYTES = 6144    # of the weights of a panel, for each row of a tile: terms of a sum at a time
+    ROW_BYTES = 9216    # of the weights of a panel, for each row of a tile: terms of a sum at a time
 
 
 cdef inline Range all_of(Py_ssize_t outputs) noexcept nogil:
