@@ -323,7 +323,7 @@ cdef void compute_block(
             pixel += width
 
 
-# The gradient of the weight, as conv_direct has it.
+# The gradient of the weight; its sum is cut and shared out as in conv_direct_weight.
 
 ctypedef struct WeightJob:
     Correlation c                   # the forward one; x is read, out is grad_output, weight unused

@@ -133,7 +133,6 @@ cdef void add_at_once(
         job.columns_at_once.last - job.columns_at_once.first, rows_of(kernels, job.vectors))
     cdef Py_ssize_t block, begin, image, row, column, index
     set_steps(c, job, tile, False)
-    tile.b_table = NULL
     for block in range(blocks):
         begin = length * block // blocks
         tile.depth = length * (block + 1) // blocks - begin
