@@ -174,8 +174,8 @@ def scaling() -> None:
 
 
 if __name__ == "__main__":
+    scaling()  # before PyTorch is told to use one thread: a limit for all of OpenMP, which fastconv obeys
     calls()
     imports()
     workspaces()
     denormals()
-    scaling()
