@@ -118,6 +118,60 @@ def test_whole_numbers_are_exact(batch, features, dtype, rng):
         np.testing.assert_array_equal(gradient, expected)
 
 
+# Sums of few results are cut into ranges of at least 512 terms, of which eight are the most: sizes around
+# those at which there is one more, and primes. Of several blocks there are fewer ranges each.
+LONG = [1023, 1024, 1025, 1031, 1535, 1536, 1537, 4093, 4096, 4097]
+LONG_SIZES = [(17, c, 37) for c in LONG] + [(31, 3000, 1), (229, 2053, 7), (19, 2053, 521), (231, 1100, 270)]
+CUT_SIZES = [(17, 1031, 37), (100, 4099, 100), (229, 2053, 7), (19, 2053, 521)]
+
+
+@pytest.mark.parametrize("sizes", LONG_SIZES, ids=str)
+def test_long_sums_of_whole_numbers_are_exact(sizes, dtype, rng):
+    """Of each product of a layer: the sums are over channels, over outputs, over the batch."""
+    batch, long, outputs = sizes
+    x, weight, bias = (
+        whole_numbers(rng, *shape).astype(dtype) for shape in ((batch, long), (outputs, long), (outputs,))
+    )
+    expected = x.astype(int) @ weight.astype(int).T + bias.astype(int)
+    network = fc.nn.Sequential(fc.nn.Linear(long, outputs, dtype=dtype), fc.nn.ReLU())
+    network[0].weight.data[...], network[0].bias.data[...] = weight, bias
+    frozen = fc.nn.freeze(network)
+    for threads in (1, 2, 3):
+        with fc.num_threads(threads):
+            np.testing.assert_array_equal(fc.linear(x, weight), expected - bias)
+            np.testing.assert_array_equal(fc.linear(x, weight, bias), expected)
+            np.testing.assert_array_equal(frozen(x), np.maximum(expected, 0))
+            grad_x, _, _ = fc.linear_backward(x, np.zeros((batch, outputs), dtype), weight.T, need=["x"])
+            np.testing.assert_array_equal(grad_x, expected - bias)
+            _, grad_weight, _ = fc.linear_backward(x.T, weight.T, np.zeros((batch, outputs)), need=["weight"])
+            np.testing.assert_array_equal(grad_weight, expected - bias)
+
+
+@pytest.mark.parametrize("sizes", CUT_SIZES, ids=str)
+def test_long_sums_have_the_same_bits_on_any_number_of_threads(sizes, dtype, rng):
+    batch, long, outputs = sizes
+    x, weight, bias, grad_output = arrays(rng, (batch, long), outputs, dtype)
+    results = []
+    for threads in (1, 2, 3, 7):
+        with fc.num_threads(threads):
+            output = fc.linear(x, weight, bias)
+            gradients = fc.linear_backward(grad_output, x, weight)
+            over_batch = fc.linear_backward(weight.T, x.T, np.zeros((outputs, batch), dtype), need=["weight"])
+        results.append([array.tobytes() for array in (output, *gradients, over_batch[1])])
+    assert all(result == results[0] for result in results)
+
+
+def test_nan_and_infinity_in_any_range_of_a_sum_stay_in_their_rows(dtype, rng):
+    x, weight, bias, _ = arrays(rng, (20, 4096), 34, dtype)
+    for at in range(0, 4096, 512):
+        bad = x.copy()
+        bad[3, at], bad[5, at + 511] = np.nan, np.inf
+        output = fc.linear(bad, weight, bias)
+        assert np.isnan(output[3]).all()
+        np.testing.assert_array_equal(output[5], np.copysign(np.inf, weight[:, at + 511]))
+        assert np.isfinite(np.delete(output, [3, 5], 0)).all()
+
+
 @pytest.mark.parametrize("batch", [3, 16, 40])
 def test_long_sums_keep_their_bound(batch, rng):
     x, weight, bias, grad_output = arrays(rng, (batch, 3001), 37, np.float32)

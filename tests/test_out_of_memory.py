@@ -85,6 +85,8 @@ def operations() -> Iterator[tuple[str, Callable[[], Any]]]:
             f"linear_backward-{dtype}",
             partial(fc.linear_backward, whole(100, 90, dtype=dtype), rows, matrix),
         )
+        long = whole(40, 2100, dtype=dtype)
+        yield f"linear-of-long-sums-{dtype}", partial(fc.linear, long, long[:30])
         maps = whole(images, channels, high, wide, dtype=dtype)
         yield f"local_response_norm-{dtype}", partial(fc.local_response_norm, maps, 5)
         yield f"local_response_norm_backward-{dtype}", partial(fc.local_response_norm_backward, maps, maps, 5)

@@ -1,15 +1,18 @@
 """The products of a fully connected layer, whatever the sizes.
 
 A block of the result is computed by one thread, DEPTH terms of its sums at a time, from copies of the blocks
-of both operands that stay in cache. Small batches would pay more for such copies than for the product: they
-read the weight as it lies, once, by dot products or by sums of its rows. A sum's order depends on the sizes
-of the operands alone, never on blocks or threads.
+of both operands that stay in cache. Where results are few and sums long, each range of the sum gives a block
+of its own, which are added up in the end. Small batches would pay more for such copies than for the product:
+they read the weight as it lies, once, by dot products or by sums of its rows. A sum's order depends on the
+sizes of the operands alone, never on threads.
 
-Workspace: for each thread, at most the blocks of ROW_TILES and COLUMN_TILES tiles, less than 1 MiB.
+Workspace: for each thread, at most the blocks of ROW_TILES and COLUMN_TILES tiles, less than 1 MiB; once,
+sums for at most ITEMS of such blocks, less than 2 MiB.
 """
 
 cimport numpy as cnp
 from cython.parallel cimport parallel, prange
+from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
@@ -24,10 +27,11 @@ cnp.import_array()
 cdef enum:
     DEPTH = 128          # terms of a sum at a time
     STREAMED = 4096      # elements of a row of the second operand at a time, where it isn't packed
-    PAD = 16             # elements, so that rows don't begin in the same cache set
     ROW_TILES = 16       # most tiles of a block, in each direction
     COLUMN_TILES = 8
     FEW_ROWS = 16        # batches up to this read the weight as it lies
+    ITEMS = 8            # so many blocks are enough for threads; of fewer, long sums are cut
+    RANGE = 512          # least terms of a part of such a sum
     A_ROW = 400          # elements that take as long as beginning with another row of the weight
 
 
@@ -44,7 +48,6 @@ ctypedef struct Product:
     char *c
     const char *bias
     bint relu       # max(c, 0) is the result
-    Py_ssize_t block_rows, block_columns    # multiples of a tile's
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -111,8 +114,6 @@ cdef Product product(
     p.c = <char *>cnp.PyArray_DATA(c)
     p.bias = NULL
     p.relu = False
-    p.block_rows = ROW_TILES * p.kernels.mr
-    p.block_columns = COLUMN_TILES * p.kernels.nr
     return p
 
 
@@ -160,69 +161,113 @@ cdef void combine_columns(const Product *p, Py_ssize_t first, Py_ssize_t end) no
     fc_restore_float_mode(mode)
 
 
-cdef int multiply(Product *p, int num_threads) except -1:
+# How a product is cut. An item is what one range of the sums adds to a block of the result.
+ctypedef struct Cut:
+    Py_ssize_t rows, columns        # of a block; columns are a multiple of a tile's
+    Py_ssize_t across, blocks       # blocks side by side; and all
+    Py_ssize_t ranges               # that a sum is cut into
+    Py_ssize_t terms                # of a sum at a time, at most
+    Py_ssize_t a_step, b_step       # elements from one term to the next of copies
+    Py_ssize_t a_bytes, b_bytes     # of copies
+    Py_ssize_t block_bytes          # of a block's sums, [row][column]
+    Py_ssize_t each                 # bytes of a thread's workspace: both copies and, with one range, the sums
+    char *sums                      # [range][block], where ranges are several
+
+
+cdef int multiply(const Product *p, int num_threads) except -1:
     """Computes all of p.c, block by block."""
     cdef fc_float_mode mode = 0
-    cdef Py_ssize_t index, blocks_a_row, each
-    cdef char *memory
-    if num_threads > 1:
-        while p.block_columns > p.kernels.nr and blocks(p) < 2 * num_threads:
-            p.block_columns -= p.kernels.nr
-        while p.block_rows > p.kernels.mr and blocks(p) < 2 * num_threads:
-            p.block_rows -= p.kernels.mr
-    each = (p.block_rows * (DEPTH + PAD) + DEPTH * (p.block_columns + PAD)
-            + p.block_rows * p.block_columns) * p.kernels.itemsize
-    memory = <char *>take(each * num_threads)
-    if memory == NULL:
+    cdef Py_ssize_t index
+    cdef Cut cut = cut_product(p, num_threads)
+    cdef char *memory = <char *>take(cut.each * num_threads)
+    if cut.ranges > 1:
+        cut.sums = <char *>take(cut.ranges * cut.blocks * cut.block_bytes)
+    if memory == NULL or (cut.sums == NULL and cut.ranges > 1):
+        give_back(memory)
+        give_back(cut.sums)
         raise MemoryError("no memory for the workspace of a matrix product")
-    blocks_a_row = ceil_div(p.columns, p.block_columns)
     with nogil, parallel(num_threads=num_threads):
         mode = fc_flush_denormals()
-        for index in prange(blocks(p), schedule="dynamic"):
-            multiply_block(p, index // blocks_a_row * p.block_rows, index % blocks_a_row * p.block_columns,
-                           memory + each * thread_index())
+        for index in prange(cut.blocks * cut.ranges, schedule="dynamic"):
+            multiply_block(
+                p, &cut, index // cut.ranges, index % cut.ranges, memory + cut.each * thread_index())
+        for index in prange(cut.blocks * cut.rows if cut.ranges > 1 else 0, schedule="static"):
+            add_ranges(p, &cut, index // cut.rows, index % cut.rows)
         fc_restore_float_mode(mode)
     give_back(memory)
+    give_back(cut.sums)
     return 0
 
 
-cdef Py_ssize_t blocks(const Product *p) noexcept nogil:
-    return ceil_div(p.rows, p.block_rows) * ceil_div(p.columns, p.block_columns)
+cdef Cut cut_product(const Product *p, int num_threads) noexcept nogil:
+    """All but the memory for sums."""
+    cdef const fc_kernels *kernels = p.kernels
+    cdef Py_ssize_t size = kernels.itemsize, least = 2 * num_threads if num_threads > 1 else 1
+    cdef Cut cut
+    cut.rows = evenly(p.rows, ROW_TILES, kernels.mr)
+    cut.columns = evenly(p.columns, COLUMN_TILES, kernels.nr)
+    count_blocks(p, &cut)
+    # By sizes alone, since it decides the order of a sum.
+    cut.ranges = max(1, min(ITEMS // cut.blocks, p.depth // RANGE))
+    while cut.blocks * cut.ranges < least and (cut.columns > kernels.nr or cut.rows > kernels.mr):
+        if cut.columns > kernels.nr and (cut.columns > cut.rows or cut.rows <= kernels.mr):
+            cut.columns = ceil_div(cut.columns // 2, kernels.nr) * kernels.nr
+        else:
+            cut.rows = ceil_div(cut.rows // 2, kernels.mr) * kernels.mr
+        count_blocks(p, &cut)
+    cut.terms = ceil_div(p.depth, cut.ranges)
+    cut.terms = ceil_div(cut.terms, ceil_div(cut.terms, DEPTH))
+    cut.a_step, cut.b_step = step_of(cut.rows, size), step_of(cut.columns, size)
+    cut.a_bytes, cut.b_bytes = cut.terms * cut.a_step * size, cut.terms * cut.b_step * size
+    cut.block_bytes = cut.rows * cut.columns * size
+    cut.each = cut.a_bytes + cut.b_bytes + (ceil_div(cut.block_bytes, 64) * 64 if cut.ranges == 1 else 0)
+    cut.sums = NULL
+    return cut
 
 
-cdef void multiply_block(const Product *p, Py_ssize_t row, Py_ssize_t column, char *memory) noexcept nogil:
-    """The block of the result that begins at (row, column)."""
+cdef inline Py_ssize_t evenly(Py_ssize_t extent, Py_ssize_t most, Py_ssize_t tile) noexcept nogil:
+    """The extent of the fewest equal blocks that have at most so many tiles each."""
+    return ceil_div(ceil_div(extent, ceil_div(extent, most * tile)), tile) * tile
+
+
+cdef inline void count_blocks(const Product *p, Cut *cut) noexcept nogil:
+    cut.across = ceil_div(p.columns, cut.columns)
+    cut.blocks = cut.across * ceil_div(p.rows, cut.rows)
+
+
+cdef inline Py_ssize_t step_of(Py_ssize_t elements, Py_ssize_t size) noexcept nogil:
+    """At least so many: an odd number of cache lines, so that terms don't compete for the same ones."""
+    return (ceil_div(elements * size, 64) | 1) * 64 // size
+
+
+cdef void multiply_block(
+        const Product *p, const Cut *cut, Py_ssize_t block, Py_ssize_t part, char *memory) noexcept nogil:
+    """One range of the sums of a block."""
     cdef const fc_kernels *kernels = p.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
-    cdef Py_ssize_t rows = min(p.block_rows, p.rows - row), columns = min(p.block_columns, p.columns - column)
-    cdef Py_ssize_t padded = ceil_div(columns, nr) * nr
-    cdef Py_ssize_t tiles, tile_index
-    cdef Py_ssize_t term = 0, terms, first, at, i
+    cdef Py_ssize_t row = block // cut.across * cut.rows, column = block % cut.across * cut.columns
+    cdef Py_ssize_t rows = min(cut.rows, p.rows - row), columns = min(cut.columns, p.columns - column)
+    cdef Py_ssize_t padded = ceil_div(columns, kernels.lanes) * kernels.lanes
+    cdef Py_ssize_t begin = p.depth * part // cut.ranges, end = p.depth * (part + 1) // cut.ranges
+    cdef Py_ssize_t tiles, tile_index, term = begin, terms, first, at, i
     cdef char *a = memory
-    cdef char *b = a + p.block_rows * (DEPTH + PAD) * size
-    cdef char *sums = b + DEPTH * (p.block_columns + PAD) * size     # [row][column]
+    cdef char *b = a + cut.a_bytes
+    cdef char *sums = b + cut.b_bytes
     cdef char bias[FC_MAX_NR * 8]
     # Where one pass gives the sums, whole tiles are written where they belong.
-    cdef Py_ssize_t direct = columns - columns % nr if p.depth <= DEPTH else 0
+    cdef Py_ssize_t direct = columns - columns % nr if p.depth <= cut.terms else 0
     cdef fc_tile tile
+    if cut.ranges > 1:
+        sums = cut.sums + (part * cut.blocks + block) * cut.block_bytes
     tile.a_table = tile.b_table = NULL
-    tile.a_row = DEPTH + PAD if p.a.inner == 1 else 1
-    tile.a_step = 1 if p.a.inner == 1 else p.block_rows
-    tile.b_step = p.block_columns + PAD
+    tile.a_row, tile.a_step, tile.b_step = 1, cut.a_step, cut.b_step
     tile.row_bias = tile.column_bias = NULL
-    while term < p.depth:
-        terms = min(<Py_ssize_t>DEPTH, p.depth - term)
-        tile.depth, tile.accumulate = terms, term > 0
-        tile.relu = p.relu and term + terms == p.depth
-        copy_rows(p, &p.a, row, rows, term, terms, a, DEPTH + PAD, p.block_rows)
-        if p.b.inner == 1:
-            kernels.transpose(
-                b, tile.b_step, p.b.data + (column * p.b.outer + term) * size, p.b.outer, columns, terms)
-        else:
-            copy_rows(p, &p.b, column, columns, term, terms, b, 0, tile.b_step)
-        if columns < padded:
-            for i in range(terms):
-                memset(b + (i * tile.b_step + columns) * size, 0, (padded - columns) * size)
+    while term < end:
+        terms = min(cut.terms, end - term)
+        tile.depth, tile.accumulate = terms, term > begin
+        tile.relu = p.relu and cut.ranges == 1 and term + terms == end
+        copy_terms(kernels, &p.a, row, rows, term, terms, a, cut.a_step, rows)
+        copy_terms(kernels, &p.b, column, columns, term, terms, b, cut.b_step, padded)
         at = 0
         while at < columns:
             if p.bias != NULL and term == 0:
@@ -236,29 +281,46 @@ cdef void multiply_block(const Product *p, Py_ssize_t row, Py_ssize_t column, ch
             first = 0
             for tile_index in range(tiles):
                 tile.rows = <int>((rows - first) // (tiles - tile_index))     # as even as possible
-                tile.a = a + first * tile.a_row * size
+                tile.a = a + first * size
                 if at < direct:
                     tile.c, tile.c_row = p.c + ((row + first) * p.columns + column + at) * size, p.columns
                 else:
-                    tile.c, tile.c_row = sums + (first * p.block_columns + at) * size, p.block_columns
+                    tile.c, tile.c_row = sums + (first * cut.columns + at) * size, cut.columns
                 kernels.gemm_tile(&tile)
                 first += tile.rows
             at += nr
         term += terms
-    for i in range(rows if direct < columns else 0):
+    for i in range(rows if cut.ranges == 1 and direct < columns else 0):
         memcpy(p.c + ((row + i) * p.columns + column + direct) * size,
-               sums + (i * p.block_columns + direct) * size, (columns - direct) * size)
+               sums + (i * cut.columns + direct) * size, (columns - direct) * size)
 
 
-cdef void copy_rows(
-        const Product *p, const Operand *operand, Py_ssize_t first, Py_ssize_t count, Py_ssize_t term,
-        Py_ssize_t terms, char *copy, Py_ssize_t outer, Py_ssize_t inner) noexcept nogil:
-    """A block of an operand, as it lies; its rows are `outer` apart where terms are dense, else `inner`."""
-    cdef Py_ssize_t size = p.kernels.itemsize, i
-    cdef const char *source = operand.data + (first * operand.outer + term * operand.inner) * size
-    if operand.inner == 1:
-        for i in range(count):
-            memcpy(copy + i * outer * size, source + i * operand.outer * size, terms * size)
+cdef void add_ranges(const Product *p, const Cut *cut, Py_ssize_t block, Py_ssize_t i) noexcept nogil:
+    """Row i of a block, if there is one, from what each range gave."""
+    cdef Py_ssize_t size = p.kernels.itemsize, part
+    cdef Py_ssize_t row = block // cut.across * cut.rows + i, column = block % cut.across * cut.columns
+    cdef Py_ssize_t columns = min(cut.columns, p.columns - column)
+    cdef char *sums = cut.sums + block * cut.block_bytes + i * cut.columns * size
+    cdef char *c = p.c + (row * p.columns + column) * size
+    if row >= p.rows:
+        return
+    for part in range(1, cut.ranges):
+        p.kernels.add(sums, sums + part * cut.blocks * cut.block_bytes, columns)
+    if p.relu:
+        p.kernels.relu(c, sums, columns, INFINITY)
     else:
-        for i in range(terms):
-            memcpy(copy + i * inner * size, source + i * operand.inner * size, count * size)
+        memcpy(c, sums, columns * size)
+
+
+cdef void copy_terms(
+        const fc_kernels *kernels, const Operand *operand, Py_ssize_t first, Py_ssize_t count,
+        Py_ssize_t term, Py_ssize_t terms, char *copy, Py_ssize_t step, Py_ssize_t padded) noexcept nogil:
+    """copy[k*step + i] = element (first + i, term + k) of the operand for i < count, 0 up to i < padded."""
+    cdef Py_ssize_t size = kernels.itemsize, k
+    cdef const char *source = operand.data + (first * operand.outer + term * operand.inner) * size
+    if operand.inner != 1:
+        kernels.pad_rows(copy, step, source, operand.inner, terms, 0, count, padded - count)
+        return
+    kernels.transpose(copy, step, source, operand.outer, count, terms)
+    for k in range(terms if count < padded else 0):
+        memset(copy + (k * step + count) * size, 0, (padded - count) * size)
