@@ -51,6 +51,19 @@ def test_what_is_used_and_kept():
     assert fc.memory_info()["kept"] == 0
 
 
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(("first", "second", "same"), [(3.1, 3.9, True), (2.1, 3.1, False), (2.6, 2.9, True)])
+def test_three_mebibytes_and_more_are_whole_huge_pages(first, second, same):
+    fc.release_memory()
+    new_array((int(first * MIB) // 4,), np.dtype(np.float32).num)
+    kept = fc.memory_info()["kept"]
+    new_array((int(second * MIB) // 4,), np.dtype(np.float32).num)
+    assert (fc.memory_info()["kept"] == kept) == same
+    fc.release_memory()
+
+
 def test_no_more_is_kept_than_the_limit():
     limit = fc.memory_info()["limit"]
     results = [new_array((10_000, 10_000 + i), 11) for i in range(3)]  # nothing is written to: no pages

@@ -95,10 +95,15 @@ fc_hold_lock_over_forks()
 
 
 cdef int size_class_of(size_t bytes, size_t *rounded) noexcept nogil:
-    """Index of the smallest class that holds `bytes`, and its size: 2^p * (1 + i/4), from 1 KiB on."""
+    """Index of the smallest class that holds `bytes`, and its size: 2^p * (1 + i/4), from 1 KiB on.
+
+    There is none of 3.5 MiB: two huge pages are touched sooner than one and 384 small ones.
+    """
     cdef int power = 10
     cdef size_t step
     cdef int i
+    if HUGE_PAGE // 2 * 3 < bytes < 2 * HUGE_PAGE:
+        bytes = 2 * HUGE_PAGE
     while power < 47 and (<size_t>2 << power) <= bytes:
         power += 1
     step = (<size_t>1 << power) // STEPS
@@ -137,7 +142,7 @@ cdef void *take(size_t bytes) noexcept nogil:
         used_bytes += block.bytes
     PyThread_release_lock(fc_lock)
     if block == NULL:
-        block = <Block *>fc_aligned(HUGE_PAGE if whole >= 2 * HUGE_PAGE else HEADER, whole)
+        block = <Block *>fc_aligned(HUGE_PAGE if whole >= HUGE_PAGE else HEADER, whole)
         if block == NULL:
             release_kept()
             block = <Block *>fc_aligned(HEADER, whole)

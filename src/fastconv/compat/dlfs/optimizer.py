@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from fastconv._checks import argument_error, compute_dtype, float_array, prepared, shape
 from fastconv._kernels import optimizer
+from fastconv._kernels.memory import new_array
 from fastconv._threads import threads_for
 
 __all__ = ["Adam"]
@@ -47,9 +46,11 @@ class Adam:
         """Change the arrays of `params`, in place, by the gradients of the same names."""
         if self.m is None:
             self.m, self.v = (
-                {name: np.zeros(param.shape, compute_dtype(param)) for name, param in params.items()}
+                {name: new_array(param.shape, compute_dtype(param).num) for name, param in params.items()}
                 for _ in range(2)
             )
+            for mean in (*self.m.values(), *self.v.values()):
+                mean.fill(0)
         self.iter += 1
         rate = self.lr * math.sqrt(1 - self.beta2**self.iter) / (1 - self.beta1**self.iter)
         for name, param in params.items():
