@@ -57,6 +57,47 @@ def test_values(name: str, case: ConvCase, dtype: type[np.floating[Any]]) -> Non
         np.testing.assert_array_equal(gradient(name, case, arrays, threads), result)
 
 
+def with_bias(case: ConvCase, arrays: tuple[NDArray[Any], ...], threads: int) -> list[NDArray[Any]]:
+    """The gradients of weight and bias that conv_rows sums up together."""
+    x, weight, _, grad_output = arrays
+    results = [np.full_like(weight, np.nan), np.full_like(weight[:, 0, 0, 0], np.nan)]
+    conv_rows.grad_weight_and_bias(case.geometry(), grad_output, x, *results, threads)
+    return results
+
+
+@pytest.mark.parametrize("case", _cases(), ids=str)
+def test_bias_along_with_the_weight(case: ConvCase, dtype: type[np.floating[Any]]) -> None:
+    arrays = conv_arrays(case, dtype)
+    weight, bias = with_bias(case, arrays, 1)
+    np.testing.assert_array_equal(weight, gradient("rows", case, arrays, 1))
+    assert_within(bias, conv_expected_gradients(case, dtype)["bias"], case.tolerance(dtype, "direct", "bias"))
+    for threads in (2, 3, 7):
+        for again, result in zip(with_bias(case, arrays, threads), (weight, bias), strict=True):
+            np.testing.assert_array_equal(again, result)
+
+
+def test_long_sums_of_a_bias_keep_their_bound(rng: np.random.Generator) -> None:
+    """Numbers of one sign, half a million for each channel: partial sums keep the error small."""
+    case = ConvCase("long", (9, 1, 241, 251), (3, 1, 2, 2))
+    x, weight, bias, _ = conv_arrays(case, np.float32)
+    grad_output = rng.uniform(1, 2, case.output_shape).astype(np.float32)
+    result = with_bias(case, (x, weight, bias, grad_output), 2)[1]
+    np.testing.assert_allclose(result, grad_output.sum((0, 2, 3), dtype=np.float64), rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_what_is_not_finite_stays_in_its_channel_of_the_bias(
+    value: float, dtype: type[np.floating[Any]]
+) -> None:
+    case = ConvCase("not-finite", (2, 2, 7, 19), (5, 2, 3, 3))
+    x, weight, bias, grad_output = conv_arrays(case, dtype)
+    grad_output = grad_output.copy()
+    grad_output[1, 3, -1, -1] = value
+    result = with_bias(case, (x, weight, bias, grad_output), 2)[1]
+    np.testing.assert_array_equal(result[3], value)
+    assert np.isfinite(np.delete(result, 3)).all()
+
+
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 @pytest.mark.parametrize("name", ["direct", "rows"])
 def test_what_is_not_finite_stays_in_its_window(

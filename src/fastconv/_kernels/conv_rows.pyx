@@ -7,7 +7,7 @@ are so far apart are put side by side first: cheap for few channels. NCHW.
 
 The gradient of the weight, with stride 1, sums products of rows of grad_output with such windows, each
 element in a vector of its own whose lanes are added up in the end: for few channels, since these vectors
-must stay in cache.
+must stay in cache. That of the bias is summed along with it, as if by a window of ones.
 
 Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES and the
 table of the sum. The gradient of the weight: a vector for each element, for up to SPLITS parts of the sum.
@@ -330,8 +330,10 @@ ctypedef struct WeightJob:
     Chunks chunks
     Py_ssize_t splits               # parts of the sum; split s sums chunks from count*s/splits on
     Py_ssize_t length               # terms of a forward sum: elements of a row of grad
+    Py_ssize_t rows                 # output channels of all groups
     Py_ssize_t row_bytes            # of partial sums, of one output channel
-    char *sums                      # [splits][output channels of all groups][length][lanes]
+    char *sums                      # [splits][rows][length][lanes]
+    char *own                       # [splits][rows][lanes], of the bias; NULL: not needed
     char *private                   # for each thread: table, band
     Py_ssize_t table_bytes, each
 
@@ -339,27 +341,35 @@ ctypedef struct WeightJob:
 def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
                 cnp.ndarray grad not None, int num_threads):
     """grad = gradient of the weight."""
+    grad_weight_and_bias(g, grad_output, x, grad, None, num_threads)
+
+
+def grad_weight_and_bias(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
+                         cnp.ndarray grad not None, cnp.ndarray grad_bias, int num_threads):
+    """grad = gradient of the weight, grad_bias = that of the bias, unless it is None."""
     cdef fc_float_mode mode = 0
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
     cdef WeightJob job
-    cdef Py_ssize_t rows, index, ranges, items
+    cdef Py_ssize_t index, ranges, items, own_bytes = kernels.lanes * kernels.itemsize
     cdef char *out = <char *>cnp.PyArray_DATA(grad)
+    cdef char *bias = NULL if grad_bias is None else <char *>cnp.PyArray_DATA(grad_bias)
     job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
     # These sizes must not depend on the number of threads: they decide the order of the sums.
     job.chunks = cut(&job.c, BAND_BYTES, SUMMED_BYTES // kernels.itemsize, 1)
     job.length = sum_length(&job.c)
     job.row_bytes = job.length * kernels.lanes * kernels.itemsize
-    rows = job.c.groups * job.c.out_channels
-    job.splits = min(SPLITS, job.chunks.count, SPLIT_BYTES // (rows * job.row_bytes) + 1)
+    job.rows = job.c.groups * job.c.out_channels
+    job.splits = min(SPLITS, job.chunks.count, SPLIT_BYTES // (job.rows * job.row_bytes) + 1)
     job.table_bytes = align(job.length * sizeof(Py_ssize_t))
     job.each = job.table_bytes + align(
         band_elements(&job.c, job.chunks.images, job.chunks.rows) * kernels.itemsize)
-    job.sums = <char *>take(job.splits * rows * job.row_bytes)
+    job.sums = <char *>take(job.splits * job.rows * (job.row_bytes + (0 if bias == NULL else own_bytes)))
     job.private = <char *>take(job.each * num_threads)
     if job.sums == NULL or job.private == NULL:
         give_back(job.sums)
         give_back(job.private)
         raise MemoryError("no memory for the workspace of a convolution's gradient")
+    job.own = NULL if bias == NULL else job.sums + job.splits * job.rows * job.row_bytes
     # Where splits and groups are too few for the threads, output channels are shared out as well.
     ranges = 1
     if num_threads > 1:
@@ -374,9 +384,11 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
                             job.c.out_channels * (index % ranges + 1) // ranges,
                             job.private + job.each * thread_index())
             fc_restore_float_mode(mode)
-        for index in prange(rows, schedule="static", num_threads=movers(
-                job.splits * rows * job.row_bytes, num_threads)):
-            finish_row(&job, index, rows, out)
+        for index in prange(job.rows, schedule="static", num_threads=movers(
+                job.splits * job.rows * job.row_bytes, num_threads)):
+            finish_row(&job, job.sums, index, job.length, out)
+            if bias != NULL:
+                finish_row(&job, job.own, index, 1, bias)
         give_back(job.sums)
         give_back(job.private)
 
@@ -398,6 +410,10 @@ cdef void sum_windows(
     sums.width = c.out_w
     sums.sums = job.sums + row * job.row_bytes
     memset(sums.sums, 0, (end - begin) * job.row_bytes)
+    sums.own = NULL
+    if job.own != NULL:
+        sums.own = job.own + row * kernels.lanes * size
+        memset(sums.own, 0, (end - begin) * kernels.lanes * size)
     for index in range(job.chunks.count * split // job.splits, job.chunks.count * (split + 1) // job.splits):
         chunk = chunk_at(c, &job.chunks, index)
         band = load_band(c, group, &chunk, private + job.table_bytes)
@@ -409,11 +425,12 @@ cdef void sum_windows(
         kernels.window_sums(&sums)
 
 
-cdef void finish_row(const WeightJob *job, Py_ssize_t row, Py_ssize_t rows, char *out) noexcept nogil:
-    """Adds up the splits, in order, and the lanes of one output channel's row of the gradient."""
+cdef void finish_row(
+        const WeightJob *job, char *sums, Py_ssize_t row, Py_ssize_t length, char *out) noexcept nogil:
+    """Adds up the splits, in order, and the lanes of one output channel's row of a gradient."""
     cdef const fc_kernels *kernels = job.c.kernels
-    cdef char *sums = job.sums + row * job.row_bytes
-    cdef Py_ssize_t split
+    cdef Py_ssize_t split, count = length * kernels.lanes
+    cdef char *total = sums + row * count * kernels.itemsize
     for split in range(1, job.splits):
-        kernels.add(sums, sums + split * rows * job.row_bytes, job.length * kernels.lanes)
-    kernels.depthwise_weight_finish(out + row * job.length * kernels.itemsize, sums, 1, job.length)
+        kernels.add(total, total + split * job.rows * count * kernels.itemsize, count)
+    kernels.depthwise_weight_finish(out + row * length * kernels.itemsize, total, 1, length)

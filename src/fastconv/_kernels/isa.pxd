@@ -76,6 +76,7 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t terms, b_image, b_row
         Py_ssize_t images, rows, width
         void *sums
+        void *own
     ctypedef struct fc_depthwise:
         Py_ssize_t planes, x_plane, out_plane, weight_plane
         const void *x

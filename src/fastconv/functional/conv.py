@@ -216,15 +216,21 @@ def conv2d_backward(
             grad_x = _border.pad_backward(grad_x, spec.border, padding_mode, g.channels_last).reshape(
                 spec.x_shape
             )
+    if "bias" in needed:
+        grad_bias = new_array(spec.weight_shape[:1], num)
+    summed = False
     if "weight" in needed:
         grad_weight = new_array(spec.weight_shape, num)
         if empty or not grad_weight.size:
             grad_weight.fill(0)
         else:
             images = x if spec.border is None else padded(x, spec)  # type: ignore[arg-type]
-            by_weight.grad_weight(g, grad_output, images, grad_weight, threads)
-    if "bias" in needed:
-        grad_bias = new_array(spec.weight_shape[:1], num)
+            if by_weight is conv_rows:
+                conv_rows.grad_weight_and_bias(g, grad_output, images, grad_weight, grad_bias, threads)  # type: ignore[arg-type]
+                summed = True
+            else:
+                by_weight.grad_weight(g, grad_output, images, grad_weight, threads)
+    if grad_bias is not None and not summed:
         channel_sum.grad_bias(g, grad_output, grad_bias, threads_for(grad_output.size))  # type: ignore[arg-type, union-attr]
     return tuple(
         None if grad is None else deliver(grad, dtype, None) for grad in (grad_x, grad_weight, grad_bias)

@@ -118,7 +118,8 @@ typedef struct {
 /* Sums along rows of their products with windows, for each plane i and each term j:
  *     sums[(i*terms + j)*L + p % L] += sum over image, row and p < width of
  *         a[i*a_plane + image*a_image + row*a_row + p] * b[b_table[j] + image*b_image + row*b_row + p]
- * where L is the table's lanes; who adds these up has the sum over all p. */
+ * where L is the table's lanes; who adds these up has the sum over all p. Where own isn't NULL, the sums of a alone,
+ *     own[i*L + p % L] += sum over image, row and p < width of a[i*a_plane + image*a_image + row*a_row + p]. */
 typedef struct {
     const void *a;
     ptrdiff_t planes, a_plane, a_image, a_row;
@@ -126,7 +127,7 @@ typedef struct {
     const ptrdiff_t *b_table;
     ptrdiff_t terms, b_image, b_row;
     ptrdiff_t images, rows, width;
-    void *sums;
+    void *sums, *own;
 } fc_window_sums;
 
 /* A depthwise correlation: each channel has one filter of its own,
