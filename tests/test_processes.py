@@ -84,7 +84,8 @@ FORKS_MEANWHILE = """
 import os, signal, sys, threading
 import numpy as np, fastconv as fc
 sys.setswitchinterval(1e-5)
-x, weight = np.ones((1, 2, 6, 6), np.float32), np.ones((2, 2, 3, 3), np.float32)
+x, weight = np.ones({shape}, np.float32), np.ones((2, {shape}[1], 3, 3), np.float32)
+fc.set_num_threads({threads})
 expected = fc.conv2d(x, weight, algorithm="im2col")
 running = True
 def convolve():
@@ -93,7 +94,7 @@ def convolve():
 thread = threading.Thread(target=convolve)
 thread.start()
 failed = 0
-for _ in range(120):
+for _ in range({forks}):
     child = os.fork()
     if not child:
         signal.alarm(10)
@@ -106,8 +107,13 @@ print(failed)
 
 
 @needs_fork
-def test_forks_while_another_thread_takes_memory() -> None:
-    assert programs.run(FORKS_MEANWHILE) == "0"
+@pytest.mark.parametrize(
+    ("shape", "threads", "forks"),
+    [((1, 2, 6, 6), 1, 120), ((2, 64, 96, 96), 2, 20)],
+    ids=["takes-memory", "computes"],
+)
+def test_forks_while_another_thread(shape: tuple[int, ...], threads: int, forks: int) -> None:
+    assert programs.run(FORKS_MEANWHILE.format(shape=shape, threads=threads, forks=forks)) == "0"
 
 
 def test_sixteen_threads_share_inputs_while_others_change_the_number() -> None:
@@ -173,3 +179,30 @@ print(again[0, 0, 0, 0])
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to oneself on Windows")
 def test_ctrl_c_is_honoured_when_the_call_returns() -> None:
     assert programs.run(INTERRUPTED).split() == ["True", "True", "576.0"]
+
+
+SECOND_INTERPRETER = """
+try:
+    import _interpreters as interpreters
+except ImportError:  # before Python 3.13
+    import _xxsubinterpreters as interpreters
+import programs
+import fastconv as fc
+fc.set_num_threads(2)
+expected = programs.digest(0)
+second = interpreters.create()
+interpreters.run_string(second, "numbers = [1, 2]")
+assert programs.digest(0) == expected
+try:
+    error = interpreters.run_string(second, "import fastconv")
+except Exception as raised:
+    error = raised
+print("ImportError" in str(error))
+interpreters.destroy(second)
+assert programs.digest(0) == expected
+"""
+
+
+def test_a_second_interpreter_disturbs_nothing() -> None:
+    """NumPy can't be in two of them, so neither can this package; that is said, and the first goes on."""
+    assert programs.run(SECOND_INTERPRETER) == "True"
