@@ -7,6 +7,7 @@ from libc.string cimport memset
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, kernels_for
 from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
 
@@ -26,6 +27,7 @@ def grad_bias(
     cdef const char *source = <const char *>cnp.PyArray_DATA(grad_output)
     cdef char *sums = <char *>cnp.PyArray_DATA(grad)
     cdef char *parts = NULL
+    still(grad_output, cnp.PyArray_TYPE(grad), pixels * channels)
     memset(sums, 0, channels * size)
     if not g.channels_last:
         blocks = (channels + RANGE - 1) // RANGE

@@ -11,6 +11,7 @@ from libc.string cimport memset
 
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, kernels_for
+from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
 
@@ -37,6 +38,7 @@ def im2col(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray cols not
     cdef const char *source = <const char *>cnp.PyArray_DATA(x)
     cdef char *out = <char *>cnp.PyArray_DATA(cols)
     cdef Py_ssize_t index, rows = g.batch * g.in_channels * taps
+    still(x, cnp.PyArray_TYPE(cols), g.batch * g.in_channels * g.height * g.width)
     for index in prange(rows, num_threads=num_threads, nogil=True, schedule="static"):
         gather_tap(kernels, g, index % taps // g.kernel_w, index % g.kernel_w, source + index // taps * plane,
                    out + index * columns)
@@ -74,6 +76,7 @@ def col2im(ConvGeometry g not None, cnp.ndarray cols not None, cnp.ndarray x not
     cdef const char *source = <const char *>cnp.PyArray_DATA(cols)
     cdef char *out = <char *>cnp.PyArray_DATA(x)
     cdef Py_ssize_t index, rows = g.batch * g.in_channels * g.height
+    still(cols, cnp.PyArray_TYPE(x), g.batch * g.in_channels * g.kernel_h * g.kernel_w * g.out_h * g.out_w)
     for index in prange(rows, num_threads=num_threads, nogil=True, schedule="static"):
         add_row(kernels, g, index % g.height, source + index // g.height * channel, out + index * row)
 

@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memset
 from fastconv._kernels import conv_direct
 
 from fastconv._kernels cimport memory
-from fastconv._kernels.correlation cimport align, all_finite, ceil_div, movers
+from fastconv._kernels.correlation cimport align, all_finite, ceil_div, check_arrays, movers
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, rows_of, vectors_for
@@ -321,6 +321,7 @@ def forward(ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray
             int num_threads) -> None:
     """out = x * weight + bias, then max(out, 0) with `relu`; bias may be None."""
     cdef Product p = product_of(g, kernels_for(cnp.PyArray_TYPE(x)), False)
+    check_arrays(g, cnp.PyArray_TYPE(x), x, weight, bias, out)
     p.weights = weights_of(g, cnp.PyArray_BYTES(weight), False)
     if not run_forward(&p, g, x, bias, out, relu, num_threads):
         conv_direct.forward(g, x, weight, bias, out, relu, num_threads)
@@ -330,6 +331,7 @@ def forward_packed(ConvGeometry g, cnp.ndarray x, cnp.ndarray packed, bias, cnp.
                    int num_threads) -> None:
     """`forward` with weights from `pack_weight`."""
     cdef Product p = product_of(g, kernels_for(cnp.PyArray_TYPE(x)), False)
+    check_arrays(g, cnp.PyArray_TYPE(x), x, None, bias, out)
     p.u = cnp.PyArray_BYTES(packed)
     if not run_forward(&p, g, x, bias, out, relu, num_threads):
         conv_direct.forward(g, x, packed[packed_elements(&p):], bias, out, relu, num_threads)
@@ -376,6 +378,7 @@ def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.
     cdef Py_ssize_t halo = p.side - 1
     cdef Py_ssize_t top = halo - g.top, bottom = halo - g.bottom, left = halo - g.left, right = halo - g.right
     cdef Py_ssize_t y = crop(&top), x = crop(&left)
+    check_arrays(g, cnp.PyArray_TYPE(grad_output), grad_x, weight, None, grad_output)
     p.x = view_of(cnp.PyArray_BYTES(grad_output), g.out_channels, g.out_h, g.out_w, g.channels_last)
     p.y = view_of(cnp.PyArray_BYTES(grad_x), g.in_channels, g.height, g.width, g.channels_last)
     p.x.data += p.table.itemsize * (y * p.x.row + x * p.x.pixel)
@@ -472,6 +475,7 @@ def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndar
     cdef char *scratch
     cdef char *work
     cdef Tiles v, w, s
+    check_arrays(g, cnp.PyArray_TYPE(x), x, grad_weight, None, grad_output)
     p.table = kernels_for(cnp.PyArray_TYPE(x))
     p.groups = g.groups
     p.in_channels = g.in_channels // g.groups

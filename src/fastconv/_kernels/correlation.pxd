@@ -84,6 +84,8 @@ cdef inline const char *first_window(
 # Computes all of c.out; False where there was no memory, and nothing is written then.
 ctypedef bint (*Correlate)(const Correlation *c, int num_threads) noexcept nogil
 
+cdef int check_arrays(
+    ConvGeometry g, int typenum, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out) except -1
 cdef int compute_forward(
     Correlate correlate, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu,
     bint packed, int num_threads) except -1

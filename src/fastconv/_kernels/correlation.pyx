@@ -7,6 +7,7 @@ from libc.string cimport memcpy, memset
 
 from fastconv._kernels.isa cimport kernels_for
 from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
 
@@ -16,12 +17,28 @@ cdef enum:
     BAD_STRIDE = 512   # bytes; channels this many bytes apart, times 2^n, fight for the same cache sets
 
 
+cdef int check_arrays(
+        ConvGeometry g, int typenum, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out) except -1:
+    """Raises ValueError unless these, or what has their shapes, are as the geometry has them; see `still`.
+
+    weight and bias may be None.
+    """
+    still(x, typenum, g.batch * g.in_channels * g.height * g.width)
+    still(out, typenum, g.batch * g.out_channels * g.out_h * g.out_w)
+    if weight is not None:
+        still(weight, typenum, g.out_channels * (g.in_channels // g.groups) * g.kernel_h * g.kernel_w)
+    if bias is not None:
+        still(<cnp.ndarray>bias, typenum, g.out_channels)
+    return 0
+
+
 cdef int compute_forward(
         Correlate correlate, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out,
         bint relu, bint packed, int num_threads) except -1:
     """out = x convolved with weight (`packed` or not), plus bias (or None), clipped at zero if relu."""
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
-    cdef Correlation c = forward_correlation(kernels, g, x, weight, bias, out, relu)
+    check_arrays(g, cnp.PyArray_TYPE(x), x, None if packed else weight, bias, out)
+    cdef Correlation c = correlation_of(kernels, g, x, weight, bias, out, relu)
     c.packed = packed
     return run(correlate, &c, num_threads)
 
@@ -30,6 +47,7 @@ cdef int compute_grad_input(
         Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
         bint together, int num_threads) except -1:
     """grad_x = gradient of the input: all phases of the stride in one go if `together`, else one by one."""
+    check_arrays(g, cnp.PyArray_TYPE(grad_x), grad_x, weight, None, grad_output)
     cdef Py_ssize_t phases = min(g.stride_h, g.height) * min(g.stride_w, g.width), count, index
     # Each tap belongs to one phase; what has no tap is zero.
     cdef Py_ssize_t most = min(phases, g.kernel_h * g.kernel_w)
@@ -119,6 +137,13 @@ cdef Correlation forward_correlation(
         const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out,
         bint relu):
     """The forward convolution; bias is an array or None."""
+    check_arrays(g, cnp.PyArray_TYPE(x), x, weight, bias, out)
+    return correlation_of(kernels, g, x, weight, bias, out, relu)
+
+
+cdef Correlation correlation_of(
+        const fc_kernels *kernels, ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out,
+        bint relu) noexcept:
     cdef Correlation c
     c.kernels = kernels
     c.batch = g.batch
@@ -155,7 +180,7 @@ cdef Correlation forward_correlation(
 
 cdef Correlation weight_correlation(const fc_kernels *kernels, ConvGeometry g, cnp.ndarray weight):
     """The forward convolution as packing its weight needs it: without images."""
-    cdef Correlation c = forward_correlation(kernels, g, weight, weight, None, weight, False)
+    cdef Correlation c = correlation_of(kernels, g, weight, weight, None, weight, False)
     c.x = c.out = NULL
     return c
 

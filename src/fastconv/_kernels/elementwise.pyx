@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t, uint16_t
 from fastconv._kernels.isa cimport fc_binary, fc_kernels, fc_unary, kernels_for
 from fastconv._kernels.memory cimport empty, give_back, take
 from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.unchanged cimport still, still_has
 
 cnp.import_array()
 
@@ -56,6 +57,7 @@ cdef cnp.ndarray run(Pass *p, cnp.ndarray a, cnp.ndarray b, int num_threads, cnp
     p.target, p.a = <char *>cnp.PyArray_DATA(result), <const char *>cnp.PyArray_DATA(a)
     p.b = NULL
     if b is not None:
+        still(b, cnp.PyArray_TYPE(a), cnp.PyArray_SIZE(a))
         p.b = <const char *>cnp.PyArray_DATA(b)
     p.size, p.count = cnp.PyArray_ITEMSIZE(a), cnp.PyArray_SIZE(a)
     if num_threads == 1:
@@ -140,6 +142,7 @@ def relu_bits(cnp.ndarray x not None, double ceiling, int num_threads):
 
 def relu_backward_bits(cnp.ndarray grad_output not None, cnp.ndarray signs not None, int num_threads):
     """grad_output where a bit of `relu_bits` is set, else 0."""
+    still(signs, cnp.NPY_INT64, (cnp.PyArray_SIZE(grad_output) + 63) // 64)
     return marked(RELU_BACKWARD_BITS, grad_output, signs, 0, num_threads)
 
 
@@ -177,6 +180,7 @@ def plus(cnp.ndarray a not None, cnp.ndarray b not None, ceiling, int num_thread
 
 def keep(cnp.ndarray x not None, cnp.ndarray mask not None, double scale, int num_threads):
     """x * scale where the mask, of bool, is true, else x * 0."""
+    still(mask, cnp.NPY_BOOL, cnp.PyArray_SIZE(x))
     return marked(KEEP, x, mask, scale, num_threads)
 
 
@@ -184,10 +188,11 @@ cdef struct Classes:
     Py_ssize_t count, inner, positions, part
 
 
-cdef Classes classes_of(cnp.ndarray x, int axis):
+cdef Classes classes_of(cnp.ndarray x, int axis) except *:
     """The axes of x as [positions // inner][classes][inner], and how many positions a part has."""
     cdef Classes c
     cdef int i
+    still_has(x, axis)
     c.count, c.inner, c.positions = cnp.PyArray_DIM(x, axis), 1, 1
     for i in range(cnp.PyArray_NDIM(x)):
         if i != axis:
@@ -221,6 +226,7 @@ def softmax_backward(
     """The gradient of `softmax` by x; along the last axis of float16, too."""
     cdef cnp.ndarray result = empty_like(output)
     cdef const fc_kernels *kernels = kernels_of(output)
+    still(grad_output, cnp.PyArray_TYPE(output), cnp.PyArray_SIZE(output))
     cdef bint half = cnp.PyArray_TYPE(output) == cnp.NPY_FLOAT16
     cdef Classes c = classes_of(output, axis)
     cdef const char *grad = <const char *>cnp.PyArray_DATA(grad_output)

@@ -21,6 +21,7 @@ from fastconv._kernels.isa cimport (
 )
 from fastconv._kernels.memory cimport give_back, take
 from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.unchanged cimport still, still_has
 
 cnp.import_array()
 
@@ -62,11 +63,13 @@ def forward(cnp.ndarray x not None, cnp.ndarray weight not None, bias, cnp.ndarr
 
     bias may be None.
     """
+    still_has(weight, 1)
     cdef Py_ssize_t channels = cnp.PyArray_DIM(weight, 1)
     cdef Product p = product(x, channels, 1, weight, channels, 1, channels, out, cnp.PyArray_DIM(weight, 0))
     cdef Py_ssize_t quad, quads = ceil_div(p.columns, FC_DOT_COLUMNS)
     p.relu = relu
     if bias is not None:
+        still(<cnp.ndarray>bias, cnp.PyArray_TYPE(out), p.columns)
         p.bias = <const char *>cnp.PyArray_DATA(<cnp.ndarray>bias)
     if p.rows > FEW_ROWS:
         multiply(&p, num_threads)
@@ -81,6 +84,7 @@ def forward(cnp.ndarray x not None, cnp.ndarray weight not None, bias, cnp.ndarr
 def grad_input(cnp.ndarray grad_output not None, cnp.ndarray weight not None, cnp.ndarray grad_x not None,
                int num_threads):
     """grad_x[n, c] = sum over k of grad_output[n, k] * weight[k, c]."""
+    still_has(weight, 1)
     cdef Py_ssize_t outputs = cnp.PyArray_DIM(weight, 0), channels = cnp.PyArray_DIM(weight, 1)
     cdef Product p = product(grad_output, outputs, 1, weight, 1, channels, outputs, grad_x, channels)
     cdef Py_ssize_t chunk, chunks = ceil_div(channels, STREAMED)
@@ -114,6 +118,8 @@ cdef Product product(
     p.c = <char *>cnp.PyArray_DATA(c)
     p.bias = NULL
     p.relu = False
+    still(a, cnp.PyArray_TYPE(c), p.rows * depth)
+    still(b, cnp.PyArray_TYPE(c), columns * depth)
     return p
 
 

@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint16_t
 
 from fastconv._kernels.isa cimport fc_cross_entropy, fc_kernels, kernels_for
 from fastconv._kernels.memory cimport empty, give_back, take
+from fastconv._kernels.unchanged cimport still, still_has
 
 cnp.import_array()
 
@@ -43,7 +44,9 @@ def squared_error(cnp.ndarray x not None, cnp.ndarray y not None, double factor,
     cdef const char *first = <const char *>cnp.PyArray_DATA(x)
     cdef const char *second = <const char *>cnp.PyArray_DATA(y)
     cdef char *target = <char *>cnp.PyArray_DATA(result)
-    cdef double *sums = sums_of(count, PART)
+    cdef double *sums
+    still(y, typenum, count)
+    sums = sums_of(count, PART)
     for i in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
         sums[i // PART] = squared_part(kernels, half, target + i * size, first + i * size, second + i * size,
                                        min(<Py_ssize_t>PART, count - i), factor)
@@ -73,29 +76,33 @@ def classes_of(cnp.ndarray target not None, Py_ssize_t classes, ignored, cnp.nda
     """Targets, -1 where they are ignored; the sum of the others' weights; where the first wrong one is.
 
     target is int64, C-contiguous; ignored an int64, or None; weight has a float64 for each class. Where all
-    are right, that place is -1.
+    are right, that place is -1. Each target is read once, as volatile tells the compiler: what is used is
+    what was checked, even where another thread changes the caller's array meanwhile.
     """
     cdef bint ignoring = ignored is not None
-    cdef int64_t nothing = ignored if ignoring else 0
+    cdef int64_t nothing = ignored if ignoring else 0, number
     cdef Py_ssize_t count = cnp.PyArray_SIZE(target), i, wrong = -1
     cdef cnp.npy_intp shape = count
     cdef cnp.ndarray result = empty(1, &shape, cnp.NPY_INT64)
-    cdef const int64_t *given = <const int64_t *>cnp.PyArray_DATA(target)
+    cdef const volatile int64_t *given = <const volatile int64_t *>cnp.PyArray_DATA(target)
     cdef int64_t *numbers = <int64_t *>cnp.PyArray_DATA(result)
     cdef const double *weights = <const double *>cnp.PyArray_DATA(weight)
     cdef double total = 0, block = 0
+    still(target, cnp.NPY_INT64, count)
     with nogil:
         for i in range(count):
             if i % BLOCK == 0:
                 total += block
                 block = 0
-            numbers[i] = -1
-            if not ignoring or given[i] != nothing:
-                if not 0 <= given[i] < classes:
-                    wrong = i
-                    break
-                numbers[i] = given[i]
-                block += weights[given[i]]
+            number = given[i]
+            if ignoring and number == nothing:
+                numbers[i] = -1
+            elif 0 <= number < classes:
+                numbers[i] = number
+                block += weights[number]
+            else:
+                wrong = i
+                break
     return result, total + block, wrong
 
 
@@ -112,10 +119,12 @@ def cross_entropy(cnp.ndarray logits not None, int axis, cnp.ndarray target, cnp
     cdef fc_cross_entropy job
     cdef Py_ssize_t count, part, i
     cdef double *sums
+    still_has(logits, axis)
     job.grad, job.logits = cnp.PyArray_DATA(result), cnp.PyArray_DATA(logits)
     job.target = NULL
     job.probability = NULL
     if target is None:
+        still(probability, typenum, cnp.PyArray_SIZE(logits))
         job.probability = cnp.PyArray_DATA(probability)
     else:
         job.target = <const int64_t *>cnp.PyArray_DATA(target)
@@ -125,6 +134,9 @@ def cross_entropy(cnp.ndarray logits not None, int axis, cnp.ndarray target, cnp
     for i in range(axis + 1, cnp.PyArray_NDIM(logits)):
         job.inner *= cnp.PyArray_DIM(logits, i)
     count = cnp.PyArray_SIZE(logits) // job.classes
+    still(weight, typenum, job.classes)
+    if target is not None:
+        still(target, cnp.NPY_INT64, count)
     part = max(PART // job.classes, 1)
     if job.inner > 1:
         part = (part + 63) // 64 * 64     # whole vectors

@@ -8,6 +8,7 @@ from fastconv._kernels.isa cimport (
     FC_SUM_PLAIN, FC_SUM_PRODUCTS, FC_SUM_SQUARES, fc_affine, fc_kernels, kernels_for,
 )
 from fastconv._kernels.memory cimport empty, give_back, take
+from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
 
@@ -32,7 +33,10 @@ def channel_sums(cnp.ndarray x not None, cnp.ndarray y, cnp.ndarray center, int 
     cdef const char *centers = NULL
     cdef int kind = FC_SUM_PLAIN if center is None else FC_SUM_SQUARES if y is None else FC_SUM_PRODUCTS
     cdef Py_ssize_t channel
+    if y is not None:
+        still(y, cnp.PyArray_TYPE(x), cnp.PyArray_SIZE(x))
     if center is not None:
+        still(center, cnp.PyArray_TYPE(x), channels)
         centers = <const char *>cnp.PyArray_DATA(center)
     memset(sums, 0, channels * sizeof(double))
     if plane == 1:
@@ -98,6 +102,9 @@ def affine_sum(cnp.ndarray x not None, cnp.ndarray offset not None, cnp.ndarray 
                cnp.ndarray slope not None, int num_threads):
     """((y - center) * slope + x - offset) * scale + shift by channel, for x and y of shape (N, C, L)."""
     cdef fc_affine job
+    still(y, cnp.PyArray_TYPE(x), cnp.PyArray_SIZE(x))
+    still(center, cnp.PyArray_TYPE(x), cnp.PyArray_DIM(x, 1))
+    still(slope, cnp.PyArray_TYPE(x), cnp.PyArray_DIM(x, 1))
     job.y, job.center, job.slope = cnp.PyArray_DATA(y), cnp.PyArray_DATA(center), cnp.PyArray_DATA(slope)
     return run(&job, x, offset, scale, shift, num_threads)
 
@@ -112,6 +119,8 @@ cdef cnp.ndarray run(fc_affine *job, cnp.ndarray x, cnp.ndarray offset, cnp.ndar
     cdef Py_ssize_t units, unit, step
     if cnp.PyArray_SIZE(x) == 0:
         return result
+    for part in (offset, scale, shift):
+        still(part, cnp.PyArray_TYPE(x), channels)
     job.dst, job.x, job.channels = cnp.PyArray_DATA(result), cnp.PyArray_DATA(x), channels
     job.offset, job.scale = cnp.PyArray_DATA(offset), cnp.PyArray_DATA(scale)
     job.shift = cnp.PyArray_DATA(shift)

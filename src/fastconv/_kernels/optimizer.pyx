@@ -5,6 +5,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint16_t
 
 from fastconv._kernels.isa cimport fc_adam, fc_kernels, fc_sgd, kernels_for
+from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
 
@@ -32,6 +33,9 @@ def adam(cnp.ndarray data not None, cnp.ndarray grad not None, cnp.ndarray mean 
     cdef const fc_kernels *kernels = kernels_for(cnp.NPY_FLOAT32 if is_half else cnp.PyArray_TYPE(data))
     cdef Py_ssize_t count = cnp.PyArray_SIZE(data), part
     cdef fc_adam job
+    for kept in (grad, mean, square, largest):
+        if kept is not None:
+            still(kept, cnp.PyArray_TYPE(data), count)
     job.data, job.mean, job.square = cnp.PyArray_DATA(data), cnp.PyArray_DATA(mean), cnp.PyArray_DATA(square)
     job.largest = NULL if largest is None else cnp.PyArray_DATA(largest)
     job.grad = cnp.PyArray_DATA(grad)
@@ -51,6 +55,9 @@ def sgd(cnp.ndarray data not None, cnp.ndarray grad not None, cnp.ndarray veloci
     cdef const fc_kernels *kernels = kernels_for(cnp.NPY_FLOAT32 if is_half else cnp.PyArray_TYPE(data))
     cdef Py_ssize_t count = cnp.PyArray_SIZE(data), part
     cdef fc_sgd job
+    still(grad, cnp.PyArray_TYPE(data), count)
+    if velocity is not None:
+        still(velocity, cnp.PyArray_TYPE(data), count)
     job.data, job.grad = cnp.PyArray_DATA(data), cnp.PyArray_DATA(grad)
     job.velocity = NULL if velocity is None else cnp.PyArray_DATA(velocity)
     job.maximize, job.first, job.nesterov = maximize, first, nesterov

@@ -13,6 +13,7 @@ from fastconv._kernels.isa cimport (
 )
 from fastconv._kernels.memory cimport empty, give_back, take
 from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
 
@@ -197,6 +198,14 @@ cdef void pool_part(const fc_kernels *kernels, const fc_pool *pool, Reduction re
         kernels.avg_pool_backward(pool, x, out, begin, end, lines)
 
 
+cdef Py_ssize_t product(int axes, const cnp.npy_intp *shape) noexcept:
+    cdef Py_ssize_t elements = 1
+    cdef int i
+    for i in range(axes):
+        elements *= shape[i]
+    return elements
+
+
 cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, cnp.ndarray x, out,
                      cnp.ndarray indices, int num_threads):
     """x is of the geometry's dtype, or float16 where that is float32; so is the result."""
@@ -208,6 +217,9 @@ cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, c
     cdef char *target
     cdef int typenum = cnp.PyArray_TYPE(x)
     cdef bint done
+    if typenum != cnp.NPY_FLOAT16 or geometry.typenum != cnp.NPY_FLOAT32:
+        typenum = geometry.typenum
+    still(x, typenum, product(geometry.axes, &geometry.out_shape[0] if adjoint else &geometry.x_shape[0]))
     if typenum == cnp.NPY_FLOAT16 and pool.images < num_threads:   # rows are shared out, then
         x = halves.to_single(x, num_threads)
         result = run(geometry, adjoint, reduction, x, out, indices, num_threads)
@@ -216,6 +228,7 @@ cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, c
         result = empty(geometry.axes, &geometry.x_shape[0] if adjoint else &geometry.out_shape[0], typenum)
     else:
         result = out
+        still(result, typenum, product(geometry.axes, geometry.out_shape))
     target = <char *>cnp.PyArray_DATA(result)
     if indices is not None:
         positions = <int64_t *>cnp.PyArray_DATA(indices)
@@ -275,6 +288,7 @@ def max_pool_backward(tuple input_size, bint channels_last, cnp.ndarray grad_out
     cdef const char *grad = <const char *>cnp.PyArray_DATA(grad_output)
     cdef const int64_t *positions = <const int64_t *>cnp.PyArray_DATA(indices)
     cdef int wrong = 0
+    still(indices, cnp.NPY_INT64, cnp.PyArray_SIZE(grad_output))
     # Images are shared out over threads; where they are few, their channels (by the cache line) are, too.
     parts = min(images, PARTS * num_threads) if num_threads > 1 else 1
     blocks = min((channels + FC_MAX_LANES - 1) // FC_MAX_LANES, (PARTS * num_threads + parts - 1) // parts)
@@ -302,6 +316,9 @@ def share_maxima(cnp.ndarray grad_output not None, cnp.ndarray x not None, cnp.n
     cdef const fc_kernels *kernels = kernels_for(typenum)
     cdef fc_ties job
     cdef Py_ssize_t rows, row, step
+    still(maxima, typenum, cnp.PyArray_SIZE(grad_output))
+    still(x, typenum, cnp.PyArray_SIZE(maxima) * size * size)
+    still(grad_output, typenum, cnp.PyArray_SIZE(maxima))
     job.grad_x, job.grad_output = cnp.PyArray_DATA(grad_x), cnp.PyArray_DATA(grad_output)
     job.x, job.maxima = cnp.PyArray_DATA(x), cnp.PyArray_DATA(maxima)
     job.size, job.out_w = size, cnp.PyArray_DIM(maxima, 3)

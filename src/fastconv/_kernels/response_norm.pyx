@@ -9,6 +9,7 @@ from cython.parallel cimport parallel, prange
 from fastconv._kernels.isa cimport FC_MAX_LANES, FC_RESPONSE_PIXELS, fc_kernels, fc_response, kernels_for
 from fastconv._kernels.memory cimport empty, give_back, take
 from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
 
@@ -29,6 +30,8 @@ def response_norm(cnp.ndarray x not None, cnp.ndarray grad_output, Py_ssize_t be
     cdef char *workspace
     if cnp.PyArray_SIZE(x) == 0:
         return result
+    if grad_output is not None:
+        still(grad_output, cnp.PyArray_TYPE(x), cnp.PyArray_SIZE(x))
     job.dst, job.x = cnp.PyArray_DATA(result), cnp.PyArray_DATA(x)
     job.grad_output = NULL if grad_output is None else cnp.PyArray_DATA(grad_output)
     job.channels, job.plane = cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2)
