@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 import fastconv as fc
 from fastconv._kernels import memory
+from fastconv.compat import cs231n
 from fastconv.functional._rectifier import rectified, rectified_backward
 from fastconv.functional._sum import plus
 
@@ -46,18 +47,63 @@ def _avg_pool(x: Array, grad_output: Array) -> list[Array]:
     return [fc.avg_pool2d(x, 3, stride=2), fc.avg_pool2d_backward(grad_output, x.shape, 3, stride=2)]
 
 
+def _pairs(x: Array, grad_output: Array) -> list[Array]:
+    results = []
+    for layout, there in (("NCHW", (0, 1, 2, 3)), ("NHWC", (0, 2, 3, 1))):
+        images, grads = (np.ascontiguousarray(array.transpose(there)) for array in (x, grad_output))
+        y, where = fc.max_pool2d(images, 2, return_indices=True, layout=layout)
+        results += [
+            y,
+            where,
+            fc.max_pool2d(images, 2, layout=layout),
+            fc.avg_pool2d(images, 2, layout=layout),
+        ]
+        results.append(fc.avg_pool2d_backward(grads, images.shape, 2, layout=layout))
+    return results
+
+
+def _halves(x: Array, y: Array) -> list[Array]:
+    a, b = x.astype(np.float16), y.astype(np.float16)
+    elements = [fc.relu(a), fc.tanh_backward(a, b), fc.softmax_backward(a, fc.softmax(b)), plus(a, b)]
+    pools = [fc.max_pool2d(a, 3, 2), fc.avg_pool2d(a, 2), fc.avg_pool2d_backward(a[..., :8, :8], b.shape, 4)]
+    return [*elements, *pools, *map(np.asarray, fc.mse_loss(a, b))]
+
+
+def _whole_planes(x: Array, grad_output: Array) -> list[Array]:
+    pooled = fc.adaptive_avg_pool2d(x, 1)
+    return [pooled, fc.adaptive_avg_pool2d_backward(grad_output, x.shape)]
+
+
+def _bins(x: Array, grad_output: Array) -> list[Array]:
+    y, where = fc.adaptive_max_pool2d(x, 5, return_indices=True)
+    maxima = [y, where, fc.adaptive_max_pool2d_backward(grad_output, where, x.shape)]
+    return [
+        *maxima,
+        fc.adaptive_avg_pool2d(x, 5),
+        fc.adaptive_avg_pool2d_backward(grad_output, x.shape),
+    ]
+
+
+def _shared_maxima(x: Array, grad_output: Array) -> list[Array]:
+    pool = {"pool_height": 3, "pool_width": 3, "stride": 3}
+    y, cache = cs231n.max_pool_forward_reshape(x, pool)
+    return [y, cs231n.max_pool_backward_reshape(grad_output, cache)]
+
+
 def _columns(x: Array, columns: Array) -> list[Array]:
     return [fc.im2col(x, 3), fc.col2im(columns, x.shape, 3)]
 
 
 def _activations(x: Array, grad_output: Array) -> list[Array]:
     forward = [fc.relu(x), fc.leaky_relu(x), fc.sigmoid(x), fc.tanh(x), fc.softmax(x), fc.log_softmax(x)]
-    return [*forward, fc.relu_backward(grad_output, x), fc.leaky_relu_backward(grad_output, x)]
+    names = ("relu", "leaky_relu", "sigmoid", "tanh", "softmax", "log_softmax")
+    return [*forward, *(getattr(fc, f"{name}_backward")(grad_output, x) for name in names)]
 
 
 def _normalization(x: Array, weight: Array, bias: Array, grad_output: Array) -> list[Array]:
     y = fc.batch_norm(x, None, None, weight, bias, training=True)
     return [y, *fc.batch_norm_backward(grad_output, x, weight=weight, training=True),
+            fc.batch_norm(x.reshape(2, 29, 31, 5), None, None, weight, bias, training=True, layout="NHWC"),
             *(norm for options in ({"beta": 0.75}, {"beta": 0.3}, {"layout": "NHWC"})
               for norm in (fc.local_response_norm(x, 3, **options),
                            fc.local_response_norm_backward(grad_output, x, 3, **options)))]  # fmt: skip
@@ -97,6 +143,14 @@ OPERATIONS: dict[str, tuple[Operation, tuple[tuple[int, ...], ...]]] = {
         _convolution("auto", padding=2),
         ((2, 19, 29, 31), (17, 19, 5, 5), (17,), (2, 17, 29, 31)),
     ),
+    "conv-many": (  # sums by taps
+        _convolution("direct", padding=1),
+        ((2, 37, 13, 15), (13, 37, 3, 3), (13,), (2, 13, 13, 15)),
+    ),
+    "conv-many-strided": (
+        _convolution("direct", padding=1, stride=2),
+        ((2, 37, 25, 27), (33, 37, 3, 3), (33,), (2, 33, 13, 14)),
+    ),
     "conv-nhwc": (
         _convolution("auto", padding=1, layout="NHWC"),
         ((2, 29, 31, 7), (13, 7, 3, 3), (13,), (2, 29, 31, 13)),
@@ -109,11 +163,29 @@ OPERATIONS: dict[str, tuple[Operation, tuple[tuple[int, ...], ...]]] = {
         _convolution("auto", padding=1, groups=9, layout="NHWC"),
         ((2, 29, 31, 9), (9, 1, 3, 3), (9,), (2, 29, 31, 9)),
     ),
+    **{
+        f"conv-depthwise-{kernel}-{layout}": (
+            _convolution("auto", padding=1, groups=9, stride=stride, layout=layout),
+            (
+                (2, 29, 31, 9) if layout == "NHWC" else (2, 9, 29, 31),
+                (9, 1, kernel, kernel),
+                (9,),
+                (2, *out, 9) if layout == "NHWC" else (2, 9, *out),
+            ),
+        )
+        for kernel, stride, out in ((3, 2, (15, 16)), (5, 2, (14, 15)), (4, 3, (10, 10)))
+        for layout in ("NCHW", "NHWC")
+    },
     "transposed": (_transposed, ((2, 5, 17, 19), (5, 7, 3, 3), (7,), (2, 7, 35, 39))),
     "linear": (_linear, ((37, 131), (67, 131), (67,), (37, 67))),
     "linear-few": (_linear, ((2, 1031), (67, 1031), (67,), (2, 67))),
     "max-pool": (_max_pool, ((2, 7, 39, 41), (2, 7, 19, 20))),
     "avg-pool": (_avg_pool, ((2, 7, 39, 41), (2, 7, 19, 20))),
+    "pools-2x2": (_pairs, ((2, 5, 14, 70), (2, 5, 7, 35))),
+    "halves": (_halves, ((2, 3, 32, 32), (2, 3, 32, 32))),
+    "avg-pool-whole": (_whole_planes, ((2, 37, 15, 17), (2, 37, 1, 1))),
+    "adaptive": (_bins, ((2, 7, 39, 41), (2, 7, 5, 5))),
+    "shared-maxima": (_shared_maxima, ((2, 7, 39, 42), (2, 7, 13, 14))),
     "columns": (_columns, ((2, 3, 23, 25), (2, 27, 483))),
     "activations": (_activations, ((2, 3, 37, 41), (2, 3, 37, 41))),
     "losses": (_losses, ((3, 37, 41), (3, 37, 41))),

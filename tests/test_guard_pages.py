@@ -22,6 +22,7 @@ from fastconv._kernels import channel_sum, isa
 from fastconv._kernels.geometry import ConvGeometry
 from fastconv._kernels.memory import results_from
 from fastconv._spec import conv_spec
+from fastconv.compat import cs231n
 from fastconv.functional import conv
 from fastconv.functional._rectifier import rectified, rectified_backward
 from fastconv.functional._sum import plus
@@ -125,6 +126,11 @@ def convolutions() -> Iterator[tuple[int, int, tuple[int, int, int, int], dict[s
         yield n, n, (4, 5, 3, 3), {"padding": 1, "groups": n}  # depthwise
         yield 2, 4, (3, n + 2, 3, 3), {"groups": 2}
         yield n, n, (5, 6, 3, 3), {"padding": 1, "groups": n, "stride": 2}
+        yield 2, 2, (5, n + 2, 3, 3), {"padding": 1, "groups": 2}  # widths of depthwise ones
+        yield 2, 2, (6, n + 3, 5, 5), {"padding": 2, "groups": 2, "stride": 2}
+        yield 2, 2, (6, n + 3, 3, 4), {"padding": 1, "groups": 2, "stride": 2}
+        yield 2, 2, (7, n + 4, 3, 3), {"padding": 1, "groups": 2, "stride": (1, 2), "dilation": (1, 2)}
+        yield 2, 2, (7, n + 4, 2, 3), {"padding": 2, "groups": 2, "stride": 3}
     yield 3, 4, (7, 9, 3, 2), {"dilation": 2, "padding": 1}
     yield 3, 4, (9, 8, 4, 5), {"stride": (3, 2), "padding": ((1, 0), (2, 1))}
     yield 40, 40, (6, 6, 3, 3), {"padding": 1}
@@ -219,8 +225,24 @@ def test_pools(arena, layout, dtype):
         same(arena, fc.adaptive_max_pool2d_backward, y, indices, x.shape, **where)
         same(arena, fc.adaptive_avg_pool2d, x, bins, **where)
         same(arena, fc.adaptive_avg_pool2d_backward, y, x.shape, **where)
+    for n, plane in product(TAILS, ((1, 1), (2, 3), (5, 7))):  # of whole planes
+        size = (2, *plane, n) if layout == "NHWC" else (2, n, *plane)
+        x = numbers(*size, dtype=dtype)
+        y = same(arena, fc.adaptive_avg_pool2d, x, 1, **where)
+        same(arena, fc.adaptive_avg_pool2d_backward, y, x.shape, **where)
     x = numbers(1, 5, 17, 3, dtype=dtype)
     same(arena, fc.max_pool2d, x, 2, 1, 0, 2, return_indices=True, layout=layout)
+
+
+@ENDS
+def test_shared_maxima(arena, dtype):
+    def shared(x: AnyArray, grad: AnyArray, size: int) -> AnyArray:
+        pool = {"pool_height": size, "pool_width": size, "stride": size}
+        return cs231n.max_pool_backward_reshape(grad, cs231n.max_pool_forward_reshape(x, pool)[1])
+
+    for n, size in product(TAILS, (1, 2, 3)):
+        x, grad = numbers(1, 2, 2 * size, n * size, dtype=dtype), numbers(1, 2, 2, n, dtype=dtype)
+        same(arena, shared, x, grad, size)
 
 
 @ENDS

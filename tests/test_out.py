@@ -81,6 +81,21 @@ def test_between_the_elements_of_an_input(name):
     np.testing.assert_array_equal(x, X)
 
 
+@pytest.mark.parametrize("layout", ["NCL", "NLC"])
+def test_signals(layout):
+    raw = np.arange(2 * 4 * 4 + 1, dtype=np.float32)
+    x, weight = raw[:-1].reshape(2, 4, 4), np.ones((4, 4, 1), np.float32)
+    before = raw.tobytes()
+    for out in (x, x[::-1], x.swapaxes(1, 2), raw[1:].reshape(2, 4, 4)):
+        for given in (x, memoryview(x)):
+            with pytest.raises(ValueError, match=r"^out: got an array that overlaps an input"):
+                fc.conv1d(given, weight, layout=layout, out=out)
+    assert raw.tobytes() == before
+    out = np.empty_like(x)
+    assert fc.conv1d(x, weight, layout=layout, out=out) is out
+    np.testing.assert_array_equal(out, fc.conv1d(x, weight, layout=layout))
+
+
 @pytest.mark.parametrize("which", ["weight", "bias"])
 def test_overlap_with_the_others(which):
     arrays = {"weight": np.ones((2, 2, 3, 3), np.float32), "bias": np.ones(36, np.float32)[:2]}

@@ -45,7 +45,9 @@ def draw_conv(draw: Draw) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, .
     geometry = draw_geometry(draw)
     groups = draw.integer(1, 4) if draw.chance(0.3) else 1
     seen, made = draw.size(33), draw.size(33)
-    if draw.chance(0.2):
+    if draw.chance(0.06):
+        groups, seen = 1, draw.integer(32, 40)  # so many that sums are taken by taps
+    elif draw.chance(0.2):
         groups, seen = max(draw.size(33), 1), 1  # depthwise
         made = draw.integer(1, 2)
     kernel = (3, 3) if draw.chance(0.4) else (draw.integer(1, 7), draw.integer(1, 7))

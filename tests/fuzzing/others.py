@@ -261,45 +261,69 @@ def local_response_norm(draw: Draw, backward: bool = False) -> Call:
     grad, x = draw.arrays(shape, shape)
     arguments = {"x": x, "size": draw.integer(1, 7), "layout": draw.one(["NCHW", "NHWC"])}
     if draw.chance(0.5):
-        arguments |= {"alpha": 0.5, "k": 2}
+        arguments |= {"alpha": 0.5, "k": 2, "beta": draw.one([0.75, 0.5, 1, 0.3])}
     if backward:
         arguments = {"grad_output": grad, **arguments}
         return Call(fc.local_response_norm_backward, arguments, expected_lrn_backward)
     return Call(fc.local_response_norm, arguments, expected_lrn)
 
 
+def expected_cross_entropy(logits, target, weight=None, *, ignore_index=-100, reduction="mean",
+                           label_smoothing=0.0):  # fmt: skip
+    axis = min(np.ndim(logits) - 1, 1)
+    moved = np.moveaxis(f64(logits), axis, -1)
+    scores = moved.reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
+    classes, given = scores.shape[1], np.asarray(target)
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    weights = np.ones(classes) if weight is None else f64(weight)
+    assert weights.shape == (classes,), "weights of another shape were accepted"
+    if given.dtype.kind == "f":
+        same_shape(logits, target)
+        wanted = np.moveaxis(f64(given), axis, -1).reshape(scores.shape)
+        divisor, counts = float(len(wanted)), np.ones((len(wanted), 1))
+    else:
+        assert given.shape == moved.shape[:-1], "targets of another shape were accepted"
+        counts = given.reshape(-1, 1) != ignore_index
+        wanted = ((given.reshape(-1, 1) == np.arange(classes)) & counts).astype(np.float64)
+        assert np.array_equal(wanted.sum(1, keepdims=True), counts), "a target that is no class was accepted"
+        divisor = float((wanted @ weights).sum())
+    wanted = ((1 - label_smoothing) * wanted + label_smoothing / classes * counts) * weights
+    by = divisor if reduction == "mean" else 1.0
+    # A mean over samples without weight divides by zero.
+    grad = (np.exp(log_p) * wanted.sum(1, keepdims=True) - wanted) / (by if by else 1.0)
+    loss = -(wanted * log_p).sum() / by if by else np.nan
+    share = np.abs(wanted).max(initial=0.0) / (by if by else 1.0)
+    largest = share * np.abs(log_p).max(initial=1.0) * (len(wanted) if reduction == "sum" else by)
+    return [
+        Expected(loss, log_p.size, "auto", largest),
+        Expected(np.moveaxis(grad.reshape(moved.shape), -1, axis), classes, "auto", share,
+                 ("logits", "weight")),
+    ]  # fmt: skip
+
+
 def cross_entropy(draw: Draw) -> Call:
     samples, classes = draw.integer(1, 40), draw.integer(1, 20)
-    logits = draw.array((samples, classes))
-    classes_of = draw.rng.integers(0, classes + draw.chance(0.05), samples)
-    target = draw.arranged(classes_of.astype(draw.one(["i8", "i4", "u1"])))
-
-    def expected(logits: Any, target: Any) -> list[Expected]:
-        axis = min(np.ndim(logits) - 1, 1)
-        moved = np.moveaxis(f64(logits), axis, -1)
-        scores = moved.reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
-        shifted = scores - scores.max(axis=1, keepdims=True)
-        log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        given = np.asarray(target)
-        if given.dtype.kind == "f":
-            wanted = np.moveaxis(f64(given), axis, -1).reshape(scores.shape)
-        else:
-            assert given.shape == moved.shape[:-1], "targets of another shape were accepted"
-            positions = given.ravel()[:, None] == np.arange(scores.shape[1])
-            assert np.all(positions.any(1) | (given.ravel() == -100)), (
-                "a target that is no class was accepted"
-            )
-            wanted = positions.astype(np.float64)
-        counted = max(len(wanted) if given.dtype.kind == "f" else int(wanted.sum()), 1)
-        grad = (np.exp(log_p) * wanted.sum(1, keepdims=True) - wanted) / counted
-        loss = -(wanted * log_p).sum() / counted if len(wanted) else np.nan
-        gradient = np.moveaxis(grad.reshape(moved.shape), -1, axis)
-        return [
-            Expected(loss, log_p.size, "auto", 10.0),
-            Expected(gradient, log_p.shape[1], dtype_of=("logits",)),
-        ]
-
-    return Call(fc.cross_entropy, {"logits": logits, "target": target}, expected)
+    inner = draw.one([(), (), (draw.integer(1, 40),), (draw.integer(1, 9), draw.integer(1, 9))])
+    shape = (classes,) if not inner and draw.chance(0.1) else draw.shape(samples, classes, *inner)
+    classes = shape[min(len(shape) - 1, 1)]
+    without = shape[:1] + shape[2:] if len(shape) > 1 else ()
+    arguments: dict[str, Any] = {"logits": draw.array(shape)}
+    if draw.chance(0.3):
+        dtype = draw.one([np.float16, np.float32, np.float64])
+        arguments["target"] = draw.arranged(draw.rng.random(shape).astype(dtype))
+    else:
+        numbers = np.asarray(draw.rng.integers(0, classes + draw.chance(0.05), without))
+        arguments["target"] = draw.arranged(numbers.astype(draw.one(["i8", "i4", "u1"])))
+    if draw.chance(0.3):
+        arguments["weight"] = np.abs(draw.array((classes,), draw.one([np.float32, np.float64]))) + 0.5
+    if draw.chance(0.4):
+        arguments["label_smoothing"] = draw.one([0.1, 0.5, 1])
+    if draw.chance(0.3):
+        arguments["reduction"] = draw.one(["sum", "mean"])
+    if draw.chance(0.3):
+        arguments["ignore_index"] = draw.integer(0, 3)
+    return Call(fc.cross_entropy, arguments, expected_cross_entropy)
 
 
 def mse_loss(draw: Draw) -> Call:

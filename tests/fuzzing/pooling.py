@@ -27,6 +27,12 @@ def draw_pool(draw: Draw, dilated: bool = False) -> tuple[dict[str, Any], tuple[
     if dilated and draw.chance(0.3):
         pool["dilation"] = draw.pair(1, 3)
     x_shape, layout = draw_images(draw, pool)
+    if draw.chance(0.1):  # what networks have most often; of rows of several vectors
+        pool = {"kernel_size": 2} | ({"layout": layout} if "layout" in pool else {})
+        high, wide = 2 * draw.integer(1, 9), 2 * draw.integer(1, 40)
+        channels = draw.integer(1, 5)
+        pixels = (high, wide, channels) if layout == "NHWC" else (channels, high, wide)
+        x_shape = (*x_shape[:-3], *pixels)
     return pool, x_shape, layout
 
 
