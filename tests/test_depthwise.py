@@ -50,6 +50,26 @@ def _widths() -> list[ConvCase]:
     ]
 
 
+def _turned() -> list[ConvCase]:
+    """Narrow planes of so many channels that vectors of these pay; the last vector is not full."""
+    return [
+        depthwise(
+            f"{k}x{k}-stride-{stride}-{channels}-of-{size}", (2, channels, *size), k, stride=stride, **rest
+        )
+        for k, stride, rest in (
+            (
+                (5, 1, {"padding": 2}),
+                (5, 1, {}),
+                (5, 1, {"padding": ((4, 0), (1, 3))}),
+                (5, 2, {"padding": 2}),
+                (7, 1, {"padding": 3}),
+            )
+        )
+        for channels, size in ((33, (7, 7)), (16, (9, 5)), (23, (8, 8)), (17, (8, 3)))
+        if size[1] >= k or rest
+    ]
+
+
 def _kernels() -> list[ConvCase]:
     shape = (1, 2, 11, 19)
     return [
@@ -117,6 +137,7 @@ def _cuts() -> list[ConvCase]:
 CASES = [
     *_widths(),
     *_kernels(),
+    *_turned(),
     *_edges(),
     *_channels(),
     *_cuts(),
@@ -149,7 +170,7 @@ def test_values(case: ConvCase, layout: str, dtype: type[np.floating[Any]]) -> N
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("case", [*_cuts(), *_channels()[:6], *_widths()[::9]], ids=str)
+@pytest.mark.parametrize("case", [*_cuts(), *_channels()[:6], *_turned()[::3], *_widths()[::9]], ids=str)
 def test_threads_give_the_same_bits(case: ConvCase, layout: str, dtype: type[np.floating[Any]]) -> None:
     geometry, arrays = case.geometry(layout), kernel_arrays(case, dtype, layout)
     one, *others = (run_kernels(geometry, arrays, threads) for threads in (1, 2, 3, 5, 9))
@@ -185,11 +206,32 @@ def test_infinite_gradients_stay_where_they_are(dtype: type[np.floating[Any]]) -
     assert (grad_weight == np.inf).all()
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("width", [5, 41])
+@pytest.mark.parametrize("kernel", [3, 4, 5])
+def test_padding_times_a_weight_that_is_not_finite(
+    kernel: int, width: int, layout: str, dtype: type[np.floating[Any]]
+) -> None:
+    """It is NaN, as in an image with zeros around it, at the border of that weight's channel alone."""
+    case = depthwise("infinite", (2, 19, 7, width), kernel, padding=2)
+    x, weight, bias, _ = conv_arrays(case, dtype)
+    weight = weight.copy()
+    weight[3, 0, 0, 1] = np.inf
+    with np.errstate(invalid="ignore"):
+        expected = reference.conv2d(x, weight, bias, padding=2, groups=19)
+    there, back = (to_nhwc, to_nchw) if layout == "NHWC" else (np.asarray, np.asarray)
+    out = back(fc.conv2d(there(x), weight, bias, layout=layout, **case.arguments))
+    np.testing.assert_array_equal(np.isnan(out), np.isnan(expected))
+    np.testing.assert_array_equal(np.isinf(out), np.isinf(expected))
+    others = np.arange(19) != 3
+    assert_within(out[:, others], expected[:, others], case.tolerance(dtype, "direct"))
+
+
 @pytest.mark.parametrize("dtype_char", ["f", "d"])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("task", _plan.TASKS)
 def test_it_is_chosen(task: str, layout: str, dtype_char: str) -> None:
-    for case in [*_cuts(), *_kernels()]:
+    for case in [*_cuts(), *_kernels(), *_turned()]:
         geometry = case.geometry(layout)
         for algorithm in ("auto", "direct"):
             assert _plan.kernels(task, algorithm, geometry, tile_shape(dtype_char)) == "depthwise", case
@@ -266,7 +308,7 @@ class Guarded:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_guard_pages(layout: str, at_end: bool, dtype: type[np.floating[Any]]) -> None:
     guarded = Guarded()
-    for case in [*_widths()[::2], *_kernels()[::5], *_edges()[::3], *_channels()]:
+    for case in [*_widths()[::2], *_kernels()[::5], *_edges()[::3], *_turned(), *_channels()]:
         if min(case.output_shape[2:]) == 0:
             continue
         arrays = [guarded.copy(array, at_end) for array in kernel_arrays(case, dtype, layout)]

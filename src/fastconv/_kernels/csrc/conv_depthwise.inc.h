@@ -1,12 +1,12 @@
 /* Depthwise convolution of planes (NCHW). Contracts: fc_depthwise in kernels.h.
  *
- * A block is DEPTHWISE_ROWS rows by one vector of outputs, all in registers; each vector of input is loaded
- * once and serves every output row of the block that it meets. Rows outside the image are rows of zeros,
+ * A block is some rows by one vector of outputs, all in registers; each vector of input is loaded once and
+ * serves every output row of the block that it meets. Rows outside the image are rows of zeros,
  * columns outside it are lanes that are not loaded, so nothing is ever copied to make room for padding.
  * The last block of a row, and the last rows of a plane, overlap the ones before: what is computed twice is
  * the same both times, as each output's sum runs over tap columns, then tap rows, wherever the block lies.
  */
-enum { FC(DEPTHWISE_ROWS) = 4, FC(DEPTHWISE_MOST) = 7, FC(DEPTHWISE_AHEAD) = 8 };
+enum { FC(DEPTHWISE_ROWS) = 7, FC(DEPTHWISE_MOST) = 7, FC(DEPTHWISE_AHEAD) = 8 };
 
 /* p[i], or 0 for the lanes that an edge's mask leaves out. */
 FC_INLINE VEC FC(load_edge)(const T *p, V(mask) mask, const int edge)
@@ -68,6 +68,12 @@ FC_INLINE void FC(depthwise_block)(VEC *acc, const T *const *rows, ptrdiff_t fro
         COLUMN(0, 0);
         COLUMN(1, 0);
         COLUMN(2, 1);
+    } else if (kw == 5 && stride == 1) {
+        COLUMN(0, 0);
+        COLUMN(1, 0);
+        COLUMN(2, 0);
+        COLUMN(3, 0);
+        COLUMN(4, 1);
     } else if (kw == 3) {
         COLUMN(0, 0);
         COLUMN(2, 1);
@@ -117,20 +123,20 @@ FC_INLINE void FC(depthwise_rows)(const fc_depthwise *d, const T *const *rows, T
 }
 
 FC_INLINE void FC(depthwise_plane)(const fc_depthwise *d, const T *x, T *out, const T *weight, VEC first,
-                                   const int kh, const int kw, const int stride)
+                                   const int kh, const int kw, const int stride, const int count)
 {
-    enum { ROWS = FC(DEPTHWISE_ROWS), MOST = FC(DEPTHWISE_MOST) };
-    const T *rows[(ROWS - 1) * 2 + MOST];
+    enum { MOST = FC(DEPTHWISE_MOST) };
+    const T *rows[(FC(DEPTHWISE_ROWS) - 1) * 2 + MOST];
     const T *end = out + (d->out_h - 1) * d->out_row + d->out_w;
     VEC taps[MOST * MOST];
     const ptrdiff_t taps_w = kw ? kw : d->taps_w;
     for (ptrdiff_t j = 0; j < taps_w; j++)
         for (int i = 0; i < kh; i++) taps[j * kh + i] = V(set1)(weight[i * d->weight_h + j * d->weight_w]);
-    for (ptrdiff_t row = 0; row < d->out_h; row += ROWS) {
-        if (row + ROWS > d->out_h) row = d->out_h - ROWS;
-        FC(row_pointers)(d, x, row * stride - d->top, rows, (ROWS - 1) * stride + kh);
-        FC(prefetch_rows)(x, (row + FC(DEPTHWISE_AHEAD)) * stride + kh - d->top, ROWS * stride, d->x_row);
-        FC(depthwise_rows)(d, rows, out + row * d->out_row, end, taps, first, kh, kw, stride, ROWS);
+    for (ptrdiff_t row = 0; row < d->out_h; row += count) {
+        if (row + count > d->out_h) row = d->out_h - count;
+        FC(row_pointers)(d, x, row * stride - d->top, rows, (count - 1) * stride + kh);
+        FC(prefetch_rows)(x, (row + FC(DEPTHWISE_AHEAD)) * stride + kh - d->top, count * stride, d->x_row);
+        FC(depthwise_rows)(d, rows, out + row * d->out_row, end, taps, first, kh, kw, stride, count);
     }
 }
 
@@ -250,18 +256,18 @@ FC_INLINE void FC(depthwise_any_plane)(const fc_depthwise *d, const T *x, T *out
     }
 }
 
-/* Bodies by taps_h, taps_w (0: any up to DEPTHWISE_MOST) and stride; each is a function, as one of all takes
- * compilers minutes. */
+/* Bodies by taps_h, taps_w (0: any up to DEPTHWISE_MOST), stride and rows of a block; each is a function, as one
+ * of all takes compilers minutes. The first that fits is taken. */
 #define DEPTHWISE_BODIES(BODY) \
-    BODY(3, 3, 1) BODY(3, 3, 2) \
-    BODY(1, 0, 1) BODY(2, 0, 1) BODY(3, 0, 1) BODY(5, 0, 1) BODY(7, 0, 1) BODY(5, 0, 2)
-#define BODY_NAME(kh, kw, stride) FC(depthwise_##kh##x##kw##_stride_##stride)
+    BODY(3, 3, 1, 7) BODY(3, 3, 1, 4) BODY(3, 3, 2, 4) BODY(5, 5, 1, 7) BODY(7, 0, 1, 7) BODY(5, 0, 2, 7) \
+    BODY(1, 0, 1, 4) BODY(2, 0, 1, 4) BODY(3, 0, 1, 4) BODY(5, 0, 1, 4) BODY(7, 0, 1, 4) BODY(5, 0, 2, 4)
+#define BODY_NAME(kh, kw, stride, rows) FC(depthwise_##kh##x##kw##_stride_##stride##_rows_##rows)
 
-#define BODY(kh, kw, stride)                                                                               \
-    FC_NOINLINE void BODY_NAME(kh, kw, stride)(const fc_depthwise *d, const T *x, T *out, const T *weight, \
-                                               VEC first)                                                  \
-    {                                                                                                      \
-        FC(depthwise_plane)(d, x, out, weight, first, kh, kw, stride);                                     \
+#define BODY(kh, kw, stride, rows)                                                                 \
+    FC_NOINLINE void BODY_NAME(kh, kw, stride, rows)(const fc_depthwise *d, const T *x, T *out,    \
+                                                     const T *weight, VEC first)                   \
+    {                                                                                              \
+        FC(depthwise_plane)(d, x, out, weight, first, kh, kw, stride, rows);                       \
     }
 DEPTHWISE_BODIES(BODY)
 #undef BODY
@@ -282,11 +288,13 @@ typedef void (*FC(depthwise_body))(const fc_depthwise *, const T *, T *, const T
 static FC(depthwise_body) FC(depthwise_body_for)(const fc_depthwise *d)
 {
     const int dense = d->stride_h == d->stride_w && (d->taps_h == 1 || d->dilation_h == 1) &&
-                      (d->taps_w == 1 || d->dilation_w == 1) && d->out_h >= FC(DEPTHWISE_ROWS);
-#define BODY(kh, kw, stride)                                                                    \
+                      (d->taps_w == 1 || d->dilation_w == 1);
+    /* Memory decides about 3x3 with long rows: fewer of them at a time are fewer streams. */
+    const int narrow = d->out_w <= 2 * LANES;
+#define BODY(kh, kw, stride, rows)                                                              \
     if (dense && d->taps_h == kh && (kw ? d->taps_w == kw : d->taps_w <= FC(DEPTHWISE_MOST)) && \
-        d->stride_w == stride)                                                                  \
-        return BODY_NAME(kh, kw, stride);
+        d->stride_w == stride && d->out_h >= rows && (rows == 4 || kh > 3 || narrow))           \
+        return BODY_NAME(kh, kw, stride, rows);
     DEPTHWISE_BODIES(BODY)
 #undef BODY
     return d->stride_w == 1   ? FC(depthwise_any_stride_1)

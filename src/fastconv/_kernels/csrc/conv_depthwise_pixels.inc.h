@@ -5,7 +5,11 @@
  * tap serves them all. Rows of taps outside the image are left out; pixels outside are left out, or zeros in
  * a shared run.
  */
-enum { FC(DEPTHWISE_RUN) = 4 };
+enum {
+    FC(DEPTHWISE_RUN) = TILE_ROWS >= 7 ? 7 : 4, /* outputs of a run, at most: as many as there are registers for */
+    FC(DEPTHWISE_SHORT_RUN) = 4,                /* where memory decides */
+    FC(DEPTHWISE_RUN_PIXELS) = (FC(DEPTHWISE_RUN) - 1) * 2 + 7
+};
 
 /* The first and last + 1 of `count` positions, `step` apart from `start` on, that lie in [0, size). */
 FC_INLINE void FC(inside)(ptrdiff_t start, ptrdiff_t step, ptrdiff_t size, ptrdiff_t count, ptrdiff_t *first,
@@ -61,12 +65,11 @@ FC_INLINE void FC(load_run)(VEC *in, const fc_depthwise *d, const FC(run) * run,
 FC_INLINE void FC(run_shared)(const fc_depthwise *d, const FC(run) * run, const FC(run_kind) kind,
                               const int count, const int edge)
 {
-    enum { RUN = FC(DEPTHWISE_RUN) };
     const ptrdiff_t channels = d->planes;
     const T *bias = d->bias;
     for (ptrdiff_t c = 0; c < channels; c += LANES) {
         if (c + LANES > channels) c = channels - LANES;
-        VEC acc[RUN], in[(RUN - 1) * 2 + 5];
+        VEC acc[FC(DEPTHWISE_RUN)], in[FC(DEPTHWISE_RUN_PIXELS)];
         const VEC first = bias ? V(load)(bias + c) : V(zero)();
         FC_UNROLL
         for (int q = 0; q < count; q++) acc[q] = first;
@@ -125,9 +128,8 @@ FC_INLINE void FC(run_weight_shared)(const fc_depthwise *d, const FC(run) * run,
                                      ptrdiff_t c, const FC(run_kind) kind, const int count, const int edge,
                                      const int partial)
 {
-    enum { RUN = FC(DEPTHWISE_RUN) };
     const V(mask) mask = V(range)(0, d->planes - c);
-    VEC g[RUN], in[(RUN - 1) * 2 + 5];
+    VEC g[FC(DEPTHWISE_RUN)], in[FC(DEPTHWISE_RUN_PIXELS)];
     FC_UNROLL
     for (int q = 0; q < count; q++) g[q] = FC(load_edge)(run->out + q * d->out_pixel + c, mask, partial);
     FC(prefetch_next_row)(d, run, c, kind, count);
@@ -188,14 +190,14 @@ FC_INLINE void FC(do_run)(const fc_depthwise *d, const FC(run) * run, T *sums, p
 FC_INLINE void FC(all_runs)(const fc_depthwise *d, T *sums, ptrdiff_t sums_step, const FC(run_kind) kind,
                             const int of_weight)
 {
-    enum { RUN = FC(DEPTHWISE_RUN) };
-    const ptrdiff_t reach = (RUN - 1) * d->stride_w + (d->taps_w - 1) * d->dilation_w;
+    const int length = kind.kernel >= 5 || kind.stride == 1 ? FC(DEPTHWISE_RUN) : FC(DEPTHWISE_SHORT_RUN);
+    const ptrdiff_t reach = (length - 1) * d->stride_w + (d->taps_w - 1) * d->dilation_w;
     for (ptrdiff_t row = 0; row < d->out_h; row++) {
         const ptrdiff_t top = row * d->stride_h - d->top;
         FC(run) run;
         FC(inside)(top, d->dilation_h, d->height, d->taps_h, &run.i0, &run.i1);
         for (ptrdiff_t p = 0, count; p < d->out_w; p += count) {
-            if (kind.kernel && !of_weight && p + RUN > d->out_w && d->out_w >= RUN) p = d->out_w - RUN;
+            if (kind.kernel && !of_weight && p + length > d->out_w && d->out_w >= length) p = d->out_w - length;
             const ptrdiff_t from = p * d->stride_w - d->left;
             const int edge = from < 0 || from + reach >= d->width;
             run.x = (const T *)d->x + top * d->x_row + from * d->x_pixel;
@@ -203,10 +205,10 @@ FC_INLINE void FC(all_runs)(const fc_depthwise *d, T *sums, ptrdiff_t sums_step,
             run.k0 = -from;
             run.k1 = d->width - from;
             FC(inside)(from, d->dilation_w, d->width, d->taps_w, &run.j0, &run.j1);
-            count = p + RUN <= d->out_w && (kind.kernel || !edge) ? RUN : 1;
+            count = p + length <= d->out_w && (kind.kernel || !edge) ? length : 1;
             if (count == 1) FC(do_run)(d, &run, sums, sums_step, kind, of_weight, 1, 1);
-            else if (edge && kind.kernel) FC(do_run)(d, &run, sums, sums_step, kind, of_weight, RUN, 1);
-            else FC(do_run)(d, &run, sums, sums_step, kind, of_weight, RUN, 0);
+            else if (edge && kind.kernel) FC(do_run)(d, &run, sums, sums_step, kind, of_weight, length, 1);
+            else FC(do_run)(d, &run, sums, sums_step, kind, of_weight, length, 0);
         }
     }
 }
@@ -215,7 +217,8 @@ FC_INLINE void FC(all_runs)(const fc_depthwise *d, T *sums, ptrdiff_t sums_step,
     KIND(3, 1)          \
     KIND(3, 2)          \
     KIND(5, 1)          \
-    KIND(5, 2)
+    KIND(5, 2)          \
+    KIND(7, 1)
 
 #define KIND(kernel, stride)                                                                      \
     FC_NOINLINE void FC(pixels_##kernel##_stride_##stride)(const fc_depthwise *d)                 \

@@ -105,28 +105,28 @@ FC_INLINE void FC(weight_any_rows)(const fc_depthwise *d, const T *x, const T *g
 FC_INLINE void FC(weight_rows)(const fc_depthwise *d, const T *x, const T *grad, VEC *sums, const int kernel,
                                const int stride)
 {
-    enum { ROWS = FC(DEPTHWISE_ROWS) };
-    const T *rows[(ROWS - 1) * 2 + FC(DEPTHWISE_MOST)];
+    const int count = kernel == 3 ? 4 : FC(DEPTHWISE_ROWS); /* memory decides about 3x3 */
+    const T *rows[(FC(DEPTHWISE_ROWS) - 1) * 2 + FC(DEPTHWISE_MOST)];
     ptrdiff_t row = 0;
-    for (; row + ROWS <= d->out_h; row += ROWS) {
+    for (; row + count <= d->out_h; row += count) {
         const T *g = grad + row * d->out_row;
-        FC(row_pointers)(d, x, row * stride - d->top, rows, (ROWS - 1) * stride + kernel);
-        FC(prefetch_rows)(x, (row + FC(DEPTHWISE_AHEAD)) * stride + kernel - d->top, ROWS * stride, d->x_row);
-        FC(prefetch_rows)(grad, row + FC(DEPTHWISE_AHEAD), ROWS, d->out_row);
+        FC(row_pointers)(d, x, row * stride - d->top, rows, (count - 1) * stride + kernel);
+        FC(prefetch_rows)(x, (row + FC(DEPTHWISE_AHEAD)) * stride + kernel - d->top, count * stride, d->x_row);
+        FC(prefetch_rows)(grad, row + FC(DEPTHWISE_AHEAD), count, d->out_row);
         if (kernel == 3) {
-            FC(weight_sweep)(d, rows, g, sums, 0, 3, kernel, stride, ROWS);
+            FC(weight_sweep)(d, rows, g, sums, 0, 3, kernel, stride, count);
             continue;
         }
         ptrdiff_t j = 0;
         for (; j + stride <= kernel; j += stride)
-            FC(weight_sweep)(d, rows, g, sums + j * kernel, j, stride, kernel, stride, ROWS);
-        if (stride == 2) FC(weight_sweep)(d, rows, g, sums + j * kernel, j, 1, kernel, stride, ROWS);
+            FC(weight_sweep)(d, rows, g, sums + j * kernel, j, stride, kernel, stride, count);
+        if (stride == 2) FC(weight_sweep)(d, rows, g, sums + j * kernel, j, 1, kernel, stride, count);
     }
     if (kernel == 3) {
-        for (int count = 2; count > 0; count--)
-            for (; row + count <= d->out_h; row += count) {
-                FC(row_pointers)(d, x, row * stride - d->top, rows, (count - 1) * stride + kernel);
-                if (count == 2)
+        for (int rest = 2; rest > 0; rest--)
+            for (; row + rest <= d->out_h; row += rest) {
+                FC(row_pointers)(d, x, row * stride - d->top, rows, (rest - 1) * stride + kernel);
+                if (rest == 2)
                     FC(weight_sweep)(d, rows, grad + row * d->out_row, sums, 0, 3, kernel, stride, 2);
                 else FC(weight_sweep)(d, rows, grad + row * d->out_row, sums, 0, 3, kernel, stride, 1);
             }

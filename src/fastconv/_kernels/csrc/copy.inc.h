@@ -21,8 +21,11 @@ static void FC(transpose)(void *dst_, ptrdiff_t dst_row, const void *src_, ptrdi
     T *dst = dst_;
     const T *src = src_;
     const ptrdiff_t ahead = dst_row >= FC_FAR ? 128 / (ptrdiff_t)sizeof(T) : 0;
-    for (ptrdiff_t i = 0; i < rows; i += LANES)
+    /* The last squares reach back over the ones before: that costs less than a part of a square. */
+    for (ptrdiff_t i = 0; i < rows; i += LANES) {
+        if (i + LANES > rows && rows >= LANES) i = rows - LANES;
         for (ptrdiff_t j = 0; j < columns; j += LANES) {
+            if (j + LANES > columns && columns >= LANES) j = columns - LANES;
             const ptrdiff_t height = rows - i < LANES ? rows - i : LANES;
             const ptrdiff_t width = columns - j < LANES ? columns - j : LANES;
             T *to = dst + j * dst_row + i;
@@ -32,6 +35,7 @@ static void FC(transpose)(void *dst_, ptrdiff_t dst_row, const void *src_, ptrdi
             if (height == LANES && width == LANES) V(transpose)(to, dst_row, from, src_row);
             else FC(transpose_part)(to, dst_row, from, src_row, height, width);
         }
+    }
 }
 
 FC_INLINE void FC(copy_row)(T *dst, const T *src, ptrdiff_t count)
@@ -64,7 +68,15 @@ static void FC(scatter)(void *dst_, ptrdiff_t step, const void *src_, ptrdiff_t 
         FC(copy_row)(dst, src, count);
         return;
     }
-    for (ptrdiff_t i = 0; i < count; i++) dst[i * step] = src[i];
+    ptrdiff_t i = 0;
+#ifdef FC_STORES_APART
+    if (step == 2)
+        for (; i < count; i += LANES) {
+            const ptrdiff_t some = count - i < LANES ? count - i : LANES;
+            V(store_apart)(dst + 2 * i, V(load_where)(V(range)(0, some), src + i), some);
+        }
+#endif
+    for (; i < count; i++) dst[i * step] = src[i];
 }
 
 static void FC(gather_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, const ptrdiff_t *table, ptrdiff_t step,

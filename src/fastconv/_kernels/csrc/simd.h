@@ -12,7 +12,8 @@
  * power is a normal number.
  * range(begin, end) is the mask of the lanes begin <= i < end (any integers); load_where(mask, p) is p[i] where
  * the mask is set and 0 in the other lanes, for which it reads nothing; store_first(p, a, count) stores the
- * first count < LANES lanes.
+ * first count < LANES lanes. Where FC_STORES_APART is defined, store_apart(p, a, count) stores the first count <= LANES
+ * lanes into every other element, and leaves those between them alone.
  * bits(mask) has bit i set where lane i is, and from_bits(set) is the mask of a number's lowest bits.
  * from_bytes(p) is 1 in the lanes whose byte isn't 0, else 0.
  * v32_from_half and v32_to_half convert a vector of halves in memory.

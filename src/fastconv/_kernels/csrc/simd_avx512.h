@@ -141,6 +141,18 @@ FC_INLINE v64 v64_load_where(v64_mask mask, const double *p) { return _mm512_mas
 FC_INLINE void v32_store_first(float *p, v32 a, ptrdiff_t count) { _mm512_mask_storeu_ps(p, v32_range(0, count), a); }
 FC_INLINE void v64_store_first(double *p, v64 a, ptrdiff_t count) { _mm512_mask_storeu_pd(p, v64_range(0, count), a); }
 
+#define FC_STORES_APART
+FC_INLINE void v32_store_apart(float *p, v32 a, ptrdiff_t count)
+{
+    _mm512_mask_storeu_ps(p, v32_range(0, 2 * count) & 0x5555, v32_zip_low(a, a));
+    _mm512_mask_storeu_ps(p + 16, v32_range(0, 2 * count - 16) & 0x5555, v32_zip_high(a, a));
+}
+FC_INLINE void v64_store_apart(double *p, v64 a, ptrdiff_t count)
+{
+    _mm512_mask_storeu_pd(p, v64_range(0, 2 * count) & 0x55, v64_zip_low(a, a));
+    _mm512_mask_storeu_pd(p + 8, v64_range(0, 2 * count - 8) & 0x55, v64_zip_high(a, a));
+}
+
 /* dst[j*dst_row + i] = src[i*src_row + j] over a square of LANES x LANES. */
 FC_INLINE void v32_transpose(float *dst, ptrdiff_t dst_row, const float *src, ptrdiff_t src_row)
 {

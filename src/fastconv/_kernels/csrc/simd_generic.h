@@ -100,9 +100,12 @@ typedef struct { double lane[2]; } v64;
     }                                                                                               \
     FC_INLINE v##_mask v##_range(ptrdiff_t begin, ptrdiff_t end)                                    \
     {                                                                                               \
-        v##_mask mask = {0};                                                                        \
-        for (int i = 0; i < lanes; i++) FC_LANE(mask, i) = i >= begin && i < end ? -1 : 0;          \
-        return mask;                                                                                \
+        const scalar first = (scalar)clamp_lane(begin) - (scalar)0.5;                               \
+        const scalar last = (scalar)clamp_lane(end) - (scalar)0.5;                                  \
+        scalar lane[lanes];                                                                         \
+        for (int i = 0; i < lanes; i++) lane[i] = (scalar)i;                                        \
+        const v at = v##_load(lane);                                                                \
+        return v##_and(v##_greater(at, v##_set1(first)), v##_greater(v##_set1(last), at));          \
     }                                                                                               \
     FC_INLINE unsigned v##_bits(v##_mask mask)                                                      \
     {                                                                                               \

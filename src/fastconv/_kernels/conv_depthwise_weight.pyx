@@ -1,0 +1,118 @@
+"""The gradient of the weight of a depthwise convolution: a vector of partial sums is kept for each tap.
+
+Its parts (images, and bands of rows where there are few images) are summed in order, in groups whose number
+depends on the sizes alone.
+
+Workspace: for NCHW a row of zeros; partial sums, at most SUM_BYTES a group.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport parallel, prange
+from libc.string cimport memset
+
+from fastconv._kernels.correlation cimport Correlation, align, ceil_div, forward_correlation
+from fastconv._kernels.depthwise_job cimport job_of, take_image, take_planes, take_rows, take_zeros
+from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
+from fastconv._kernels.geometry cimport ConvGeometry
+from fastconv._kernels.isa cimport fc_depthwise, fc_kernels, kernels_for
+from fastconv._kernels.memory cimport give_back, take
+
+cnp.import_array()
+
+cdef enum:
+    BAND_ROWS = 32            # least rows of outputs in a part, where planes are cut
+    SPLITS = 16               # groups of partial sums, at most, and items that make more of them needless
+    RANGE_BYTES = 16384       # of partial sums of a range of channels: they stay in the first-level cache
+    SUM_BYTES = 1048576       # of partial sums, where their number is a choice
+
+ctypedef struct WeightJob:
+    Correlation c                    # the forward one; x is read, out is grad_output, weight unused
+    Py_ssize_t bands, rows           # of an image; a part is a band of an image
+    Py_ssize_t splits                # groups of parts: split s has parts [parts*s/splits, parts*(s+1)/splits)
+    Py_ssize_t channels, ranges      # channels that are summed together, at most, and how many such ranges
+    Py_ssize_t sums_step             # NHWC: elements from a tap's sums to the next one's
+    Py_ssize_t sums_bytes            # of a split
+    char *sums
+    const char *zeros
+
+
+def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
+                cnp.ndarray grad not None, int num_threads):
+    """grad = gradient of the weight."""
+    cdef fc_float_mode mode = 0
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
+    cdef WeightJob job
+    cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, item, items
+    cdef char *out = <char *>cnp.PyArray_DATA(grad)
+    cdef char *zeros
+    # Everything here but the number of threads decides the order of the sums.
+    job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
+    if g.channels_last:
+        job.channels = g.groups
+        job.sums_step = ceil_div(g.groups, kernels.lanes) * kernels.lanes
+        job.sums_bytes = align(taps * job.sums_step * kernels.itemsize)
+    else:
+        job.channels = max(1, min(g.groups, RANGE_BYTES // (taps * kernels.lanes * kernels.itemsize)))
+        job.sums_step = 0
+        job.sums_bytes = align(g.groups * taps * kernels.lanes * kernels.itemsize)
+    job.ranges = ceil_div(g.groups, job.channels)
+    job.bands = max(1, min(ceil_div(SPLITS, g.batch * job.ranges), job.c.out_h // BAND_ROWS))
+    job.rows = ceil_div(job.c.out_h, job.bands)
+    job.bands = ceil_div(job.c.out_h, job.rows)
+    job.splits = max(1, min(ceil_div(SPLITS, job.ranges), g.batch * job.bands, SUM_BYTES // job.sums_bytes))
+    job.sums = <char *>take(job.splits * job.sums_bytes)
+    zeros = take_zeros(job.c.width * kernels.itemsize)
+    if job.sums == NULL or zeros == NULL:
+        give_back(job.sums)
+        give_back(zeros)
+        raise MemoryError("no memory for the workspace of a convolution's gradient")
+    job.zeros = zeros
+    with nogil:
+        memset(job.sums, 0, job.splits * job.sums_bytes)
+        items = job.splits * job.ranges
+        with parallel(num_threads=num_threads):
+            mode = fc_flush_denormals()
+            for item in prange(items, schedule="dynamic"):
+                sum_parts(&job, item // job.ranges, item % job.ranges)
+            fc_restore_float_mode(mode)
+        for item in range(1, job.splits):
+            kernels.add(job.sums, job.sums + item * job.sums_bytes, job.sums_bytes // kernels.itemsize)
+        finish_sums(&job, out)
+        give_back(job.sums)
+        give_back(zeros)
+
+
+cdef void sum_parts(const WeightJob *w, Py_ssize_t split, Py_ssize_t index) noexcept nogil:
+    """One range of channels of all parts of a split."""
+    cdef const Correlation *c = &w.c
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, parts = c.batch * w.bands
+    cdef Py_ssize_t channel = index * w.channels
+    cdef Py_ssize_t channels = min(w.channels, c.groups - channel)
+    cdef Py_ssize_t part, row
+    cdef char *sums = w.sums + split * w.sums_bytes
+    cdef fc_depthwise job
+    for part in range(parts * split // w.splits, parts * (split + 1) // w.splits):
+        row = part % w.bands * w.rows
+        job = job_of(c)
+        job.zeros = w.zeros
+        take_image(&job, c, part // w.bands)
+        take_planes(&job, size, channel, channels)
+        take_rows(&job, size, row, min(w.rows, c.out_h - row))
+        if w.sums_step:
+            kernels.depthwise_pixels_weight(&job, sums + size * channel, w.sums_step)
+        else:
+            kernels.depthwise_weight(&job, sums + size * channel * c.taps_h * c.taps_w * kernels.lanes)
+
+
+cdef void finish_sums(const WeightJob *w, char *grad) noexcept nogil:
+    """Writes the gradient from the sums of the first split."""
+    cdef const fc_kernels *kernels = w.c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, taps = w.c.taps_h * w.c.taps_w, channel
+    if w.sums_step:
+        kernels.transpose(grad, taps, w.sums, w.sums_step, taps, w.c.groups)
+        return
+    for channel in range(w.c.groups):
+        kernels.depthwise_weight_finish(grad + size * channel * taps,
+                                        w.sums + size * channel * taps * kernels.lanes,
+                                        w.c.taps_h, w.c.taps_w)
