@@ -30,6 +30,7 @@ class Adam:
 
     Examples
     --------
+    >>> import numpy as np
     >>> params = {"W": np.array([1.0, 2.0])}
     >>> Adam(lr=0.5).update(params, {"W": np.array([3.0, -3.0])})
     >>> params["W"].round(4)
