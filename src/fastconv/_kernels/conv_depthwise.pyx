@@ -15,8 +15,8 @@ from libc.string cimport memset
 
 from fastconv._kernels import conv_depthwise_weight, conv_direct
 from fastconv._kernels.correlation cimport (
-    Correlation, align, ceil_div, channels_last, forward_correlation,
-    has_finite_sum, input_correlation,
+    Correlation, align, ceil_div, channels_last, check_arrays, forward_correlation, has_finite_sum,
+    input_correlation,
 )
 from fastconv._kernels.depthwise_job cimport job_of, take_image, take_planes, take_rows, take_zeros
 from fastconv._kernels.depthwise_pixels cimport correlate_pixels, correlate_turned, turns
@@ -84,6 +84,7 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
                cnp.ndarray grad_x not None, int num_threads):
     """grad_x = gradient of the input, one correlation for each phase of the stride."""
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
+    check_arrays(g, cnp.PyArray_TYPE(grad_x), grad_x, weight, None, grad_output)
     if spreads(g):
         spread(kernels, g, grad_output, weight, grad_x, num_threads)
         return

@@ -133,7 +133,7 @@ typedef struct { double lane[2]; } v64;
     }                                                                                               \
     FC_INLINE void v##_store_first(scalar *p, v a, ptrdiff_t count)                                 \
     {                                                                                               \
-        memcpy(p, &a, (size_t)count * sizeof(scalar));                                              \
+        memcpy(p, &a, (size_t)(count < lanes ? count : lanes) * sizeof(scalar));                    \
     }                                                                                               \
     FC_INLINE v v##_pick(v a, v b, int first, int pair, int second)                                 \
     {                                                                                               \
