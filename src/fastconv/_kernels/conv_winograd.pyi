@@ -25,5 +25,5 @@ def grad_input(
     g: ConvGeometry, grad_output: FloatArray, weight: FloatArray, grad_x: FloatArray, num_threads: int
 ) -> None: ...
 def grad_weight(
-    g: ConvGeometry, grad_output: FloatArray, x: FloatArray, grad_weight: FloatArray, num_threads: int
+    g: ConvGeometry, grad_output: FloatArray, x: FloatArray, grad: FloatArray, num_threads: int
 ) -> None: ...

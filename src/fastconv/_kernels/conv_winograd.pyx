@@ -3,47 +3,44 @@
 An image is cut into tiles of 4x4 or 2x2 outputs, each seeing 6x6 inputs. Transformed tiles of one block,
 V[position][tile][channel], times transformed weights, U[panel][position][channel][column of the panel], is a
 matrix product at each of 36 positions; its result M[position][tile][output channel] is transformed back.
-The weight's gradient uses the transposed transforms, and the tiles are what is summed over.
 
 A NaN or an infinity would spoil its whole tile, and numbers near the largest overflow before their sums do.
 The transform back notices it, almost for nothing, and the direct kernels then compute the call again.
 
-Threads share out blocks of tiles and, where these are few, ranges of output channels. No sum depends on how.
+Threads share out blocks of tiles. Where tiles are few, transformed weights are not kept: all threads
+transform the tiles together then, and share out the output channels. No sum depends on how.
 
 Workspace in float32, twice that in float64: 144 bytes a weight for all transformed weights, unless there are
 few tiles; and for each thread, with C input channels of a group, at most about 144 * 96 * (C + 64) bytes for
 V and M (11 MB for 512 channels), or for few tiles 144 * (65536 + 256 * 64 + 64 * C) bytes (16 MB).
-The weight's gradient needs 3 MB a thread and, for small weights, up to 8 times their size.
 """
 
 cimport numpy as cnp
 from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
 
-from fastconv._kernels import conv_direct
+from fastconv._kernels import conv_direct, conv_winograd_weight
 
 from fastconv._kernels cimport memory
-from fastconv._kernels.correlation cimport align, all_finite, ceil_div, check_arrays, movers
+from fastconv._kernels.correlation cimport align, ceil_div, check_arrays, movers
+from fastconv._kernels.memory cimport take_workspace
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, rows_of, vectors_for
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.winograd_tiles cimport (
-    Canvas, POSITIONS, Tiles, View, canvas_of, load_grad_outputs, load_inputs, scratch_elements,
-    store_outputs, view_of,
+    BLOCK_TILES, Canvas, POSITIONS, Tiles, View, canvas_of, load_inputs, part, round_up, scratch_elements,
+    store_outputs, tiles_at, view_of,
 )
 
 cnp.import_array()
 
 cdef enum:
-    BLOCK_TILES = 48         # about
     BLOCK_CHANNELS = 64      # output channels that are transformed back at a time, about
     FEW_TILES = 256          # up to so many, transformed weights are not worth keeping
     MOST_V = 1 << 16         # elements of a position of V, where the weights are not kept
     LARGE_WEIGHT = 1 << 15   # channels in times out; beyond, the L2 cache does not keep a position of U
     PANEL_BYTES = 16384      # of a panel of U, which stays in the L1 cache
-    GRAD_CHANNELS = 64       # of each kind in a block of the weight's gradient, about
-    GRAD_PARTS = 8           # independent parts of the weight's gradient at least, where there are tiles
 
 # The weights as they come. Steps count elements.
 cdef struct Weights:
@@ -66,38 +63,7 @@ cdef struct Product:
     Py_ssize_t panels            # of a group's output channels
     Py_ssize_t ranges, range_panels
     Py_ssize_t block_panels
-
-# The weight's gradient. Channels are those of one group.
-cdef struct Reduction:
-    const fc_kernels *table
-    Canvas canvas
-    View x, y                    # input and grad_output
-    Py_ssize_t groups, in_channels, out_channels
-    Py_ssize_t in_blocks, in_block, out_blocks, out_block
-    Py_ssize_t chunks            # of tiles, each with sums of its own
-    char *grad_weight            # sums of the first chunk
-    char *partial                # of the others
-    Py_ssize_t bytes             # of either
-
-
-cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
-    return ceil_div(n, step) * step
-
-
-cdef inline Py_ssize_t part(Py_ssize_t i, Py_ssize_t parts, Py_ssize_t n) noexcept nogil:
-    """Where part i of n things begins, in parts that differ by one at most."""
-    return i * n // parts
-
-
-cdef Tiles tiles_at(char *data, Py_ssize_t tiles, Py_ssize_t channels,
-                    const fc_kernels *table) noexcept nogil:
-    """Room for transformed tiles. Positions are a cache line apart, or all might share sets of the cache."""
-    cdef Tiles result
-    result.data = data
-    result.tile = channels
-    result.position = tiles * channels + 64 // table.itemsize
-    return result
-
+    bint shared                  # all threads work on one block of tiles
 
 # ---- transformed weights ----
 
@@ -150,19 +116,23 @@ cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
     """Shares the tiles, and where they are few also the output channels, out to the threads."""
     cdef Py_ssize_t rows = p.table.mr, tiles = p.canvas.tiles
     cdef Py_ssize_t blocks
+    p.shared = p.u == NULL and p.groups == 1 and num_threads > 1
     if p.u == NULL:
         # As few blocks as possible, for each transforms the weights again.
-        blocks = ceil_div(tiles * p.in_channels, MOST_V)
+        blocks = ceil_div(tiles * p.in_channels, MOST_V * (num_threads if p.shared else 1))
     else:
         blocks = ceil_div(tiles, BLOCK_TILES * (2 if p.in_channels * p.out_channels > LARGE_WEIGHT else 1))
-    if num_threads > 1 and p.groups == 1 and (p.u != NULL or tiles > p.out_channels):
-        blocks = min(round_up(blocks, num_threads), ceil_div(tiles, 4 * rows))
+        if num_threads > 1 and p.groups == 1:
+            blocks = min(round_up(blocks, num_threads), ceil_div(tiles, 4 * rows))
     blocks = max(blocks, 1)
     p.block_tiles = round_up(ceil_div(tiles, blocks), rows)
     p.blocks = ceil_div(tiles, p.block_tiles)
     p.range_panels = ceil_div(p.panels, min(p.panels, ceil_div(num_threads, p.blocks * p.groups)))
-    p.ranges = ceil_div(p.panels, p.range_panels)
     p.block_panels = ceil_div(p.range_panels, ceil_div(p.range_panels * p.table.nr, BLOCK_CHANNELS))
+    if p.shared:
+        p.block_panels = min(ceil_div(BLOCK_CHANNELS, p.table.nr), ceil_div(p.panels, num_threads))
+        p.range_panels = p.block_panels
+    p.ranges = ceil_div(p.panels, p.range_panels)
 
 
 cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const char *u,
@@ -199,26 +169,47 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
                     table.gemm_tile(&tile)
 
 
-cdef Py_ssize_t product_bytes(
-        const Product *p, char *work, Tiles *v, Tiles *m, char **u, char **scratch) noexcept nogil:
-    """Lays out one thread's workspace."""
+cdef Tiles inputs_at(const Product *p, char *data) noexcept nogil:
+    return tiles_at(data, p.block_tiles, round_up(p.in_channels, p.table.lanes), p.table)
+
+
+cdef Py_ssize_t input_bytes(const Product *p) noexcept nogil:
+    """Of a block's V."""
+    return align(POSITIONS * inputs_at(p, NULL).position * p.table.itemsize)
+
+
+cdef Py_ssize_t lay_out(const Product *p, char *work, Tiles *m, char **u, char **scratch) noexcept nogil:
+    """One thread's workspace but for V; its bytes."""
     cdef Py_ssize_t size = p.table.itemsize
-    v[0] = tiles_at(work, p.block_tiles, round_up(p.in_channels, p.table.lanes), p.table)
-    m[0] = tiles_at(v.data + align(POSITIONS * v.position * size), p.block_tiles, p.block_panels * p.table.nr,
-                    p.table)
+    m[0] = tiles_at(work, p.block_tiles, p.block_panels * p.table.nr, p.table)
     u[0] = m.data + align(POSITIONS * m.position * size)
     scratch[0] = u[0] + (align(p.block_panels * POSITIONS * u_position(p) * size) if p.u == NULL else 0)
     return scratch[0] - work + align(scratch_elements(p.table, &p.canvas) * size)
 
 
-cdef bint convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept nogil:
-    """One block of tiles times one range of output channels of one group. Returns whether all is finite."""
+cdef void load_block(
+        const Product *p, Tiles v, Py_ssize_t group, Py_ssize_t block, Py_ssize_t channel,
+        Py_ssize_t channels, char *work) noexcept nogil:
+    """Some channels, from a multiple of the lanes on, of the V of a block."""
+    cdef Py_ssize_t first = block * p.block_tiles
+    cdef Tiles m
+    cdef char *u
+    cdef char *scratch
+    lay_out(p, work, &m, &u, &scratch)
+    v.data += channel * p.table.itemsize
+    load_inputs(p.table, v, &p.x, &p.canvas, first, min(p.block_tiles, p.canvas.tiles - first),
+                group * p.in_channels + channel, channels, scratch)
+
+
+cdef bint convolve_range(
+        const Product *p, Tiles v, Py_ssize_t group, Py_ssize_t block, Py_ssize_t index,
+        char *work) noexcept nogil:
+    """A block's V times one range of output channels. Returns whether all is finite."""
     cdef const fc_kernels *table = p.table
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
-    cdef Py_ssize_t group = item // (p.ranges * p.blocks)
-    cdef Py_ssize_t first = item % p.blocks * p.block_tiles
+    cdef Py_ssize_t first = block * p.block_tiles
     cdef Py_ssize_t tiles = min(p.block_tiles, p.canvas.tiles - first)
-    cdef Py_ssize_t panel = item // p.blocks % p.ranges * p.range_panels
+    cdef Py_ssize_t panel = index * p.range_panels
     cdef Py_ssize_t last_panel = min(panel + p.range_panels, p.panels)
     cdef Py_ssize_t count, channels, i, u_bytes = size * POSITIONS * u_position(p)
     cdef bint finite = True
@@ -226,9 +217,8 @@ cdef bint convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept
     cdef const char *u
     cdef char *own_u
     cdef char *scratch
-    cdef Tiles v, m
-    product_bytes(p, work, &v, &m, &own_u, &scratch)
-    load_inputs(table, v, &p.x, &p.canvas, first, tiles, group * p.in_channels, p.in_channels, scratch)
+    cdef Tiles m
+    lay_out(p, work, &m, &own_u, &scratch)
     while panel < last_panel:
         count = min(p.block_panels, last_panel - panel)
         channels = min(count * nr, p.out_channels - panel * nr)
@@ -246,44 +236,82 @@ cdef bint convolve_block(const Product *p, Py_ssize_t item, char *work) noexcept
     return finite
 
 
+cdef bint convolve_item(const Product *p, Py_ssize_t item, char *work) noexcept nogil:
+    """One block of tiles times one range of output channels of one group. Returns whether all is finite."""
+    cdef Py_ssize_t group = item // (p.ranges * p.blocks), block = item % p.blocks
+    cdef Tiles v = inputs_at(p, work)
+    work += input_bytes(p)
+    load_block(p, v, group, block, 0, p.in_channels, work)
+    return convolve_range(p, v, group, block, item // p.blocks % p.ranges, work)
+
+
+cdef int convolve_items(const Product *p, int num_threads, char *work, Py_ssize_t each) noexcept nogil:
+    """Each thread on blocks of its own. How many of the results aren't finite throughout."""
+    cdef fc_float_mode mode = 0
+    cdef Py_ssize_t items = p.groups * p.ranges * p.blocks, item
+    cdef int spoilt = 0
+    with parallel(num_threads=num_threads):
+        mode = fc_flush_denormals()
+        for item in prange(items, schedule="dynamic"):
+            spoilt += not convolve_item(p, item, work + thread_index() * each)
+        fc_restore_float_mode(mode)
+    return spoilt
+
+
+cdef int convolve_shared(const Product *p, int num_threads, char *work, Py_ssize_t each) noexcept nogil:
+    """The same, one block of tiles after the other, and the threads together: V, then ranges of channels."""
+    cdef fc_float_mode mode = 0
+    cdef Tiles v = inputs_at(p, work)
+    cdef Py_ssize_t vectors = ceil_div(p.in_channels, p.table.lanes)
+    cdef Py_ssize_t slices = min(vectors, 4 * num_threads), block, item, channel
+    cdef int spoilt = 0
+    work += input_bytes(p)
+    for block in range(p.blocks):
+        with parallel(num_threads=num_threads):
+            mode = fc_flush_denormals()
+            for item in prange(slices, schedule="static"):
+                channel = part(item, slices, vectors) * p.table.lanes
+                load_block(p, v, 0, block, channel,
+                           min(part(item + 1, slices, vectors) * p.table.lanes, p.in_channels) - channel,
+                           work + thread_index() * each)
+            for item in prange(p.ranges, schedule="dynamic"):
+                spoilt += not convolve_range(p, v, 0, block, item, work + thread_index() * each)
+            fc_restore_float_mode(mode)
+    return spoilt
+
+
 cdef int convolve(Product *p, int num_threads) except -1:
     """All of p.y. Returns whether it is what IEEE arithmetic gives: see the top of this file."""
-    cdef fc_float_mode mode = 0
-    cdef Py_ssize_t items, item, each
-    cdef Tiles v, m
+    cdef Py_ssize_t each
+    cdef Tiles m
     cdef char *packed = NULL
     cdef char *work = NULL
     cdef char *u
     cdef char *scratch
-    cdef int spoilt = 0
+    cdef int spoilt
     if p.canvas.tiles == 0 or p.groups == 0 or p.out_channels == 0:
         return True
     try:
         if p.u == NULL and p.canvas.tiles > FEW_TILES:
-            packed = take(packed_elements(p) * p.table.itemsize)
+            packed = take_workspace(packed_elements(p) * p.table.itemsize)
             transform_weights(p, packed, movers(packed_elements(p) * p.table.itemsize, num_threads))
             p.u = packed
         set_blocks(p, num_threads)
-        items = p.groups * p.ranges * p.blocks
-        num_threads = min(num_threads, items)
-        each = product_bytes(p, NULL, &v, &m, &u, &scratch)
-        work = take(num_threads * each)
-        with nogil, parallel(num_threads=num_threads):
-            mode = fc_flush_denormals()
-            for item in prange(items, schedule="dynamic"):
-                spoilt += not convolve_block(p, item, work + thread_index() * each)
-            fc_restore_float_mode(mode)
+        each = lay_out(p, NULL, &m, &u, &scratch)
+        if p.shared:
+            work = take_workspace(input_bytes(p) + num_threads * each)
+            with nogil:
+                spoilt = convolve_shared(p, num_threads, work, each)
+        else:
+            num_threads = min(num_threads, p.groups * p.ranges * p.blocks)
+            each += input_bytes(p)
+            work = take_workspace(num_threads * each)
+            with nogil:
+                spoilt = convolve_items(p, num_threads, work, each)
     finally:
         memory.give_back(work)
         memory.give_back(packed)
     return spoilt == 0
-
-
-cdef char *take(Py_ssize_t bytes) except NULL:
-    cdef void *work = memory.take(bytes)
-    if work == NULL:
-        raise MemoryError(f"no memory for {bytes} bytes of workspace")
-    return <char *>work
 
 
 def supports(ConvGeometry g) -> bool:
@@ -357,7 +385,7 @@ cdef char *padded_bias(const Product *p, const char *bias) except NULL:
     """The bias with each group in whole panels; for `give_back`."""
     cdef Py_ssize_t size = p.table.itemsize, group
     cdef Py_ssize_t padded = size * round_up(p.out_channels, p.table.nr), dense = size * p.out_channels
-    cdef char *result = take(p.groups * padded)
+    cdef char *result = take_workspace(p.groups * padded)
     memset(result, 0, p.groups * padded)
     for group in range(p.groups):
         memcpy(result + group * padded, bias + group * dense, dense)
@@ -390,123 +418,4 @@ def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.
         conv_direct.grad_input(g, grad_output, weight, grad_x, num_threads)
 
 
-# ---- the weight's gradient ----
-
-
-cdef void accumulate(const fc_kernels *table, Tiles s, Tiles w, Tiles v, Py_ssize_t tiles,
-                     Py_ssize_t out_channels, Py_ssize_t in_channels, bint first) noexcept nogil:
-    """S[k][c] += sum over tiles of W[tile][k] V[tile][c], at each position; S = it for the first tiles."""
-    cdef Py_ssize_t size = table.itemsize, nr = table.nr
-    cdef Py_ssize_t position, panel, heights, i, row
-    cdef fc_tile tile
-    memset(&tile, 0, sizeof(tile))
-    tile.depth = tiles
-    tile.a_row = 1
-    tile.a_step = w.tile
-    tile.b_step = v.tile
-    tile.c_row = s.tile
-    tile.accumulate = not first
-    for position in range(POSITIONS):
-        for panel in range(ceil_div(in_channels, nr)):
-            tile.b = v.data + size * (position * v.position + panel * nr)
-            tile.vectors = vectors_for(table, in_channels - panel * nr)
-            heights = ceil_div(out_channels, rows_of(table, tile.vectors))
-            for i in range(heights):
-                row = part(i, heights, out_channels)
-                tile.rows = <int>(part(i + 1, heights, out_channels) - row)
-                tile.a = w.data + size * (position * w.position + row)
-                tile.c = s.data + size * (position * s.position + row * s.tile + panel * nr)
-                table.gemm_tile(&tile)
-
-
-cdef Py_ssize_t reduction_bytes(const Reduction *p, char *work, Tiles *v, Tiles *w, Tiles *s,
-                                char **scratch) noexcept nogil:
-    """Lays out one thread's workspace."""
-    cdef Py_ssize_t size = p.table.itemsize
-    v[0] = tiles_at(work, BLOCK_TILES, p.in_block, p.table)
-    w[0] = tiles_at(v.data + align(POSITIONS * v.position * size), BLOCK_TILES, p.out_block, p.table)
-    s[0] = tiles_at(w.data + align(POSITIONS * w.position * size), p.out_block, p.in_block, p.table)
-    scratch[0] = s.data + align(POSITIONS * s.position * size)
-    return scratch[0] - work + align(scratch_elements(p.table, &p.canvas) * size)
-
-
-cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept nogil:
-    """The sums of one chunk of tiles for a block of input and a block of output channels."""
-    cdef const fc_kernels *table = p.table
-    cdef Py_ssize_t size = table.itemsize, lanes = table.lanes, taps = p.canvas.side * p.canvas.side
-    cdef Py_ssize_t c0 = item % p.in_blocks * p.in_block
-    cdef Py_ssize_t k0 = item // p.in_blocks % p.out_blocks * p.out_block
-    cdef Py_ssize_t group = item // (p.in_blocks * p.out_blocks) % p.groups
-    cdef Py_ssize_t chunk = item // (p.in_blocks * p.out_blocks * p.groups)
-    cdef Py_ssize_t in_channels = min(p.in_block, p.in_channels - c0)
-    cdef Py_ssize_t out_channels = min(p.out_block, p.out_channels - k0)
-    cdef Py_ssize_t begin = part(chunk, p.chunks, p.canvas.tiles)
-    cdef Py_ssize_t end = part(chunk + 1, p.chunks, p.canvas.tiles)
-    cdef Py_ssize_t blocks = ceil_div(end - begin, BLOCK_TILES)
-    cdef Py_ssize_t block, first, tiles, i, k
-    cdef char *scratch
-    cdef char *sums
-    cdef Tiles v, w, s
-    reduction_bytes(p, work, &v, &w, &s, &scratch)
-    memset(v.data, 0, size * POSITIONS * v.position)  # products read whole panels, loads write whole vectors
-    for block in range(blocks):
-        first = begin + part(block, blocks, end - begin)
-        tiles = begin + part(block + 1, blocks, end - begin) - first
-        load_inputs(table, v, &p.x, &p.canvas, first, tiles, group * p.in_channels + c0, in_channels, scratch)
-        load_grad_outputs(table, w, &p.y, &p.canvas, first, tiles, group * p.out_channels + k0, out_channels,
-                          scratch)
-        accumulate(table, s, w, v, tiles, out_channels, in_channels, block == 0)
-    for k in range(out_channels):
-        sums = p.grad_weight if chunk == 0 else p.partial + (chunk - 1) * p.bytes
-        sums += size * taps * ((group * p.out_channels + k0 + k) * p.in_channels + c0)
-        for i in range(ceil_div(in_channels, lanes)):
-            table.winograd_grad_weight(sums + i * lanes * taps * size, taps,
-                                       s.data + size * (k * s.tile + i * lanes), s.position,
-                                       min(lanes, in_channels - i * lanes), p.canvas.side)
-
-
-def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndarray grad_weight,
-                int num_threads) -> None:
-    """grad_weight, summed over all images and pixels in an order that depends on the geometry alone."""
-    cdef fc_float_mode mode = 0
-    cdef Reduction p
-    cdef Py_ssize_t parts, items, item, each, chunk
-    cdef int all_threads
-    cdef char *scratch
-    cdef char *work
-    cdef Tiles v, w, s
-    check_arrays(g, cnp.PyArray_TYPE(x), x, grad_weight, None, grad_output)
-    p.table = kernels_for(cnp.PyArray_TYPE(x))
-    p.groups = g.groups
-    p.in_channels = g.in_channels // g.groups
-    p.out_channels = g.out_channels // g.groups
-    p.x = view_of(cnp.PyArray_BYTES(x), g.in_channels, g.height, g.width, g.channels_last)
-    p.y = view_of(cnp.PyArray_BYTES(grad_output), g.out_channels, g.out_h, g.out_w, g.channels_last)
-    p.canvas = canvas_of(g.kernel_h, g.batch, &p.x, g.top, g.bottom, g.left, g.right, g.out_h, g.out_w)
-    p.grad_weight = cnp.PyArray_BYTES(grad_weight)
-    p.bytes = cnp.PyArray_NBYTES(grad_weight)
-    if p.bytes == 0 or p.canvas.tiles == 0:
-        memset(p.grad_weight, 0, p.bytes)
-        return
-    p.in_block = round_up(ceil_div(p.in_channels, ceil_div(p.in_channels, GRAD_CHANNELS)), p.table.nr)
-    p.in_blocks = ceil_div(p.in_channels, p.in_block)
-    p.out_block = round_up(ceil_div(p.out_channels, ceil_div(p.out_channels, GRAD_CHANNELS)), p.table.lanes)
-    p.out_blocks = ceil_div(p.out_channels, p.out_block)
-    parts = p.groups * p.in_blocks * p.out_blocks
-    p.chunks = min(ceil_div(p.canvas.tiles, BLOCK_TILES), ceil_div(GRAD_PARTS, parts))
-    items = parts * p.chunks
-    all_threads = num_threads
-    num_threads = min(num_threads, items)
-    each = reduction_bytes(&p, NULL, &v, &w, &s, &scratch)
-    work = take(num_threads * each + (p.chunks - 1) * p.bytes)
-    p.partial = work + num_threads * each
-    with nogil, parallel(num_threads=num_threads):
-        mode = fc_flush_denormals()
-        for item in prange(items, schedule="dynamic"):
-            reduce_part(&p, item, work + thread_index() * each)
-        fc_restore_float_mode(mode)
-    for chunk in range(p.chunks - 1):
-        p.table.add(p.grad_weight, p.partial + chunk * p.bytes, p.bytes // p.table.itemsize)
-    memory.give_back(work)
-    if not all_finite(p.table, grad_weight, num_threads):
-        conv_direct.grad_weight(g, grad_output, x, grad_weight, all_threads)
+grad_weight = conv_winograd_weight.grad_weight

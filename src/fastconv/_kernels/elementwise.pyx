@@ -5,7 +5,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint8_t, uint16_t
 
 from fastconv._kernels.isa cimport fc_binary, fc_kernels, fc_unary, kernels_for
-from fastconv._kernels.memory cimport empty, give_back, take
+from fastconv._kernels.memory cimport empty, give_back, take_workspace
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.unchanged cimport still, still_has
 
@@ -237,9 +237,7 @@ def softmax_backward(
     if c.count == 0:
         return result
     if half:
-        singles = <float *>take(each * num_threads * <Py_ssize_t>sizeof(float))
-        if singles == NULL:
-            raise MemoryError("no memory for the workspace of a softmax's gradient")
+        singles = <float *>take_workspace(each * num_threads * <Py_ssize_t>sizeof(float))
     for begin in prange(0, c.positions, c.part, num_threads=num_threads, nogil=True, schedule="static"):
         if half:
             softmax_backward_halves(

@@ -5,7 +5,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint16_t
 
 from fastconv._kernels.isa cimport fc_cross_entropy, fc_kernels, kernels_for
-from fastconv._kernels.memory cimport empty, give_back, take
+from fastconv._kernels.memory cimport empty, give_back, take_workspace
 from fastconv._kernels.unchanged cimport still, still_has
 
 cnp.import_array()
@@ -18,9 +18,7 @@ cdef enum:
 
 cdef double *sums_of(Py_ssize_t count, Py_ssize_t part) except NULL:
     """Room for the sum of each part."""
-    cdef double *sums = <double *>take((count // part + 1) * sizeof(double))
-    if sums == NULL:
-        raise MemoryError("no memory for the sums of a loss")
+    cdef double *sums = <double *>take_workspace((count // part + 1) * <Py_ssize_t>sizeof(double))
     return sums
 
 

@@ -158,6 +158,14 @@ cdef void *take(size_t bytes) noexcept nogil:
     return <char *>block + HEADER
 
 
+cdef char *take_workspace(Py_ssize_t bytes) except NULL:
+    """`take`, or MemoryError."""
+    cdef void *workspace = take(bytes)
+    if workspace == NULL:
+        raise MemoryError(f"no memory for {bytes} bytes of workspace")
+    return <char *>workspace
+
+
 cdef void give_back(void *pointer) noexcept nogil:
     """Ends the use of what `take` returned; NULL is allowed."""
     global kept_bytes, used_bytes

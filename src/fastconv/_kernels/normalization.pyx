@@ -7,7 +7,7 @@ from libc.string cimport memset
 from fastconv._kernels.isa cimport (
     FC_SUM_PLAIN, FC_SUM_PRODUCTS, FC_SUM_SQUARES, fc_affine, fc_kernels, kernels_for,
 )
-from fastconv._kernels.memory cimport empty, give_back, take
+from fastconv._kernels.memory cimport empty, give_back, take_workspace
 from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
@@ -71,9 +71,7 @@ cdef int sum_pixels(const fc_kernels *kernels, const char *x, const char *y, con
     if parts <= 1:
         kernels.sum_pixels(sums, x, y, centers, pixels, channels, kind)
         return 0
-    partial = <double *>take(parts * channels * sizeof(double) + 1)
-    if partial == NULL:
-        raise MemoryError("no memory for the workspace of a sum by channel")
+    partial = <double *>take_workspace(parts * channels * <Py_ssize_t>sizeof(double) + 1)
     memset(partial, 0, parts * channels * sizeof(double))
     for part in prange(parts, num_threads=num_threads, nogil=True, schedule="static"):
         at = part * PIXELS * channels * kernels.itemsize

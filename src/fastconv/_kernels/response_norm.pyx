@@ -7,7 +7,7 @@ cimport numpy as cnp
 from cython.parallel cimport parallel, prange
 
 from fastconv._kernels.isa cimport FC_MAX_LANES, FC_RESPONSE_PIXELS, fc_kernels, fc_response, kernels_for
-from fastconv._kernels.memory cimport empty, give_back, take
+from fastconv._kernels.memory cimport empty, give_back, take_workspace
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.unchanged cimport still
 
@@ -42,9 +42,7 @@ def response_norm(cnp.ndarray x not None, cnp.ndarray grad_output, Py_ssize_t be
     step = max(PART // (job.channels * pixels), 1)
     each = (job.before + job.channels + job.after) * pixels + FC_MAX_LANES
     each = (each * (1 if grad_output is None else 2) * kernels.itemsize + 63) // 64 * 64
-    workspace = <char *>take(each * num_threads)
-    if workspace == NULL:
-        raise MemoryError("no memory for the workspace of a local response normalization")
+    workspace = take_workspace(each * num_threads)
     with nogil, parallel(num_threads=num_threads):
         for begin in prange(0, units, step, schedule="static"):
             kernels.response_norm(&job, begin, min(begin + step, units), workspace + each * thread_index())

@@ -1,8 +1,10 @@
+from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.isa cimport fc_kernels
 
 cdef enum:
     PATCH = 6              # inputs of a tile along an axis
     POSITIONS = 36         # of a transformed tile
+    BLOCK_TILES = 48       # that are transformed at a time, about
 
 # An array of images. Steps count elements, here and below.
 ctypedef struct View:
@@ -27,6 +29,22 @@ ctypedef struct Canvas:
 ctypedef struct Tiles:
     char *data
     Py_ssize_t position, tile
+
+cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
+    return ceil_div(n, step) * step
+
+cdef inline Py_ssize_t part(Py_ssize_t i, Py_ssize_t parts, Py_ssize_t n) noexcept nogil:
+    """Where part i of n things begins, in parts that differ by one at most."""
+    return i * n // parts
+
+cdef inline Tiles tiles_at(
+        char *data, Py_ssize_t tiles, Py_ssize_t channels, const fc_kernels *table) noexcept nogil:
+    """Room for transformed tiles. Positions are a cache line apart, or all might share sets of the cache."""
+    cdef Tiles result
+    result.data = data
+    result.tile = channels
+    result.position = tiles * channels + 64 // table.itemsize
+    return result
 
 cdef View view_of(char *data, Py_ssize_t channels, Py_ssize_t height, Py_ssize_t width,
                   bint channels_last) noexcept nogil

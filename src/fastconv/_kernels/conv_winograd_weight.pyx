@@ -1,0 +1,162 @@
+"""The gradient of the weight by Winograd's algorithm.
+
+Tiles of grad_output, W[position][tile][output channel], and of the input, V[position][tile][channel], come
+from the transposed transforms: products are summed over the tiles, and the sums transformed back.
+
+Workspace in float32, twice that in float64: 3 MB a thread and, for small weights, up to 8 times their size.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport parallel, prange
+from libc.string cimport memset
+
+from fastconv._kernels import conv_direct
+
+from fastconv._kernels cimport memory
+from fastconv._kernels.correlation cimport align, all_finite, ceil_div, check_arrays
+from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
+from fastconv._kernels.geometry cimport ConvGeometry
+from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, rows_of, vectors_for
+from fastconv._kernels.memory cimport take_workspace
+from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.winograd_tiles cimport (
+    BLOCK_TILES, Canvas, POSITIONS, Tiles, View, canvas_of, load_grad_outputs, load_inputs, part, round_up,
+    scratch_elements, tiles_at, view_of,
+)
+
+cnp.import_array()
+
+cdef enum:
+    GRAD_CHANNELS = 64       # of each kind in a block, about
+    GRAD_PARTS = 8           # independent parts at least, where there are tiles
+
+# Channels are those of one group.
+cdef struct Reduction:
+    const fc_kernels *table
+    Canvas canvas
+    View x, y                    # input and grad_output
+    Py_ssize_t groups, in_channels, out_channels
+    Py_ssize_t in_blocks, in_block, out_blocks, out_block
+    Py_ssize_t chunks            # of tiles, each with sums of its own
+    char *grad_weight            # sums of the first chunk
+    char *partial                # of the others
+    Py_ssize_t bytes             # of either
+
+
+cdef void accumulate(const fc_kernels *table, Tiles s, Tiles w, Tiles v, Py_ssize_t tiles,
+                     Py_ssize_t out_channels, Py_ssize_t in_channels, bint first) noexcept nogil:
+    """S[k][c] += sum over tiles of W[tile][k] V[tile][c], at each position; S = it for the first tiles."""
+    cdef Py_ssize_t size = table.itemsize, nr = table.nr
+    cdef Py_ssize_t position, panel, heights, i, row
+    cdef fc_tile tile
+    memset(&tile, 0, sizeof(tile))
+    tile.depth = tiles
+    tile.a_row = 1
+    tile.a_step = w.tile
+    tile.b_step = v.tile
+    tile.c_row = s.tile
+    tile.accumulate = not first
+    for position in range(POSITIONS):
+        for panel in range(ceil_div(in_channels, nr)):
+            tile.b = v.data + size * (position * v.position + panel * nr)
+            tile.vectors = vectors_for(table, in_channels - panel * nr)
+            heights = ceil_div(out_channels, rows_of(table, tile.vectors))
+            for i in range(heights):
+                row = part(i, heights, out_channels)
+                tile.rows = <int>(part(i + 1, heights, out_channels) - row)
+                tile.a = w.data + size * (position * w.position + row)
+                tile.c = s.data + size * (position * s.position + row * s.tile + panel * nr)
+                table.gemm_tile(&tile)
+
+
+cdef Py_ssize_t reduction_bytes(const Reduction *p, char *work, Tiles *v, Tiles *w, Tiles *s,
+                                char **scratch) noexcept nogil:
+    """Lays out one thread's workspace."""
+    cdef Py_ssize_t size = p.table.itemsize
+    v[0] = tiles_at(work, BLOCK_TILES, p.in_block, p.table)
+    w[0] = tiles_at(v.data + align(POSITIONS * v.position * size), BLOCK_TILES, p.out_block, p.table)
+    s[0] = tiles_at(w.data + align(POSITIONS * w.position * size), p.out_block, p.in_block, p.table)
+    scratch[0] = s.data + align(POSITIONS * s.position * size)
+    return scratch[0] - work + align(scratch_elements(p.table, &p.canvas) * size)
+
+
+cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept nogil:
+    """The sums of one chunk of tiles for a block of input and a block of output channels."""
+    cdef const fc_kernels *table = p.table
+    cdef Py_ssize_t size = table.itemsize, lanes = table.lanes, taps = p.canvas.side * p.canvas.side
+    cdef Py_ssize_t c0 = item % p.in_blocks * p.in_block
+    cdef Py_ssize_t k0 = item // p.in_blocks % p.out_blocks * p.out_block
+    cdef Py_ssize_t group = item // (p.in_blocks * p.out_blocks) % p.groups
+    cdef Py_ssize_t chunk = item // (p.in_blocks * p.out_blocks * p.groups)
+    cdef Py_ssize_t in_channels = min(p.in_block, p.in_channels - c0)
+    cdef Py_ssize_t out_channels = min(p.out_block, p.out_channels - k0)
+    cdef Py_ssize_t begin = part(chunk, p.chunks, p.canvas.tiles)
+    cdef Py_ssize_t end = part(chunk + 1, p.chunks, p.canvas.tiles)
+    cdef Py_ssize_t blocks = ceil_div(end - begin, BLOCK_TILES)
+    cdef Py_ssize_t block, first, tiles, i, k
+    cdef char *scratch
+    cdef char *sums
+    cdef Tiles v, w, s
+    reduction_bytes(p, work, &v, &w, &s, &scratch)
+    memset(v.data, 0, size * POSITIONS * v.position)  # products read whole panels, loads write whole vectors
+    for block in range(blocks):
+        first = begin + part(block, blocks, end - begin)
+        tiles = begin + part(block + 1, blocks, end - begin) - first
+        load_inputs(table, v, &p.x, &p.canvas, first, tiles, group * p.in_channels + c0, in_channels, scratch)
+        load_grad_outputs(table, w, &p.y, &p.canvas, first, tiles, group * p.out_channels + k0, out_channels,
+                          scratch)
+        accumulate(table, s, w, v, tiles, out_channels, in_channels, block == 0)
+    for k in range(out_channels):
+        sums = p.grad_weight if chunk == 0 else p.partial + (chunk - 1) * p.bytes
+        sums += size * taps * ((group * p.out_channels + k0 + k) * p.in_channels + c0)
+        for i in range(ceil_div(in_channels, lanes)):
+            table.winograd_grad_weight(sums + i * lanes * taps * size, taps,
+                                       s.data + size * (k * s.tile + i * lanes), s.position,
+                                       min(lanes, in_channels - i * lanes), p.canvas.side)
+
+
+def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndarray grad,
+                int num_threads) -> None:
+    """grad = gradient of the weight; the order of its sums depends on the geometry alone."""
+    cdef fc_float_mode mode = 0
+    cdef Reduction p
+    cdef Py_ssize_t parts, items, item, each, chunk
+    cdef int all_threads
+    cdef char *scratch
+    cdef char *work
+    cdef Tiles v, w, s
+    check_arrays(g, cnp.PyArray_TYPE(x), x, grad, None, grad_output)
+    p.table = kernels_for(cnp.PyArray_TYPE(x))
+    p.groups = g.groups
+    p.in_channels = g.in_channels // g.groups
+    p.out_channels = g.out_channels // g.groups
+    p.x = view_of(cnp.PyArray_BYTES(x), g.in_channels, g.height, g.width, g.channels_last)
+    p.y = view_of(cnp.PyArray_BYTES(grad_output), g.out_channels, g.out_h, g.out_w, g.channels_last)
+    p.canvas = canvas_of(g.kernel_h, g.batch, &p.x, g.top, g.bottom, g.left, g.right, g.out_h, g.out_w)
+    p.grad_weight = cnp.PyArray_BYTES(grad)
+    p.bytes = cnp.PyArray_NBYTES(grad)
+    if p.bytes == 0 or p.canvas.tiles == 0:
+        memset(p.grad_weight, 0, p.bytes)
+        return
+    p.in_block = round_up(ceil_div(p.in_channels, ceil_div(p.in_channels, GRAD_CHANNELS)), p.table.nr)
+    p.in_blocks = ceil_div(p.in_channels, p.in_block)
+    p.out_block = round_up(ceil_div(p.out_channels, ceil_div(p.out_channels, GRAD_CHANNELS)), p.table.lanes)
+    p.out_blocks = ceil_div(p.out_channels, p.out_block)
+    parts = p.groups * p.in_blocks * p.out_blocks
+    p.chunks = min(ceil_div(p.canvas.tiles, BLOCK_TILES), ceil_div(GRAD_PARTS, parts))
+    items = parts * p.chunks
+    all_threads = num_threads
+    num_threads = min(num_threads, items)
+    each = reduction_bytes(&p, NULL, &v, &w, &s, &scratch)
+    work = take_workspace(num_threads * each + (p.chunks - 1) * p.bytes)
+    p.partial = work + num_threads * each
+    with nogil, parallel(num_threads=num_threads):
+        mode = fc_flush_denormals()
+        for item in prange(items, schedule="dynamic"):
+            reduce_part(&p, item, work + thread_index() * each)
+        fc_restore_float_mode(mode)
+    for chunk in range(p.chunks - 1):
+        p.table.add(p.grad_weight, p.partial + chunk * p.bytes, p.bytes // p.table.itemsize)
+    memory.give_back(work)
+    if not all_finite(p.table, grad, num_threads):
+        conv_direct.grad_weight(g, grad_output, x, grad, all_threads)
