@@ -30,6 +30,7 @@ cdef enum:
     STREAMED = 4096      # elements of a row of the second operand at a time, where it isn't packed
     ROW_TILES = 16       # most tiles of a block, in each direction
     COLUMN_TILES = 8
+    FAR = 1024           # elements; rows of results that are closer are fetched here, others by the tile
     FEW_ROWS = 16        # batches up to this read the weight as it lies
     ITEMS = 8            # so many blocks are enough for threads; of fewer, long sums are cut
     RANGE = 512          # least terms of a part of such a sum
@@ -292,6 +293,8 @@ cdef void multiply_block(
                     tile.c, tile.c_row = p.c + ((row + first) * p.columns + column + at) * size, p.columns
                 else:
                     tile.c, tile.c_row = sums + (first * cut.columns + at) * size, cut.columns
+                for i in range(tile.rows if at < direct and p.columns < FAR else 0):
+                    kernels.prefetch(<char *>tile.c + i * p.columns * size, nr * size)
                 kernels.gemm_tile(&tile)
                 first += tile.rows
             at += nr
