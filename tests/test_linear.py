@@ -93,7 +93,7 @@ def test_bad_gradients_are_refused(rng):
 
 
 # Batches on both sides of a tile and of what is streamed; features around vectors, tiles and blocks.
-BATCHES = [1, 2, 3, 4, 11, 12, 13, 16, 17, 24, 193]
+BATCHES = [1, 2, 3, 4, 11, 12, 13, 16, 17, 24, 193, 280, 281]
 FEATURES = [(1, 1), (3, 7), (15, 16), (17, 31), (32, 33), (127, 4), (128, 5), (129, 65), (1031, 257)]
 
 
@@ -121,8 +121,8 @@ def test_whole_numbers_are_exact(batch, features, dtype, rng):
 # Sums of few results are cut into ranges of at least 512 terms, of which eight are the most: sizes around
 # those at which there is one more, and primes. Of several blocks there are fewer ranges each.
 LONG = [1023, 1024, 1025, 1031, 1535, 1536, 1537, 4093, 4096, 4097]
-LONG_SIZES = [(17, c, 37) for c in LONG] + [(31, 3000, 1), (229, 2053, 7), (19, 2053, 521), (231, 1100, 270)]
-CUT_SIZES = [(17, 1031, 37), (100, 4099, 100), (229, 2053, 7), (19, 2053, 521)]
+LONG_SIZES = [(17, c, 37) for c in LONG] + [(31, 3000, 1), (283, 2053, 7), (19, 2053, 521), (281, 1100, 270)]
+CUT_SIZES = [(17, 1031, 37), (100, 4099, 100), (283, 2053, 7), (19, 2053, 521)]
 
 
 @pytest.mark.parametrize("sizes", LONG_SIZES, ids=str)

@@ -6,8 +6,8 @@ of its own, which are added up in the end. Small batches would pay more for such
 they read the weight as it lies, once, by dot products or by sums of its rows. A sum's order depends on the
 sizes of the operands alone, never on threads.
 
-Workspace: for each thread, at most the blocks of ROW_TILES and COLUMN_TILES tiles, less than 1 MiB; once,
-sums for at most ITEMS of such blocks, less than 2 MiB.
+Workspace: for each thread, at most the blocks of ROWS rows and COLUMN_TILES tiles, less than 1 MiB; once,
+sums for at most ITEMS of such blocks, less than 3 MiB.
 """
 
 cimport numpy as cnp
@@ -28,8 +28,8 @@ cnp.import_array()
 cdef enum:
     DEPTH = 128          # terms of a sum at a time
     STREAMED = 4096      # elements of a row of the second operand at a time, where it isn't packed
-    ROW_TILES = 16       # most tiles of a block, in each direction
-    COLUMN_TILES = 8
+    ROWS = 280           # of a block, at most
+    COLUMN_TILES = 8     # tiles side by side in it, at most
     FAR = 1024           # elements; rows of results that are closer are fetched here, others by the tile
     FEW_ROWS = 16        # batches up to this read the weight as it lies
     ITEMS = 8            # so many blocks are enough for threads; of fewer, long sums are cut
@@ -211,7 +211,7 @@ cdef Cut cut_product(const Product *p, int num_threads) noexcept nogil:
     cdef const fc_kernels *kernels = p.kernels
     cdef Py_ssize_t size = kernels.itemsize, least = 2 * num_threads if num_threads > 1 else 1
     cdef Cut cut
-    cut.rows = evenly(p.rows, ROW_TILES, kernels.mr)
+    cut.rows = evenly(p.rows, ROWS // kernels.mr, kernels.mr)
     cut.columns = evenly(p.columns, COLUMN_TILES, kernels.nr)
     count_blocks(p, &cut)
     # By sizes alone, since it decides the order of a sum.
