@@ -1,6 +1,6 @@
 """The products of a fully connected layer, whatever the sizes.
 
-A block of the result is computed by one thread, DEPTH terms of its sums at a time, from copies of the blocks
+A block of the result is computed by one thread, some terms of its sums at a time, from copies of the blocks
 of both operands that stay in cache. Where results are few and sums long, each range of the sum gives a block
 of its own, which are added up in the end. Small batches would pay more for such copies than for the product:
 they read the weight as it lies, once, by dot products or by sums of its rows. A sum's order depends on the
@@ -26,9 +26,12 @@ from fastconv._kernels.unchanged cimport still, still_has
 cnp.import_array()
 
 cdef enum:
-    DEPTH = 128          # terms of a sum at a time
+    DEPTH = 128          # terms of a sum at a time; up to MOST_DEPTH where rows are few
+    MOST_DEPTH = 256
+    COPY_BYTES = 294912  # of the first operand's copy; half of it where tiles, and maybe caches, are small
+    SMALL = 8            # rows of a tile
     STREAMED = 4096      # elements of a row of the second operand at a time, where it isn't packed
-    ROWS = 280           # of a block, at most
+    ROWS = 280           # of a block, at most; as many as most batches have
     COLUMN_TILES = 8     # tiles side by side in it, at most
     FAR = 1024           # elements; rows of results that are closer are fetched here, others by the tile
     FEW_ROWS = 16        # batches up to this read the weight as it lies
@@ -210,8 +213,9 @@ cdef Cut cut_product(const Product *p, int num_threads) noexcept nogil:
     """All but the memory for sums."""
     cdef const fc_kernels *kernels = p.kernels
     cdef Py_ssize_t size = kernels.itemsize, least = 2 * num_threads if num_threads > 1 else 1
+    cdef Py_ssize_t copied = COPY_BYTES // size // (2 if kernels.mr < SMALL else 1)
     cdef Cut cut
-    cut.rows = evenly(p.rows, ROWS // kernels.mr, kernels.mr)
+    cut.rows = evenly(p.rows, min(<Py_ssize_t>ROWS, copied // DEPTH) // kernels.mr, kernels.mr)
     cut.columns = evenly(p.columns, COLUMN_TILES, kernels.nr)
     count_blocks(p, &cut)
     # By sizes alone, since it decides the order of a sum.
@@ -223,7 +227,7 @@ cdef Cut cut_product(const Product *p, int num_threads) noexcept nogil:
             cut.rows = ceil_div(cut.rows // 2, kernels.mr) * kernels.mr
         count_blocks(p, &cut)
     cut.terms = ceil_div(p.depth, cut.ranges)
-    cut.terms = ceil_div(cut.terms, ceil_div(cut.terms, DEPTH))
+    cut.terms = ceil_div(cut.terms, ceil_div(cut.terms, min(<Py_ssize_t>MOST_DEPTH, copied // cut.rows)))
     cut.a_step, cut.b_step = step_of(cut.rows, size), step_of(cut.columns, size)
     cut.a_bytes, cut.b_bytes = cut.terms * cut.a_step * size, cut.terms * cut.b_step * size
     cut.block_bytes = cut.rows * cut.columns * size
