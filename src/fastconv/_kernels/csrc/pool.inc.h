@@ -566,10 +566,24 @@ static int FC(scatter_plane)(T *grad_x, const T *grad_output, const int64_t *ind
                              ptrdiff_t outputs)
 {
     const volatile int64_t *once = indices;
-    memset(grad_x, 0, (size_t)pixels * sizeof(T));
-    for (ptrdiff_t o = 0; o < outputs; o++) {
+    const uint64_t end = (uint64_t)pixels;
+    ptrdiff_t i = 0, o = 0;
+    /* A call of memset takes as long as so few stores. */
+    if (pixels <= 16 * LANES)
+        for (; i + LANES <= pixels; i += LANES) V(store)(grad_x + i, V(zero)());
+    if (i < pixels) memset(grad_x + i, 0, (size_t)(pixels - i) * sizeof(T));
+    for (; o + 4 <= outputs; o += 4) {
+        const uint64_t a = (uint64_t)once[o], b = (uint64_t)once[o + 1];
+        const uint64_t c = (uint64_t)once[o + 2], d = (uint64_t)once[o + 3];
+        if ((a >= end) | (b >= end) | (c >= end) | (d >= end)) return 1;
+        grad_x[a] += grad_output[o];
+        grad_x[b] += grad_output[o + 1];
+        grad_x[c] += grad_output[o + 2];
+        grad_x[d] += grad_output[o + 3];
+    }
+    for (; o < outputs; o++) {
         const uint64_t position = (uint64_t)once[o];
-        if (position >= (uint64_t)pixels) return 1;
+        if (position >= end) return 1;
         grad_x[position] += grad_output[o];
     }
     return 0;
