@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import reference
 
+import fastconv as fc
 from fastconv.compat import dlfs
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -96,14 +97,28 @@ def test_affine_restores_the_shape_of_images(rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize(("batch", "inputs", "outputs"), [(1, 1, 1), (3, 17, 2), (37, 19, 23), (130, 7, 9)])
-def test_affine_of_any_size(batch, inputs, outputs, dtype, rng):
+@pytest.mark.parametrize(
+    ("batch", "inputs", "outputs"),
+    [
+        *[(1, 1, 1), (3, 17, 2), (37, 19, 23), (130, 7, 9), (17, 1031, 40)],
+        *[
+            (1, 7, 8193),
+            (2, 600, 1000),
+            (3, 5, 4095),
+            (3, 5, 4096),
+            (4, 5, 4097),
+        ],  # too few rows to be copied
+    ],
+)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_affine_of_any_size(batch, inputs, outputs, threads, dtype, rng):
     """Small whole numbers, so that every sum is exact."""
     shapes = ((batch, inputs), (inputs, outputs), (1, outputs), (batch, outputs))
     x, W, b, dout = (rng.integers(-2, 3, shape).astype(dtype) for shape in shapes)  # noqa: N806
     for bias in (b, b[0]):
         layer = dlfs.Affine(W, bias)
-        results = [layer.forward(x), layer.backward(dout), layer.dW, layer.db]
+        with fc.num_threads(threads):
+            results = [layer.forward(x), layer.backward(dout), layer.dW, layer.db]
         for result, expected in zip(results, (x @ W + b, dout @ W.T, x.T @ dout, dout.sum(0)), strict=True):
             assert result.dtype == dtype
             np.testing.assert_array_equal(result, expected)

@@ -94,8 +94,10 @@ def test_bad_gradients_are_refused(rng):
 
 # Batches on both sides of a tile and of what is streamed; features around vectors, tiles and blocks.
 BATCHES = [1, 2, 3, 4, 11, 12, 13, 16, 17, 24, 193, 280, 281]
-FEATURES = [(1, 1), (3, 7), (15, 16), (17, 31), (32, 33), (127, 4), (128, 5), (129, 65), (1031, 257)]
-FEATURES += [(255, 9), (256, 10), (257, 11)]
+FEATURES = [
+    *[(1, 1), (3, 7), (15, 16), (17, 31), (32, 33), (127, 4), (128, 5), (129, 65), (1031, 257)],
+    *[(255, 9), (256, 10), (257, 11)],
+]
 
 
 def whole_numbers(rng, *shape):

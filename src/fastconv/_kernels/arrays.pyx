@@ -24,6 +24,20 @@ def native(first, second, third=None) -> bool:
             and (third is None or is_native(third, typenum)))
 
 
+def all_native(tuple values not None) -> bool:
+    """The same of any number of arrays, at least one."""
+    first = values[0]
+    if type(first) is not cnp.ndarray:
+        return False
+    cdef int typenum = cnp.PyArray_TYPE(<cnp.ndarray>first)
+    if typenum != cnp.NPY_FLOAT32 and typenum != cnp.NPY_FLOAT64:
+        return False
+    for value in values:
+        if not is_native(value, typenum):
+            return False
+    return True
+
+
 def exact(*values) -> bool:
     """Whether all are ints, strings or (nested) tuples of these, of exactly these types.
 

@@ -91,15 +91,18 @@ def grad_input(cnp.ndarray grad_output not None, cnp.ndarray weight not None, cn
     still_has(weight, 1)
     cdef Py_ssize_t outputs = cnp.PyArray_DIM(weight, 0), channels = cnp.PyArray_DIM(weight, 1)
     cdef Product p = product(grad_output, outputs, 1, weight, 1, channels, outputs, grad_x, channels)
-    cdef Py_ssize_t chunk, chunks = ceil_div(channels, STREAMED)
-    if p.rows * (channels + A_ROW) > FEW_ROWS * channels:
-        multiply(&p, num_threads)
-    elif num_threads == 1:
-        with nogil:
-            combine_columns(&p, 0, chunks)
-    else:
-        for chunk in prange(chunks, num_threads=num_threads, nogil=True, schedule="static"):
-            combine_columns(&p, chunk, chunk + 1)
+    multiply_or_combine(&p, num_threads)
+
+
+def affine(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias not None,
+           cnp.ndarray out not None, int num_threads):
+    """out[n, k] = sum over c of x[n, c] * weight[c, k], plus bias[k]."""
+    still_has(weight, 1)
+    cdef Py_ssize_t inputs = cnp.PyArray_DIM(weight, 0), outputs = cnp.PyArray_DIM(weight, 1)
+    cdef Product p = product(x, inputs, 1, weight, 1, outputs, inputs, out, outputs)
+    still(bias, cnp.PyArray_TYPE(out), outputs)
+    p.bias = <const char *>cnp.PyArray_DATA(bias)
+    multiply_or_combine(&p, num_threads)
 
 
 def grad_weight(cnp.ndarray grad_output not None, cnp.ndarray x not None, cnp.ndarray grad not None,
@@ -125,6 +128,20 @@ cdef Product product(
     still(a, cnp.PyArray_TYPE(c), p.rows * depth)
     still(b, cnp.PyArray_TYPE(c), columns * depth)
     return p
+
+
+cdef int multiply_or_combine(const Product *p, int num_threads) except -1:
+    """Computes all of p.c; rows of p.b are dense."""
+    cdef Py_ssize_t chunk, chunks = ceil_div(p.columns, STREAMED)
+    if p.rows * (p.columns + A_ROW) > FEW_ROWS * p.columns:
+        return multiply(p, num_threads)
+    if num_threads == 1:
+        with nogil:
+            combine_columns(p, 0, chunks)
+    else:
+        for chunk in prange(chunks, num_threads=num_threads, nogil=True, schedule="static"):
+            combine_columns(p, chunk, chunk + 1)
+    return 0
 
 
 cdef void multiply_rows(const Product *p, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
@@ -154,7 +171,7 @@ cdef void multiply_rows(const Product *p, Py_ssize_t first, Py_ssize_t end) noex
 
 cdef void combine_columns(const Product *p, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     """Chunks first .. end-1 of the columns, streaming the second operand, whose rows are dense."""
-    cdef Py_ssize_t size = p.kernels.itemsize, column, chunk
+    cdef Py_ssize_t size = p.kernels.itemsize, column, columns, chunk, row
     cdef fc_float_mode mode = fc_flush_denormals()
     cdef fc_tile tile
     tile.depth = p.depth
@@ -166,8 +183,11 @@ cdef void combine_columns(const Product *p, Py_ssize_t first, Py_ssize_t end) no
     tile.row_bias = tile.column_bias = NULL
     for chunk in range(first, end):
         column = chunk * STREAMED
+        columns = min(<Py_ssize_t>STREAMED, p.columns - column)
         tile.b, tile.c = p.b.data + column * size, p.c + column * size
-        p.kernels.combine(&tile, min(<Py_ssize_t>STREAMED, p.columns - column))
+        p.kernels.combine(&tile, columns)
+        for row in range(p.rows if p.bias != NULL else 0):
+            p.kernels.add(p.c + (row * p.columns + column) * size, p.bias + column * size, columns)
     fc_restore_float_mode(mode)
 
 

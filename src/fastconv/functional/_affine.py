@@ -34,9 +34,7 @@ def affine(x: ArrayLike, weight: ArrayLike, bias: ArrayLike) -> FloatArray:
         _checks.shape("b", offset, matrix.shape[1:], "one for each column of W")
     output = new_array((len(rows), matrix.shape[1]), rows.dtype.num)
     if matrix.size and output.size:
-        # The gradient by the input of a layer whose outputs are the inputs here.
-        kernels.grad_input(rows, matrix, output, threads_for(rows.size * matrix.shape[1]))
-        output += offset
+        kernels.affine(rows, matrix, offset, output, threads_for(rows.size * matrix.shape[1]))
     else:
         output[...] = offset
     return deliver(output, dtype)

@@ -157,7 +157,7 @@ class SoftmaxWithLoss:
         self.t, self.y = np.asarray(t), functional.softmax(x)
         y = np.atleast_2d(self.y)
         labels = self.t.argmax(axis=-1) if self.t.size == self.y.size else self.t
-        self.loss = -np.sum(np.log(y[np.arange(len(y)), labels] + 1e-7)) / len(y)
+        self.loss = -np.log(y[np.arange(len(y)), labels] + 1e-7).sum() / len(y)
         return self.loss  # type: ignore[no-any-return]
 
     def backward(self, dout: float = 1) -> FloatArray:

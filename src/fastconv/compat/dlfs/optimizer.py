@@ -8,6 +8,7 @@ from typing import Any
 
 from fastconv._checks import argument_error, compute_dtype, float_array, prepared, shape
 from fastconv._kernels import optimizer
+from fastconv._kernels.arrays import native
 from fastconv._kernels.memory import new_array
 from fastconv._threads import threads_for
 
@@ -57,8 +58,10 @@ class Adam:
         for name, param in params.items():
             if not param.flags.writeable:
                 raise argument_error(name, "a read-only array", "a writable one")
-            data = prepared(param, compute_dtype(param))
-            grad = float_array(name, grads[name], data.dtype)
+            data, grad = param, grads[name]
+            if not native(data, grad):
+                data = prepared(param, compute_dtype(param))
+                grad = float_array(name, grad, data.dtype)
             shape(f"the gradient of {name}", grad, param.shape, "that of the parameter")
             optimizer.adam(
                 *(data, grad, self.m[name], self.v[name], None),
