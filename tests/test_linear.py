@@ -43,6 +43,34 @@ def test_gradients_are_the_numerical_ones(x_shape, out_features, rng):
         np.testing.assert_allclose(gradient, expected, rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3, 16, 17])
+@pytest.mark.parametrize(
+    "sizes", [(1, 1), (5, 3), (31, 4), (33, 9), (4097, 13), (32768, 5), (32769, 5)], ids=str
+)
+def test_halves_are_read_as_they_lie(sizes, batch, rng):
+    """Few rows convert the weight as they read it, others beforehand. Small numbers: no sum is rounded."""
+    channels, outputs = sizes
+    x, weight, bias = (
+        rng.integers(-1, 2, shape) for shape in ((batch, channels), (outputs, channels), (outputs,))
+    )
+    for threads in (1, 2, 3):
+        with fc.num_threads(threads):
+            for b in (bias, 0 * bias):
+                given = [array.astype(np.float16) for array in (x, weight, b)]
+                given = given if b.any() else given[:2]
+                output = fc.linear(*given)
+                assert output.dtype == np.float16
+                np.testing.assert_array_equal(output, x @ weight.T + b)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 65504, 2.0**-24])
+def test_any_half_in_a_weight(value):
+    weight = np.ones((5, 37), np.float16)
+    weight[3, 36] = value
+    expected = np.array([1, 1, 1, value, 1], np.float16)
+    np.testing.assert_array_equal(fc.linear(np.eye(1, 37, 36, dtype=np.float16), weight), expected[None])
+
+
 def test_only_what_is_needed(rng):
     x, weight, _, grad_output = arrays(rng, (5, 3), 4)
     everything = fc.linear_backward(grad_output, x, weight)

@@ -39,6 +39,7 @@ def operations() -> Iterator[tuple[str, Callable[[], Any]]]:
         ("depthwise-strided", {"groups": 12, "stride": 2, "padding": 2}, (48, 1, 5, 5)),
         ("reflected", {"padding": 1, "padding_mode": "reflect"}, (16, 12, 3, 3)),
     ]  # fmt: skip
+    yield "linear-of-halves", partial(fc.linear, *(whole(n, 900).astype(np.float16) for n in (3, 9000)))
     for dtype in (F32, F64):
         for layout in ("NCHW", "NHWC"):
             shape = (images, channels, high, wide) if layout == "NCHW" else (images, high, wide, channels)
@@ -80,6 +81,7 @@ def operations() -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"col2im-{dtype}", partial(fc.col2im, cols, x.shape, 3)
         rows, matrix = whole(100, 70, dtype=dtype), whole(90, 70, dtype=dtype)
         yield f"linear-{dtype}", partial(fc.linear, rows, matrix)
+        yield f"linear-of-one-row-{dtype}", partial(fc.linear, rows[:1], whole(9000, 70, dtype=dtype))
         yield (
             f"linear_backward-{dtype}",
             partial(fc.linear_backward, whole(100, 90, dtype=dtype), rows, matrix),

@@ -24,13 +24,14 @@ def native(first, second, third=None) -> bool:
             and (third is None or is_native(third, typenum)))
 
 
-def all_native(tuple values not None) -> bool:
-    """The same of any number of arrays, at least one."""
+def all_native(tuple values not None, bint halves) -> bool:
+    """The same of any number of arrays, at least one; with `halves` they may be of float16, too."""
     first = values[0]
     if type(first) is not cnp.ndarray:
         return False
     cdef int typenum = cnp.PyArray_TYPE(<cnp.ndarray>first)
-    if typenum != cnp.NPY_FLOAT32 and typenum != cnp.NPY_FLOAT64:
+    if typenum != cnp.NPY_FLOAT32 and typenum != cnp.NPY_FLOAT64 and not (
+            halves and typenum == cnp.NPY_FLOAT16):
         return False
     for value in values:
         if not is_native(value, typenum):

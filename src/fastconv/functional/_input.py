@@ -44,7 +44,7 @@ def promote(
     (dtype('float64'), dtype('float64'), None, dtype('float64'))
     """
     given = tuple(values.values())
-    if kernel_arrays.all_native(given):
+    if kernel_arrays.all_native(given, halves):
         return given, given[0].dtype  # type: ignore[union-attr]
     arrays = [
         None if value is None and name in optional else as_array(name, value)  # type: ignore[arg-type]

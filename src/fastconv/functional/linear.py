@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv import _checks
-from fastconv._checks import FloatArray
+from fastconv._checks import FLOAT16, FLOAT32, FloatArray
 from fastconv._kernels import arrays, channel_sum
 from fastconv._kernels import linear as kernels
 from fastconv._kernels.geometry import ConvGeometry
 from fastconv._kernels.memory import new_array
 from fastconv._threads import threads_for
-from fastconv.functional._input import promote
+from fastconv.functional._input import computable, promote
 from fastconv.functional._output import deliver
 from fastconv.functional._ways import Way
 
@@ -60,7 +60,10 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Fl
         data, matrix, offset = x, weight, bias
         dtype = data.dtype
     else:
-        (data, matrix, offset), dtype = promote(x=x, weight=weight, bias=bias, optional=["bias"])
+        (data, matrix, offset), dtype = promote(x=x, weight=weight, bias=bias, optional=["bias"], halves=True)
+        if dtype == FLOAT16:  # but the weight, whose halves the kernel reads
+            data = computable(data, FLOAT32)
+            offset = None if offset is None else computable(offset, FLOAT32)
     _check_weight(data.shape, matrix)
     if offset is not None:
         _checks.shape("bias", offset, matrix.shape[:1], "one for each row of weight")
