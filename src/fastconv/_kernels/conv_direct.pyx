@@ -23,9 +23,9 @@ from fastconv._kernels.direct_panel cimport (
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport fc_kernels, kernels_for
+from fastconv._kernels.isa cimport fc_ahead, fc_kernels, kernels_for
 from fastconv._kernels.memory cimport aligned, give_back, take
-from fastconv._kernels.read_ahead cimport Ahead, rows_ahead
+from fastconv._kernels.read_ahead cimport LINE, lines_of, nothing_ahead, rows_ahead
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
@@ -35,7 +35,6 @@ cdef enum:
     PIXELS = 1024             # of a chunk, at most
     SHORTEST_ROW = 96         # pixels that a row is cut into at least
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
-    LINE = 64                 # bytes, of the cache
 
 
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
@@ -174,15 +173,17 @@ cdef void compute_chunk(
     cdef char *turned = tiles + tiles_bytes
     cdef char *band_memory = turned + turned_bytes
     cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
-    cdef Py_ssize_t item, panel, channel, group = -1
+    cdef Py_ssize_t item, panel, group = -1
     cdef const Correlation *part = NULL
     cdef Band band
-    cdef Ahead ahead
+    cdef fc_ahead ahead[2]
     cdef PanelJob job
     cdef bint unpadded
-    ahead.planes = 0
+    ahead[0] = ahead[1] = nothing_ahead()
     if next_index != index and next_index < chunks.count and beyond_cache(c, c.x_image):
-        ahead = rows_ahead(c, chunk_at(c, chunks, next_index), end - begin)
+        ahead[0] = rows_ahead(c, chunk_at(c, chunks, next_index))
+    job.lines_ahead = ceil_div(lines_of(&ahead[0]), max(
+        1, (end - begin) * chunk.images * chunk.rows * ceil_div(c.out_w, c.kernels.mr)))
     job.chunk = &chunk
     job.band = &band
     job.table, job.tap_table = table, table + sum_length(c)
@@ -211,9 +212,7 @@ cdef void compute_chunk(
         # Where a tile's vectors lie in the result as they do in registers, they go there at once.
         job.in_place = c.out_channel == 1 and job.channels == job.width
         job.fetch_out = not job.in_place and beyond_cache(c, c.out_image)
-        for channel in range(job.channels):
-            job.out_table[channel] = channel * c.out_channel
-        compute_panel(part, &job, &ahead, tiles)
+        compute_panel(part, &job, ahead, tiles)
         if not job.in_place:
             store_panel(part, &job, tiles, turned)
 

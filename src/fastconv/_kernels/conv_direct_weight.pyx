@@ -19,9 +19,9 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, rows_of
+from fastconv._kernels.isa cimport fc_ahead, fc_kernels, fc_tile, kernels_for, rows_of
 from fastconv._kernels.memory cimport give_back, take
-from fastconv._kernels.read_ahead cimport Ahead, fetch, grads_ahead
+from fastconv._kernels.read_ahead cimport grads_ahead, lines_of, nothing_ahead, pace
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
@@ -115,7 +115,8 @@ cdef void sum_panels(
     cdef Py_ssize_t index, panel, group, last, pixels
     cdef Chunk chunk
     cdef Band band
-    cdef Ahead ahead
+    cdef fc_ahead ahead[2]
+    ahead[1] = nothing_ahead()
     for index in range(from_chunk, to_chunk):
         chunk = chunk_at(c, &job.chunks, index)
         panel = begin
@@ -127,12 +128,12 @@ cdef void sum_panels(
             while panel < last:
                 turn_panel(c, &chunk, job.first + panel, turned)
                 if panel + 1 < end:
-                    ahead = grads_ahead(c, chunk, job.first + panel + 1)
+                    ahead[0] = grads_ahead(c, chunk, job.first + panel + 1)
                 else:   # a chunk of no rows, and nothing to fetch, behind the last one
-                    ahead = grads_ahead(c, chunk_at(c, &job.chunks, index + 1), job.first + begin)
+                    ahead[0] = grads_ahead(c, chunk_at(c, &job.chunks, index + 1), job.first + begin)
                 add_products(
                     c, &band, table, pixels, turned, panel_vectors(c, job.first + panel), index > from_chunk,
-                    &ahead, job.sums + (split * job.passed + panel) * job.panel_bytes)
+                    ahead, job.sums + (split * job.passed + panel) * job.panel_bytes)
                 panel += 1
 
 
@@ -173,7 +174,7 @@ cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel,
 
 cdef void add_products(
         const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t pixels,
-        const char *turned, int vectors, bint accumulate, Ahead *ahead, char *sums) noexcept nogil:
+        const char *turned, int vectors, bint accumulate, fc_ahead *ahead, char *sums) noexcept nogil:
     """sums[c, i, j][channel] += band . turned; a tile's rows: input channels or taps, as fits better."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, width = vectors * kernels.lanes, mr = rows_of(kernels, vectors)
@@ -184,7 +185,6 @@ cdef void add_products(
     cdef Py_ssize_t tiles = ceil_div(count, mr)
     cdef Py_ssize_t index, at = 0, i, other, channel, tap
     cdef fc_tile tile
-    ahead.share = align(ceil_div(ahead.planes * ahead.runs * ahead.bytes, tiles * c.taps_h * others))
     tile.depth = pixels
     tile.a_row = column_step if along_taps else band.channel
     tile.a_step = 0
@@ -196,6 +196,7 @@ cdef void add_products(
     tile.accumulate = accumulate
     tile.relu = 0
     tile.row_bias = tile.column_bias = NULL
+    pace(&tile, ahead, ceil_div(lines_of(&ahead[0]), tiles * c.taps_h * others), 0)
     for index in range(tiles):
         tile.rows = <int>((count - at) // (tiles - index))
         for i in range(c.taps_h):
@@ -203,8 +204,6 @@ cdef void add_products(
                 channel, tap = (other, at) if along_taps else (at, other)
                 tile.a = band.data + size * (channel * band.channel + i * row_step + tap * column_step)
                 tile.c = sums + size * width * ((channel * c.taps_h + i) * c.taps_w + tap)
-                if ahead.planes > 0:
-                    fetch(kernels, ahead)
                 kernels.gemm_tile(&tile)
         at += tile.rows
 

@@ -393,6 +393,7 @@ cdef void sum_panel(const WeightJob *job, Py_ssize_t split, Py_ssize_t panel, ch
     tile.a_row = c.out_channel
     tile.a_step = 0
     tile.a_table, tile.b_table = pixel_table, NULL
+    tile.ahead = NULL
     tile.b = packed
     tile.b_step = nr
     tile.c_row = nr

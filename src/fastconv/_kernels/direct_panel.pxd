@@ -1,6 +1,5 @@
 from fastconv._kernels.correlation cimport Band, Chunk, Correlation, channels_last
-from fastconv._kernels.isa cimport FC_MAX_NR
-from fastconv._kernels.read_ahead cimport Ahead
+from fastconv._kernels.isa cimport fc_ahead
 
 cdef enum:
     TAP_CHANNELS = 32   # fewer make sums of one tap too short;
@@ -26,8 +25,8 @@ ctypedef struct PanelJob:
     Py_ssize_t channel, channels    # of the panel, counted over all groups
     int vectors                     # of a tile
     Py_ssize_t width                # elements of these
-    Py_ssize_t out_table[FC_MAX_NR]  # where a panel's channels of the result begin
     bint fetch_out                  # into the cache, before they are written
+    Py_ssize_t lines_ahead          # that each tile fetches of what the next chunk reads, about
     bint in_place
 
 cdef inline bint sums_by_taps(const Correlation *c) noexcept nogil:
@@ -46,4 +45,5 @@ cdef inline char *out_pixel(
 
 cdef Py_ssize_t most_taps(const Correlation *c) noexcept nogil
 cdef void fill_tables(const Correlation *c, PanelJob *job) noexcept nogil
-cdef void compute_panel(const Correlation *c, const PanelJob *job, Ahead *ahead, char *tiles) noexcept nogil
+cdef void compute_panel(
+    const Correlation *c, const PanelJob *job, fc_ahead *ahead, char *tiles) noexcept nogil

@@ -12,8 +12,8 @@ NaN, so that its channels' windows have to meet the padding.
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport Correlation, ceil_div, fill_table, part_of, sum_length
-from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, rows_of
-from fastconv._kernels.read_ahead cimport Ahead, fetch
+from fastconv._kernels.isa cimport FC_MAX_NR, fc_ahead, fc_kernels, fc_tile, rows_of
+from fastconv._kernels.read_ahead cimport LINE, pace
 
 cdef enum:
     ROW_BYTES = 9216    # of the weights of a panel, for each row of a tile: terms of a sum at a time
@@ -95,7 +95,8 @@ cdef void fill_tables(const Correlation *c, PanelJob *job) noexcept nogil:
             k += 1
 
 
-cdef void compute_panel(const Correlation *c, const PanelJob *job, Ahead *ahead, char *tiles) noexcept nogil:
+cdef void compute_panel(
+        const Correlation *c, const PanelJob *job, fc_ahead *ahead, char *tiles) noexcept nogil:
     """One panel of channels, all pixels of a chunk: into `tiles` [pixel][channel], or in place."""
     cdef Py_ssize_t size = c.kernels.itemsize
     cdef char column_bias[FC_MAX_NR * 8]
@@ -126,7 +127,8 @@ cdef inline Py_ssize_t blocks_of(const Correlation *c, const PanelJob *job) noex
 
 
 cdef void add_at_once(
-        const Correlation *c, const PanelJob *job, fc_tile *tile, Ahead *ahead, char *tiles) noexcept nogil:
+        const Correlation *c, const PanelJob *job, fc_tile *tile, fc_ahead *ahead,
+        char *tiles) noexcept nogil:
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, length = sum_length(c), blocks = blocks_of(c, job)
     cdef Py_ssize_t tiles_a_row = ceil_div(
@@ -140,20 +142,21 @@ cdef void add_at_once(
         tile.b = job.weights + begin * job.width * size
         tile.accumulate = block > 0
         tile.relu = c.relu and block == blocks - 1
+        set_pace(c, job, tile, ahead, block == blocks - 1)
         for image in range(job.chunk.images):
             for row in range(job.rows_at_once.first, job.rows_at_once.last):
                 column = job.columns_at_once.first
                 for index in range(tiles_a_row):
                     tile.rows = <int>((job.columns_at_once.last - column) // (tiles_a_row - index))
                     place(c, job, tile, image, row, column, tiles)
-                    fetch_for_tile(c, job, tile, image, row, column, ahead, block == blocks - 1)
+                    fetch_out(c, job, tile, image, row, column, ahead)
                     kernels.gemm_tile(tile)
                     column += tile.rows
 
 
 cdef void add_by_taps(
         const Correlation *c, const PanelJob *job, fc_tile *tile, Range rows, Range columns, bint down,
-        Ahead *ahead, char *tiles) noexcept nogil:
+        fc_ahead *ahead, char *tiles) noexcept nogil:
     """`down`: in tiles along a column, not a row."""
     cdef Py_ssize_t length = sum_length(c), blocks = blocks_of(c, job)
     cdef Range outer = columns if down else rows, inner = rows if down else columns
@@ -162,6 +165,9 @@ cdef void add_by_taps(
     set_steps(c, job, tile, down)
     tile.b = job.weights
     for block in range(blocks):
+        tile.depth = length // blocks
+        if not down:
+            set_pace(c, job, tile, ahead, block == blocks - 1)
         for image in range(job.chunk.images):
             for line in range(outer.first, outer.last):
                 at = inner.first
@@ -171,7 +177,7 @@ cdef void add_by_taps(
                         place(c, job, tile, image, at, line, tiles)
                     else:
                         place(c, job, tile, image, line, at, tiles)
-                        fetch_for_tile(c, job, tile, image, line, at, ahead, block == blocks - 1)
+                        fetch_out(c, job, tile, image, line, at, ahead)
                     add_runs(c, job, tile[0], line, at, down, length * block // blocks,
                              length * (block + 1) // blocks)
                     at += tile.rows
@@ -250,6 +256,7 @@ cdef inline void set_steps(
     else:
         tile.c_row = c.out_w * job.width if down else job.width
     tile.a_table = tile.b_table = NULL
+    tile.ahead = NULL
     tile.relu = 0
 
 
@@ -266,13 +273,21 @@ cdef inline void place(
         tile.c = tiles + ((image * job.rows + row) * c.out_w + column) * job.width * size
 
 
-cdef inline void fetch_for_tile(
+cdef inline void set_pace(
+        const Correlation *c, const PanelJob *job, fc_tile *tile, fc_ahead *ahead, bint last) noexcept nogil:
+    """Lets tiles fetch what the next chunk reads and, with the last terms, what will be written then."""
+    ahead[1].planes = 0
+    pace(tile, ahead, ceil_div(job.lines_ahead, blocks_of(c, job)) if ahead[0].planes > 0 else 0,
+         2 * job.channels if last and job.fetch_out else 0)
+
+
+cdef inline void fetch_out(
         const Correlation *c, const PanelJob *job, const fc_tile *tile, Py_ssize_t image, Py_ssize_t row,
-        Py_ssize_t column, Ahead *ahead, bint last) noexcept nogil:
-    """A share of what the next chunk reads and, with the last terms, the lines that will be written then."""
-    if ahead.planes > 0:
-        fetch(c.kernels, ahead)
-    if last and job.fetch_out:
-        c.kernels.fetch_rows(
-            out_pixel(c, job, image, row) + column * c.out_pixel * c.kernels.itemsize, job.out_table,
-            job.channels, (tile.rows - 1) * c.out_pixel + 1)
+        Py_ssize_t column, fc_ahead *ahead) noexcept nogil:
+    """The lines of a tile's results, which are written when its panel is done."""
+    cdef Py_ssize_t size = c.kernels.itemsize
+    if ahead[1].share > 0:
+        ahead[1].plane = out_pixel(c, job, image, row) + column * c.out_pixel * size
+        ahead[1].planes, ahead[1].plane_step, ahead[1].runs = job.channels, c.out_channel * size, 1
+        ahead[1].run = ahead[1].fetched = 0
+        ahead[1].bytes = ((tile.rows - 1) * c.out_pixel + 1) * size + LINE - 1     # wherever a line begins

@@ -19,6 +19,12 @@ cdef extern from "kernels.h" nogil:
         FC_SUM_PRODUCTS
         FC_RESPONSE_PIXELS
 
+    ctypedef struct fc_ahead:
+        const char *plane
+        Py_ssize_t planes, plane_step, runs, run_step, bytes
+        Py_ssize_t run, fetched
+        Py_ssize_t share
+
     ctypedef struct fc_tile:
         Py_ssize_t depth
         const void *a
@@ -36,6 +42,8 @@ cdef extern from "kernels.h" nogil:
         int relu
         const void *row_bias
         const void *column_bias
+        fc_ahead *ahead
+        Py_ssize_t ahead_terms
 
     ctypedef struct fc_pool:
         Py_ssize_t images, height, width, channels, out_h, out_w

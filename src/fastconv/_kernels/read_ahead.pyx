@@ -1,18 +1,21 @@
 """What a chunk of a convolution will read, brought into the cache while the one before is computed."""
 
 from fastconv._kernels.correlation cimport (
-    Chunk, Correlation, align, band_height, beyond_cache, ceil_div, channels_last,
+    Chunk, Correlation, band_height, beyond_cache, ceil_div, channels_last,
 )
+from fastconv._kernels.isa cimport fc_ahead, fc_tile
+
+cdef enum:
+    BURST = 8   # lines
 
 
-cdef Ahead rows_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panels) noexcept nogil:
-    """What load_band will read for a chunk; in as many parts as so many panels have tiles, at least."""
+cdef fc_ahead rows_ahead(const Correlation *c, Chunk chunk) noexcept nogil:
+    """What load_band will read for a chunk."""
     cdef Py_ssize_t size = c.kernels.itemsize, top = chunk.row * c.stride_h - c.top
     cdef Py_ssize_t first = max(top, 0), last = min(top + band_height(c, chunk.rows), c.height)
-    cdef Ahead ahead
+    cdef fc_ahead ahead = nothing_ahead()
     ahead.plane = c.x + size * (chunk.image * c.x_image + first * c.x_row)
     ahead.planes, ahead.plane_step = chunk.images * c.in_channels, size * c.x_channel
-    ahead.run = ahead.fetched = 0
     ahead.run_step = size * c.stride_h * c.x_row
     if c.taps_h == 1 and c.stride_h > 1:    # rows in between are not read
         ahead.runs, ahead.bytes = ceil_div(last - first, c.stride_h), size * c.width * c.x_pixel
@@ -20,22 +23,30 @@ cdef Ahead rows_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panels) noex
         ahead.runs, ahead.bytes = 1, size * (last - first) * c.x_row
     if c.groups > 1 or channels_last(c) or last <= first:
         ahead.planes = 0
-    cdef Py_ssize_t tiles = panels * chunk.images * chunk.rows * ceil_div(c.out_w, c.kernels.mr)
-    ahead.share = align(ceil_div(ahead.planes * ahead.runs * ahead.bytes, max(1, tiles)))
     return ahead
 
 
-cdef Ahead grads_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panel) noexcept nogil:
-    """What turn_panel will read; add_products sets the share."""
+cdef void pace(fc_tile *tile, fc_ahead *ahead, Py_ssize_t some, Py_ssize_t others) noexcept nogil:
+    """Has so many lines of both lists fetched by each tile of this depth, BURST of them at a time.
+
+    More at a time would fill the buffers that loads wait in.
+    """
+    cdef Py_ssize_t bursts = max(1, min(ceil_div(some + others, BURST), tile.depth // BURST))
+    tile.ahead_terms = ceil_div(tile.depth, bursts)
+    ahead[0].share, ahead[1].share = ceil_div(some, bursts), ceil_div(others, bursts)
+    tile.ahead = ahead if some + others > 0 else NULL
+
+
+cdef fc_ahead grads_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panel) noexcept nogil:
+    """What turn_panel will read; add_products decides when."""
     cdef Py_ssize_t size = c.kernels.itemsize, nr = c.kernels.nr, panels = ceil_div(c.out_channels, nr)
     cdef Py_ssize_t channel = panel % panels * nr
-    cdef Ahead ahead
+    cdef fc_ahead ahead = nothing_ahead()
     ahead.planes, ahead.plane_step = min(nr, c.out_channels - channel), size * c.out_channel
     channel += panel // panels * c.out_channels
     ahead.plane = c.out + size * (
         chunk.image * c.out_image + channel * c.out_channel + chunk.row * c.out_row)
     ahead.runs, ahead.run_step = chunk.images, size * c.out_image
-    ahead.run = ahead.fetched = ahead.share = 0
     ahead.bytes = size * chunk.rows * c.out_w
     if c.out_pixel != 1 or ahead.runs * ahead.bytes <= 0 or not beyond_cache(c, c.out_image):
         ahead.planes = 0

@@ -7,8 +7,22 @@
  */
 enum { FC(MR) = TILE_ROWS, FC(NR) = 2 * LANES };
 
+FC_INLINE void FC(fetch_share)(fc_ahead *ahead)
+{
+    for (ptrdiff_t lines = ahead->share; lines > 0 && ahead->planes > 0; lines--) {
+        FC_PREFETCH(ahead->plane + ahead->run * ahead->run_step + ahead->fetched);
+        ahead->fetched += 64;
+        if (ahead->fetched < ahead->bytes) continue;
+        ahead->fetched = 0;
+        if (++ahead->run < ahead->runs) continue;
+        ahead->run = 0;
+        ahead->plane += ahead->plane_step;
+        ahead->planes--;
+    }
+}
+
 FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vectors, const ptrdiff_t row,
-                             const int a_table, const int b_table)
+                             const int a_table, const int b_table, const int fetching)
 {
     VEC acc[NARROW_ROWS][4];
     const T *row_bias = tile->row_bias, *column_bias = tile->column_bias;
@@ -41,32 +55,43 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
     const ptrdiff_t step = tile->a_step, b_step = tile->b_step, depth = tile->depth;
     const ptrdiff_t *a_offset = tile->a_table, *b_offset = tile->b_table;
     const T *a = tile->a, *b = tile->b;
-    for (ptrdiff_t k = 0; k < depth; k++) {
-        const T *ak = a_table ? a + a_offset[k] : a;
-        const T *bk = b_table ? b + b_offset[k] : b;
-        VEC right[4];
-        FC_UNROLL
-        for (int j = 0; j < vectors; j++) {
-            right[j] = V(load)(bk + j * LANES);
-            FC_KEEP(right[j]);
+    ptrdiff_t k = 0, end = depth;
+    do {
+        if (fetching) {
+            for (int j = 0; j < 2; j++) FC(fetch_share)(tile->ahead + j);
+            end = depth - k > tile->ahead_terms ? k + tile->ahead_terms : depth;
         }
+        for (; k < end; k++) {
+            const T *ak = a_table ? a + a_offset[k] : a;
+            const T *bk = b_table ? b + b_offset[k] : b;
+            VEC right[4];
+            FC_UNROLL
+            for (int j = 0; j < vectors; j++) {
+                right[j] = V(load)(bk + j * LANES);
+                FC_KEEP(right[j]);
+            }
+            FC_UNROLL
+            for (int i = 0; i < rows; i++) {
+                VEC left = V(set1)((ak + (i / 3) * (3 * row))[(i % 3) * row]);
+                FC_UNROLL
+                for (int j = 0; j < vectors; j++) acc[i][j] = V(fma)(left, right[j], acc[i][j]);
+            }
+            if (!b_table) b += b_step;
+            if (!a_table) a += step;
+        }
+    } while (k < depth);
+
+    if (tile->relu) {
         FC_UNROLL
         for (int i = 0; i < rows; i++) {
-            VEC left = V(set1)((ak + (i / 3) * (3 * row))[(i % 3) * row]);
             FC_UNROLL
-            for (int j = 0; j < vectors; j++) acc[i][j] = V(fma)(left, right[j], acc[i][j]);
+            for (int j = 0; j < vectors; j++) acc[i][j] = V(max)(V(zero)(), acc[i][j]);
         }
-        if (!b_table) b += b_step;
-        if (!a_table) a += step;
     }
-
     FC_UNROLL
     for (int i = 0; i < rows; i++) {
         FC_UNROLL
-        for (int j = 0; j < vectors; j++) {
-            if (tile->relu) acc[i][j] = V(max)(V(zero)(), acc[i][j]);
-            V(store)(c + i * c_row + j * LANES, acc[i][j]);
-        }
+        for (int j = 0; j < vectors; j++) V(store)(c + i * c_row + j * LANES, acc[i][j]);
     }
 }
 
@@ -83,19 +108,43 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
 #error "no cases for this tile"
 #endif
 
-#define FC_WIDE(n)                                                                                  \
+/* A function each: in one of all, compilers run out of registers for addresses. */
+#define FC_BODIES(width, vectors, n)                                                                \
+    FC_NOINLINE void FC(width##_tables_##n)(const fc_tile *tile)                                    \
+    {                                                                                               \
+        FC(gemm_rows)(tile, n, vectors, tile->a_row, 1, 1, 0);                                      \
+    }                                                                                               \
+    FC_NOINLINE void FC(width##_fetching_##n)(const fc_tile *tile)                                  \
+    {                                                                                               \
+        FC(gemm_rows)(tile, n, vectors, tile->a_row, 1, 0, 1);                                      \
+    }                                                                                               \
+    FC_NOINLINE void FC(width##_table_##n)(const fc_tile *tile)                                     \
+    {                                                                                               \
+        FC(gemm_rows)(tile, n, vectors, tile->a_row, 1, 0, 0);                                      \
+    }                                                                                               \
+    FC_NOINLINE void FC(width##_packed_##n)(const fc_tile *tile)                                    \
+    {                                                                                               \
+        FC(gemm_rows)(tile, n, vectors, 1, 0, 0, 0);                                                \
+    }                                                                                               \
+    FC_NOINLINE void FC(width##_steps_##n)(const fc_tile *tile)                                     \
+    {                                                                                               \
+        FC(gemm_rows)(tile, n, vectors, tile->a_row, 0, 0, 0);                                      \
+    }
+#define FC_CASE(width, n)                                                                           \
     case n:                                                                                         \
-        if (tile->b_table) FC(gemm_rows)(tile, n, 2, tile->a_row, 1, 1);                            \
-        else if (tile->a_table) FC(gemm_rows)(tile, n, 2, tile->a_row, 1, 0);                       \
-        else if (tile->a_row == 1) FC(gemm_rows)(tile, n, 2, 1, 0, 0);                              \
-        else FC(gemm_rows)(tile, n, 2, tile->a_row, 0, 0);                                          \
+        if (tile->b_table) FC(width##_tables_##n)(tile);                                            \
+        else if (tile->a_table && tile->ahead) FC(width##_fetching_##n)(tile);                      \
+        else if (tile->a_table) FC(width##_table_##n)(tile);                                        \
+        else if (tile->a_row == 1) FC(width##_packed_##n)(tile);                                    \
+        else FC(width##_steps_##n)(tile);                                                           \
         break;
-#define FC_NARROW(n)                                                                                \
-    case n:                                                                                         \
-        if (tile->b_table) FC(gemm_rows)(tile, n, 1, tile->a_row, 1, 1);                            \
-        else if (tile->a_table) FC(gemm_rows)(tile, n, 1, tile->a_row, 1, 0);                       \
-        else FC(gemm_rows)(tile, n, 1, tile->a_row, 0, 0);                                          \
-        break;
+#define FC_WIDE_BODIES(n) FC_BODIES(wide, 2, n)
+#define FC_NARROW_BODIES(n) FC_BODIES(narrow, 1, n)
+#define FC_WIDE(n) FC_CASE(wide, n)
+#define FC_NARROW(n) FC_CASE(narrow, n)
+FC_TILE_CASES(FC_WIDE_BODIES)
+FC_TILE_CASES(FC_NARROW_BODIES)
+FC_NARROW_CASES(FC_NARROW_BODIES)
 
 static void FC(gemm_tile)(const fc_tile *tile)
 {
@@ -108,9 +157,9 @@ static void FC(gemm_tile)(const fc_tile *tile)
 
 #define FC_WINDOW(n)                                                                                \
     case n:                                                                                         \
-        if (tile->vectors == 1) FC(gemm_rows)(tile, n, 1, 1, 0, 1);                                 \
-        else if (n > TILE_ROWS / 2 || tile->vectors == 2) FC(gemm_rows)(tile, n, 2, 1, 0, 1);       \
-        else FC(gemm_rows)(tile, n, 4, 1, 0, 1);                                                    \
+        if (tile->vectors == 1) FC(gemm_rows)(tile, n, 1, 1, 0, 1, 0);                              \
+        else if (n > TILE_ROWS / 2 || tile->vectors == 2) FC(gemm_rows)(tile, n, 2, 1, 0, 1, 0);    \
+        else FC(gemm_rows)(tile, n, 4, 1, 0, 1, 0);                                                 \
         break;
 
 static void FC(gemm_window)(const fc_tile *tile)
@@ -118,6 +167,10 @@ static void FC(gemm_window)(const fc_tile *tile)
     switch (tile->rows) { FC_TILE_CASES(FC_WINDOW) }
 }
 
+#undef FC_BODIES
+#undef FC_CASE
+#undef FC_WIDE_BODIES
+#undef FC_NARROW_BODIES
 #undef FC_TILE_CASES
 #undef FC_NARROW_CASES
 #undef FC_WIDE

@@ -17,12 +17,25 @@ enum { FC_FLOAT32 = 0, FC_FLOAT64 = 1, FC_DTYPES = 2 };
 /* Upper bounds over all instruction sets, for scratch on the stack. */
 enum { FC_MAX_MR = 14, FC_MAX_NR = 32, FC_MAX_WINDOW = 4 };
 
+/* Lines of memory to bring into the cache, `share` of them at a time: of `planes` planes, plane_step bytes apart, each
+ * `runs` runs of `bytes` bytes, run_step apart. In the first plane that is left, run and fetched (bytes) tell how far
+ * it has got. Nothing is read: addresses may lie outside of any array.
+ */
+typedef struct {
+    const char *plane;
+    ptrdiff_t planes, plane_step, runs, run_step, bytes;
+    ptrdiff_t run, fetched;
+    ptrdiff_t share;
+} fc_ahead;
+
 /* One tile of a matrix product,
  *     C[i*c_row + j] = sum_k A[i*a_row + offset(k)] * B[at(k) + j],
  * for i < rows and j < vectors * lanes (columns past the end must be readable
  * in B and writable in C; use scratch at edges).
  * offset(k) is a_table[k], or k*a_step where a_table is NULL; at(k) is b_table[k], or k*b_step where b_table is NULL.
  * gemm_tile takes a b_table only together with an a_table.
+ * ahead, read where a_table is the only table: NULL, or two lists of lines, of each of which a share is fetched before
+ * every ahead_terms terms.
  * The sum runs over k in order, one fused accumulator an element, so the result
  * depends on the operands alone.
  *
@@ -47,6 +60,8 @@ typedef struct {
     int relu;
     const void *row_bias;
     const void *column_bias;
+    fc_ahead *ahead;
+    ptrdiff_t ahead_terms;
 } fc_tile;
 
 /* The windows of a pool over `images` arrays of height x width pixels of `channels` elements.
