@@ -6,7 +6,7 @@ from libc.string cimport memset
 
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, kernels_for
-from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.memory cimport give_back, take_workspace
 from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
@@ -35,9 +35,7 @@ def grad_bias(
             sum_planes(kernels, source + block * RANGE * plane * size, channels * plane, plane, g.batch,
                        min(<Py_ssize_t>RANGE, channels - block * RANGE), sums + block * RANGE * size)
         return
-    parts = <char *>take(max(blocks * channels * size, 1))
-    if parts == NULL:
-        raise MemoryError("no memory for the workspace of a bias's gradient")
+    parts = take_workspace(max(blocks * channels * size, 1))
     for block in prange(blocks, num_threads=num_threads, nogil=True, schedule="static"):
         sum_pixels(kernels, source + block * BLOCK * channels * size, channels,
                    min(<Py_ssize_t>BLOCK, pixels - block * BLOCK), parts + block * channels * size)

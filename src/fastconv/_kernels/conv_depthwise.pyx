@@ -18,7 +18,7 @@ from fastconv._kernels.correlation cimport (
     Correlation, align, ceil_div, channels_last, check_arrays, forward_correlation, has_finite_sum,
     input_correlation,
 )
-from fastconv._kernels.depthwise_job cimport job_of, take_image, take_planes, take_rows, take_zeros
+from fastconv._kernels.depthwise_job cimport BAND_ROWS, job_of, take_image, take_planes, take_rows, take_zeros
 from fastconv._kernels.depthwise_pixels cimport correlate_pixels, correlate_turned, turns
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -30,7 +30,6 @@ cnp.import_array()
 
 cdef enum:
     ITEM_BYTES = 65536        # of outputs that a thread takes at a time, about
-    BAND_ROWS = 32            # least rows of outputs in a part, where planes are cut
     PHASE_BYTES = 16384       # of phases that wait to be merged
 
 

@@ -11,7 +11,7 @@ from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport Correlation, align, ceil_div, forward_correlation
-from fastconv._kernels.depthwise_job cimport job_of, take_image, take_planes, take_rows, take_zeros
+from fastconv._kernels.depthwise_job cimport BAND_ROWS, job_of, take_image, take_planes, take_rows, take_zeros
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_depthwise, fc_kernels, kernels_for
@@ -20,7 +20,6 @@ from fastconv._kernels.memory cimport give_back, take
 cnp.import_array()
 
 cdef enum:
-    BAND_ROWS = 32            # least rows of outputs in a part, where planes are cut
     SPLITS = 16               # groups of partial sums, at most, and items that make more of them needless
     RANGE_BYTES = 16384       # of partial sums of a range of channels: they stay in the first-level cache
     SUM_BYTES = 1048576       # of partial sums, where their number is a choice

@@ -6,7 +6,7 @@ from libc.math cimport isfinite
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.isa cimport kernels_for
-from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.memory cimport give_back, take_workspace
 from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
@@ -51,10 +51,8 @@ cdef int compute_grad_input(
     cdef Py_ssize_t phases = min(g.stride_h, g.height) * min(g.stride_w, g.width), count, index
     # Each tap belongs to one phase; what has no tap is zero.
     cdef Py_ssize_t most = min(phases, g.kernel_h * g.kernel_w)
-    cdef Correlation *parts = <Correlation *>take(most * sizeof(Correlation))
+    cdef Correlation *parts = <Correlation *>take_workspace(most * <Py_ssize_t>sizeof(Correlation))
     cdef Correlation c
-    if parts == NULL:
-        raise MemoryError("no memory for the workspace of a convolution")
     try:
         count = input_phases(kernels_for(cnp.PyArray_TYPE(grad_x)), g, grad_output, weight, grad_x, parts)
         if count < phases:

@@ -6,6 +6,9 @@ from fastconv._kernels.correlation cimport Correlation
 from fastconv._kernels.isa cimport fc_depthwise
 from fastconv._kernels.memory cimport take
 
+cdef enum:
+    BAND_ROWS = 32     # least rows of outputs in a part, where planes are cut
+
 cdef inline fc_depthwise job_of(const Correlation *c) noexcept nogil:
     """All planes of the first image; or, in NHWC, all of its pixels, but for the weight."""
     cdef fc_depthwise job

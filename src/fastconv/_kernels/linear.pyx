@@ -11,10 +11,11 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.stdint cimport uint16_t
 
+from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.isa cimport FC_DOT_COLUMNS, FC_DOT_ROWS, fc_dot, fc_tile
-from fastconv._kernels.matrix_product cimport Product, ceil_div, multiply, product
-from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.matrix_product cimport Product, multiply, product
+from fastconv._kernels.memory cimport give_back, take_workspace
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.unchanged cimport still, still_has
 
@@ -54,9 +55,7 @@ def forward(cnp.ndarray x not None, cnp.ndarray weight not None, bias, cnp.ndarr
     cdef Py_ssize_t each = ceil_div(FC_DOT_COLUMNS * channels * <Py_ssize_t>sizeof(float), 64) * 64
     cdef char *singles = NULL
     if p.b_is_half:
-        singles = <char *>take(each * num_threads)
-        if singles == NULL:
-            raise MemoryError("no memory for the workspace of a linear layer")
+        singles = take_workspace(each * num_threads)
     if num_threads == 1:
         with nogil:
             multiply_rows(&p, 0, quads, singles)

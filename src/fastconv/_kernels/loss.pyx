@@ -18,8 +18,7 @@ cdef enum:
 
 cdef double *sums_of(Py_ssize_t count, Py_ssize_t part) except NULL:
     """Room for the sum of each part."""
-    cdef double *sums = <double *>take_workspace((count // part + 1) * <Py_ssize_t>sizeof(double))
-    return sums
+    return <double *>take_workspace((count // part + 1) * <Py_ssize_t>sizeof(double))
 
 
 cdef double total_of(double *sums, Py_ssize_t count, Py_ssize_t part) noexcept nogil:

@@ -21,6 +21,3 @@ cdef Product product(
     cnp.ndarray a, Py_ssize_t a_outer, Py_ssize_t a_inner, cnp.ndarray b, Py_ssize_t b_outer,
     Py_ssize_t b_inner, Py_ssize_t depth, cnp.ndarray c, Py_ssize_t columns)
 cdef int multiply(const Product *p, int num_threads) except -1
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b

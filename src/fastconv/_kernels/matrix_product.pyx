@@ -14,9 +14,10 @@ from cython.parallel cimport parallel, prange
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
+from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for, rows_of, vectors_for
-from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.memory cimport give_back, take_workspace
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.unchanged cimport still
 
@@ -69,13 +70,9 @@ cdef int multiply(const Product *p, int num_threads) except -1:
     cdef fc_float_mode mode = 0
     cdef Py_ssize_t index
     cdef Cut cut = cut_product(p, num_threads)
-    cdef char *memory = <char *>take(cut.each * num_threads)
-    if cut.ranges > 1:
-        cut.sums = <char *>take(cut.ranges * cut.blocks * cut.block_bytes)
-    if memory == NULL or (cut.sums == NULL and cut.ranges > 1):
-        give_back(memory)
-        give_back(cut.sums)
-        raise MemoryError("no memory for the workspace of a matrix product")
+    cdef Py_ssize_t sums_bytes = cut.ranges * cut.blocks * cut.block_bytes if cut.ranges > 1 else 0
+    cdef char *memory = take_workspace(cut.each * num_threads + sums_bytes)
+    cut.sums = memory + cut.each * num_threads
     with nogil, parallel(num_threads=num_threads):
         mode = fc_flush_denormals()
         for index in prange(cut.blocks * cut.ranges, schedule="dynamic"):
@@ -85,7 +82,6 @@ cdef int multiply(const Product *p, int num_threads) except -1:
             add_ranges(p, &cut, index // cut.rows, index % cut.rows)
         fc_restore_float_mode(mode)
     give_back(memory)
-    give_back(cut.sums)
     return 0
 
 

@@ -198,14 +198,6 @@ cdef void pool_part(const fc_kernels *kernels, const fc_pool *pool, Reduction re
         kernels.avg_pool_backward(pool, x, out, begin, end, lines)
 
 
-cdef Py_ssize_t product(int axes, const cnp.npy_intp *shape) noexcept:
-    cdef Py_ssize_t elements = 1
-    cdef int i
-    for i in range(axes):
-        elements *= shape[i]
-    return elements
-
-
 cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, cnp.ndarray x, out,
                      cnp.ndarray indices, int num_threads):
     """x is of the geometry's dtype, or float16 where that is float32; so is the result."""
@@ -219,7 +211,8 @@ cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, c
     cdef bint done
     if typenum != cnp.NPY_FLOAT16 or geometry.typenum != cnp.NPY_FLOAT32:
         typenum = geometry.typenum
-    still(x, typenum, product(geometry.axes, &geometry.out_shape[0] if adjoint else &geometry.x_shape[0]))
+    still(x, typenum, cnp.PyArray_MultiplyList(&geometry.out_shape[0] if adjoint else &geometry.x_shape[0],
+                                               geometry.axes))
     if typenum == cnp.NPY_FLOAT16 and pool.images < num_threads:   # rows are shared out, then
         x = halves.to_single(x, num_threads)
         result = run(geometry, adjoint, reduction, x, out, indices, num_threads)
@@ -228,7 +221,7 @@ cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, c
         result = empty(geometry.axes, &geometry.x_shape[0] if adjoint else &geometry.out_shape[0], typenum)
     else:
         result = out
-        still(result, typenum, product(geometry.axes, geometry.out_shape))
+        still(result, typenum, cnp.PyArray_MultiplyList(geometry.out_shape, geometry.axes))
     target = <char *>cnp.PyArray_DATA(result)
     if indices is not None:
         positions = <int64_t *>cnp.PyArray_DATA(indices)
