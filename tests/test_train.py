@@ -142,6 +142,23 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         fit(network(), 2, checkpoint=path, scheduled=True)
 
 
+def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "run.npz"
+    fit(network(), 1, checkpoint=path)
+    # The second generator is of another kind, and is come to after optimizer and first generator.
+    rng, dropout = np.random.default_rng(9), np.random.Generator(np.random.MT19937(3))
+    model = network()
+    model[2].rng = dropout
+    optimizer = optim.Adam(model.parameters(), lr=0.5)
+    before = [generator.bit_generator.state for generator in (rng, dropout)]
+    with pytest.raises(ValueError, match="MT19937"):
+        train.fit(model, nn.CrossEntropyLoss(), optimizer, LEARN, epochs=2, rng=rng, checkpoint=path)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    assert not optimizer.state
+    np.testing.assert_equal([generator.bit_generator.state for generator in (rng, dropout)], before)
+    assert_same_state(model, network())
+
+
 def test_the_same_seed_gives_the_same_weights() -> None:
     def noise(x: Any, rng: np.random.Generator) -> Any:
         return x + rng.normal(scale=0.1, size=x.shape)
@@ -188,6 +205,17 @@ def test_a_second_ctrl_c_is_an_ordinary_one() -> None:
     with pytest.raises(KeyboardInterrupt):
         fit(network(), transform=twice)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        history = fit(network(), 3, transform=interrupt_after(2))
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not history.interrupted
+    assert len(history.loss) == 3
 
 
 def test_fit_in_another_thread() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -61,7 +62,10 @@ def resume(
     generators: list[np.random.Generator],
     make_history: Callable[[dict[str, Any]], History],
 ) -> tuple[Arrays, History]:
-    """Load what `write` saved into all of these; the best weights and the history are returned."""
+    """Load what `write` saved into all of these, or, if anything does not fit, into none of them.
+
+    The best weights and the history are returned.
+    """
     arrays = serialization.load(path)
     try:
         rest = json.loads(str(arrays.pop("rest")))
@@ -81,10 +85,19 @@ def resume(
         raise ValueError(f"{os.fspath(path)}: not a checkpoint of fastconv.train.fit ({error!r})") from None
     if (kept_by_schedule is None) != (schedule is None) or len(states) != len(generators):
         raise ValueError(f"{os.fspath(path)}: from a training with other layers or another schedule")
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-    model.load_state_dict(parts["model"])
-    if schedule is not None:
-        schedule.load_state_dict(kept_by_schedule)
-    for generator, generator_state in zip(generators, states, strict=True):
-        generator.bit_generator.state = generator_state
+    undo: list[Callable[[], None]] = []
+    try:
+        undo.append(partial(optimizer.load_state_dict, optimizer.state_dict()))
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if schedule is not None:
+            undo.append(partial(schedule.load_state_dict, schedule.state_dict()))
+            schedule.load_state_dict(kept_by_schedule)
+        for generator, generator_state in zip(generators, states, strict=True):
+            undo.append(partial(setattr, generator.bit_generator, "state", generator.bit_generator.state))
+            generator.bit_generator.state = generator_state
+        model.load_state_dict(parts["model"])  # all of it or nothing, and so needs no way back
+    except Exception:
+        for go_back in reversed(undo):
+            go_back()
+        raise
     return parts["best"], history

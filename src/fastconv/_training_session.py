@@ -26,8 +26,10 @@ class StopTraining(Exception):  # noqa: N818, no error
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
     """Gives a function that raises `StopTraining` once Ctrl-C was pressed; a second one is as usual."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None  # only the main thread gets signals
+    in_main_thread = threading.current_thread() is threading.main_thread()  # only that one gets signals
+    # Who ignores Ctrl-C, as nohup does, or handles it in C, which nobody could set back, is left alone.
+    if not in_main_thread or signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
+        yield lambda: None
         return
     pressed = False
 

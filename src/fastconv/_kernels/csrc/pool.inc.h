@@ -20,8 +20,9 @@
  * sum, since all divisors are equal. */
 enum { FC_SUM, FC_SHARE, FC_SHARE_EVENLY, FC_MAX, FC_ARGMAX };
 
-/* Bytes: short rows in turn are no stream that the processor's own prefetching would follow. */
-enum { FC_POOL_AHEAD = 2048 };
+/* Bytes beyond the rows that are read at once. The rows of a window, read side by side, are no stream that the
+ * processor's own prefetching would follow; what is fetched one line after the other is, and takes half the time. */
+enum { FC_POOL_AHEAD = 1024 };
 #endif
 
 static const T FC(iota)[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -86,6 +87,19 @@ FC_INLINE FC(candidate) FC(reduce)(FC(candidate) a, FC(candidate) b, const int o
     return a;
 }
 
+/* How many rows an output row sees that the one above does not. */
+FC_INLINE ptrdiff_t FC(fresh_rows)(const fc_pool *pool)
+{
+    return pool->out_h < pool->height ? pool->height / pool->out_h : 1;
+}
+
+/* Vector number i of what a line adds to the lines before: `fresh` rows from p on. */
+FC_INLINE void FC(fetch_fresh)(const T *p, const ptrdiff_t fresh, ptrdiff_t i)
+{
+    for (ptrdiff_t r = 0; r < fresh; r++)
+        FC_PREFETCH((const char *)(p + fresh * i + r * LANES) + FC_POOL_AHEAD);
+}
+
 /* For `count` lines, `pitch` apart, whose sources are `advance` apart:
  * line[i] = the reduction over r < rows of src[r*step + i], i < width; whole vectors are written.
  * FC_ARGMAX: positions[i] = origin + i + r*step of the winner.
@@ -93,12 +107,12 @@ FC_INLINE FC(candidate) FC(reduce)(FC(candidate) a, FC(candidate) b, const int o
 FC_INLINE void FC(reduce_rows_of)(T *line, T *positions, ptrdiff_t pitch, const T *src, ptrdiff_t advance,
                                   ptrdiff_t count, ptrdiff_t step, const ptrdiff_t rows, ptrdiff_t width, T origin,
                                   const T *end, const T *row_divisor, const T *column_divisor, const int op,
-                                  const int inside)
+                                  const int inside, const ptrdiff_t fresh)
 {
     for (ptrdiff_t n = 0; n < count; n++, line += pitch, src += advance)
         for (ptrdiff_t i = 0; i < width; i += LANES) {
             const T *p = src + i;
-            FC_PREFETCH((const char *)p + FC_POOL_AHEAD);
+            FC(fetch_fresh)(src + rows * step, fresh, i);
             FC(candidate) best, next;
             best.value = inside ? V(load)(p) : FC(load_before)(p, end);
             best.position = next.position = V(add)(V(set1)(origin + (T)i), V(load)(FC(iota)));
@@ -106,7 +120,6 @@ FC_INLINE void FC(reduce_rows_of)(T *line, T *positions, ptrdiff_t pitch, const 
             if (op == FC_SHARE) best.value = V(div)(best.value, V(mul)(divisor, V(set1)(row_divisor[0])));
             for (ptrdiff_t r = 1; r < rows; r++) {
                 p += step;
-                FC_PREFETCH((const char *)p + FC_POOL_AHEAD);
                 next.value = inside ? V(load)(p) : FC(load_before)(p, end);
                 next.position = V(add)(next.position, V(set1)((T)step));
                 if (op == FC_SHARE) next.value = V(div)(next.value, V(mul)(divisor, V(set1)(row_divisor[r])));
@@ -121,17 +134,18 @@ FC_INLINE void FC(reduce_rows_of)(T *line, T *positions, ptrdiff_t pitch, const 
 
 FC_INLINE void FC(reduce_rows)(T *line, T *positions, ptrdiff_t pitch, const T *src, ptrdiff_t advance, ptrdiff_t count,
                                ptrdiff_t step, ptrdiff_t rows, ptrdiff_t width, T origin, const T *end,
-                               const T *row_divisor, const T *column_divisor, const int op)
+                               const T *row_divisor, const T *column_divisor, const int op, const ptrdiff_t fresh)
 {
-#define ROWS(n, inside)                                                                                          \
+#define ROWS(n, inside, fresh)                                                                                   \
     FC(reduce_rows_of)(line, positions, pitch, src, advance, count, step, n, width, origin, end, row_divisor,    \
-                       column_divisor, op, inside)
+                       column_divisor, op, inside, fresh)
     const ptrdiff_t reach = (width + LANES - 1) / LANES * LANES;
-    if (end - src - (count - 1) * advance - (rows - 1) * step < reach) ROWS(rows, 0);
-    else if (rows == 1) ROWS(1, 1);
-    else if (rows == 2) ROWS(2, 1);
-    else if (rows == 3) ROWS(3, 1);
-    else ROWS(rows, 1);
+    if (end - src - (count - 1) * advance - (rows - 1) * step < reach) ROWS(rows, 0, fresh);
+    else if (rows == 1) ROWS(1, 1, 1);
+    else if (rows == 2) ROWS(2, 1, fresh);
+    else if (rows == 3 && fresh == 2) ROWS(3, 1, 2);
+    else if (rows == 3 && fresh == 1) ROWS(3, 1, 1);
+    else ROWS(rows, 1, fresh);
 #undef ROWS
 }
 
@@ -283,8 +297,7 @@ FC_INLINE void FC(pool_pairs)(const fc_pool *pool, const T *x, T *out, int64_t *
             FC_UNROLL
             for (int i = 0; i < 2; i++) {
                 const T *p = src + 2 * o + i * LANES;
-                FC_PREFETCH((const char *)p + FC_POOL_AHEAD);
-                FC_PREFETCH((const char *)(p + width) + FC_POOL_AHEAD);
+                FC(fetch_fresh)(src + 2 * width, 2, 2 * o + i * LANES);
                 part[i].value = V(load)(p);
                 below.value = V(load)(p + width);
                 part[i].position = V(add)(V(set1)(1 + origin + (T)(2 * o + i * LANES)), V(load)(FC(iota)));
@@ -324,6 +337,7 @@ FC_INLINE void FC(pool_lines)(const fc_pool *pool, const T *x, T *out, int64_t *
 {
     const ptrdiff_t width = pool->width, out_w = pool->out_w, plane = pool->height * width;
     const ptrdiff_t down = pool->row_step * width, before = pool->line_before, after = pool->line_after;
+    const ptrdiff_t fresh = FC(fresh_rows)(pool);
     const ptrdiff_t elements = pool->line_elements, apart = op == FC_ARGMAX ? 2 * elements : elements;
     const T *x_end = x + pool->images * plane, *row_divisor = pool->row_divisor, *out_end = out + end * out_w;
     const int64_t *indices_end = op == FC_ARGMAX ? indices + end * out_w : NULL;
@@ -344,7 +358,7 @@ FC_INLINE void FC(pool_lines)(const fc_pool *pool, const T *x, T *out, int64_t *
             divisor[i] = op == FC_SUM ? row_divisor[o] : 1;
             if (count > 0)
                 FC(reduce_rows)(line, positions, 0, x + image * plane + first * width, 0, 1, down, count, width, 1, x_end,
-                                row_divisor + (op == FC_SHARE ? first : 0), pool->column_divisor, op);
+                                row_divisor + (op == FC_SHARE ? first : 0), pool->column_divisor, op, fresh);
             else FC(fill)(line, neutral, width);
             if (after) {
                 FC(fill)(line + width, neutral, after);
@@ -366,6 +380,7 @@ FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t 
 {
     const ptrdiff_t width = pool->width, out_w = pool->out_w, plane = pool->height * width;
     const ptrdiff_t down = pool->row_step * width, used = pool->pitch < width ? pool->pitch : width;
+    const ptrdiff_t fresh = FC(fresh_rows)(pool);
     const T *x_end = x + pool->images * plane, *row_divisor = pool->row_divisor, *out_end = out + end * out_w;
     const int64_t *indices_end = op == FC_ARGMAX ? indices + end * out_w : NULL;
     const T neutral = op == FC_MAX || op == FC_ARGMAX ? -(T)INFINITY : 0;
@@ -385,7 +400,7 @@ FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t 
         if (pool->row_stride && (op == FC_SUM || op == FC_MAX)) {
             const T *src = x + row * pool->row_stride * width;
             FC(reduce_rows)(workspace, NULL, pool->pitch, src, pool->row_stride * width, rows, down, pool->row_count[0],
-                            used, 0, x_end, NULL, NULL, op);
+                            used, 0, x_end, NULL, NULL, op, fresh);
             if (op == FC_SUM) divisor = row_divisor[0];
         } else for (ptrdiff_t i = 0; i < rows; i++) {
             const ptrdiff_t first = pool->row_first[o], count = pool->row_count[o], at = i * pool->pitch;
@@ -393,7 +408,7 @@ FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t 
             if (count > 0)
                 FC(reduce_rows)(workspace + at, positions + at, 0, x + image * plane + first * width, 0, 1, down, count,
                                 used, (T)(1 + first * width), x_end, row_divisor + (op == FC_SHARE ? first : 0),
-                                pool->column_divisor, op);
+                                pool->column_divisor, op, fresh);
             else FC(fill)(workspace + at, neutral, used);
             if (++o == pool->out_h) o = 0, image++;
         }
@@ -423,7 +438,7 @@ static void FC(spread_tiles)(const fc_pool *pool, const T *x, T *out, ptrdiff_t 
     for (ptrdiff_t row = begin / tile, rows; row < end / tile; row += rows) {
         rows = end / tile - row < pool->lines ? end / tile - row : pool->lines;
         FC(reduce_rows)(workspace, NULL, 0, x + row * width, 0, 1, 0, 1, rows * width, 0, x_end, pool->row_divisor,
-                        pool->column_divisor, FC_SHARE_EVENLY);
+                        pool->column_divisor, FC_SHARE_EVENLY, 1);
         FC(spread_columns)(spread, pool, rows * out_w, workspace, spread + pool->line_elements);
         FC(repeat_rows)(out + row * tile * out_w, spread, rows, out_w, tile, out_end);
     }
