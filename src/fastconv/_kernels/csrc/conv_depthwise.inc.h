@@ -6,7 +6,7 @@
  * The last block of a row, and the last rows of a plane, overlap the ones before: what is computed twice is
  * the same both times, as each output's sum runs over tap columns, then tap rows, wherever the block lies.
  */
-enum { FC(DEPTHWISE_ROWS) = 7, FC(DEPTHWISE_MOST) = 7, FC(DEPTHWISE_AHEAD) = 8 };
+enum { FC(DEPTHWISE_ROWS) = 7, FC(DEPTHWISE_MOST) = 7 };
 
 /* p[i], or 0 for the lanes that an edge's mask leaves out. */
 FC_INLINE VEC FC(load_edge)(const T *p, V(mask) mask, const int edge)
@@ -22,14 +22,6 @@ FC_INLINE void FC(row_pointers)(const fc_depthwise *d, const T *x, ptrdiff_t fir
         const int inside = first + k >= 0 && first + k < d->height;
         rows[k] = inside ? x + (first + k) * d->x_row : (const T *)d->zeros;
     }
-}
-
-/* Rows that are computed DEPTHWISE_AHEAD rows of outputs later. Planes lie behind each other, so rows past
- * the end are the next plane's first. */
-FC_INLINE void FC(prefetch_rows)(const T *plane, ptrdiff_t first, ptrdiff_t count, ptrdiff_t row)
-{
-    const char *from = (const char *)plane + first * row * (ptrdiff_t)sizeof(T);
-    for (ptrdiff_t at = 0; at < count * row * (ptrdiff_t)sizeof(T); at += 64) FC_PREFETCH(from + at);
 }
 
 /* One step of a block: tap column j, and with stride 2 column j + 1 too, which lies in the same two vectors,
@@ -86,17 +78,19 @@ FC_INLINE void FC(depthwise_block)(VEC *acc, const T *const *rows, ptrdiff_t fro
 }
 
 /* `count` rows of outputs; `end` is the end of the plane, up to which rows may be overrun (later rows
- * follow). */
+ * follow). `next` are the first row of the input that none of them sees, and so on. */
 FC_INLINE void FC(depthwise_rows)(const fc_depthwise *d, const T *const *rows, T *out, const T *end,
                                   const VEC *taps, VEC first, const int kh, const int kw, const int stride,
-                                  const int count)
+                                  const int count, const T *next)
 {
     const ptrdiff_t out_w = d->out_w, out_row = d->out_row, width = d->width, left = d->left,
                     taps_w = d->taps_w;
     const ptrdiff_t reach = (taps_w - 1) / stride * stride + stride * LANES;
-    const int relu = d->relu;
+    const int relu = d->relu, area = count * stride * stride;
     VEC acc[FC(DEPTHWISE_ROWS)];
 #define BLOCK(edge)                                                                         \
+    fc_fetch(next + area * c, area * LANES * sizeof(T));                                    \
+    if (stride == 1) fc_fetch_to_write(out + count * (out_row + c), count * LANES * sizeof(T)); \
     FC_UNROLL                                                                               \
     for (int r = 0; r < count; r++) acc[r] = first;                                         \
     FC(depthwise_block)(acc, rows, from, width, taps, taps_w, kh, kw, stride, count, edge); \
@@ -135,8 +129,8 @@ FC_INLINE void FC(depthwise_plane)(const fc_depthwise *d, const T *x, T *out, co
     for (ptrdiff_t row = 0; row < d->out_h; row += count) {
         if (row + count > d->out_h) row = d->out_h - count;
         FC(row_pointers)(d, x, row * stride - d->top, rows, (count - 1) * stride + kh);
-        FC(prefetch_rows)(x, (row + FC(DEPTHWISE_AHEAD)) * stride + kh - d->top, count * stride, d->x_row);
-        FC(depthwise_rows)(d, rows, out + row * d->out_row, end, taps, first, kh, kw, stride, count);
+        const T *next = x + ((row + count - 1) * stride - d->top + kh) * d->x_row;
+        FC(depthwise_rows)(d, rows, out + row * d->out_row, end, taps, first, kh, kw, stride, count, next);
     }
 }
 

@@ -34,6 +34,7 @@ FC_INLINE void FC(spread_row)(const fc_depthwise *d, const T *const *rows, const
     for (; 2 * c < out_w; c += LANES) {
         const ptrdiff_t room = out_w - 2 * c;
         T *to = out + 2 * c;
+        fc_fetch_to_write(to, 2 * LANES * sizeof(T));
         if (base + c >= shifts - 1 && base + c + LANES <= width && room >= 2 * LANES) {
             BLOCK(0);
             V(store)(to, low);
@@ -70,7 +71,7 @@ FC_INLINE void FC(spread_plane)(const fc_depthwise *d, const T *x, T *out, const
             rows[count] = x + y * d->x_row;
             row_taps[count++] = taps + i * kernel;
         }
-        FC(prefetch_rows)(x, padded / 2 + FC(DEPTHWISE_AHEAD), 1, d->x_row);
+        fc_fetch(x + (padded / 2 + 1) * d->x_row, d->x_row * sizeof(T) / 2);
         T *to = out + row * d->out_row;
         if (d->left & 1) FC(spread_row)(d, rows, row_taps, count, to, kernel, 1);
         else FC(spread_row)(d, rows, row_taps, count, to, kernel, 0);

@@ -7,18 +7,23 @@
  */
 
 /* Tap columns j .. j + columns - 1 over `count` rows of outputs; sums are [tap column][tap row], from column
- * j on. */
+ * j on. `next` as in depthwise_rows. */
 FC_INLINE void FC(weight_sweep)(const fc_depthwise *d, const T *const *rows, const T *grad, VEC *sums,
                                 ptrdiff_t j, const int columns, const int kh, const int stride,
-                                const int count)
+                                const int count, const T *next)
 {
     const ptrdiff_t out_w = d->out_w, width = d->width;
+    const int area = count * stride * stride;
     VEC acc[3 * FC(DEPTHWISE_MOST)], g[FC(DEPTHWISE_ROWS)];
     FC_UNROLL
     for (int t = 0; t < columns * kh; t++) acc[t] = sums[t];
     for (ptrdiff_t c = 0; c < out_w; c += LANES) {
         const ptrdiff_t from = c * stride - d->left + j, lanes = out_w - c;
 #define BLOCK(edge)                                                                                     \
+    if (j == 0) {                                                                                       \
+        fc_fetch(next + area * c, area * LANES * sizeof(T));                                            \
+        fc_fetch(grad + count * (d->out_row + c), count * LANES * sizeof(T));                           \
+    }                                                                                                   \
     FC_UNROLL                                                                                           \
     for (int r = 0; r < count; r++) {                                                                   \
         g[r] = FC(load_edge)(grad + r * d->out_row + c, V(range)(0, lanes), edge);                      \
@@ -111,24 +116,24 @@ FC_INLINE void FC(weight_rows)(const fc_depthwise *d, const T *x, const T *grad,
     for (; row + count <= d->out_h; row += count) {
         const T *g = grad + row * d->out_row;
         FC(row_pointers)(d, x, row * stride - d->top, rows, (count - 1) * stride + kernel);
-        FC(prefetch_rows)(x, (row + FC(DEPTHWISE_AHEAD)) * stride + kernel - d->top, count * stride, d->x_row);
-        FC(prefetch_rows)(grad, row + FC(DEPTHWISE_AHEAD), count, d->out_row);
+        const T *next = x + ((row + count - 1) * stride - d->top + kernel) * d->x_row;
         if (kernel == 3) {
-            FC(weight_sweep)(d, rows, g, sums, 0, 3, kernel, stride, count);
+            FC(weight_sweep)(d, rows, g, sums, 0, 3, kernel, stride, count, next);
             continue;
         }
         ptrdiff_t j = 0;
         for (; j + stride <= kernel; j += stride)
-            FC(weight_sweep)(d, rows, g, sums + j * kernel, j, stride, kernel, stride, count);
-        if (stride == 2) FC(weight_sweep)(d, rows, g, sums + j * kernel, j, 1, kernel, stride, count);
+            FC(weight_sweep)(d, rows, g, sums + j * kernel, j, stride, kernel, stride, count, next);
+        if (stride == 2) FC(weight_sweep)(d, rows, g, sums + j * kernel, j, 1, kernel, stride, count, next);
     }
     if (kernel == 3) {
         for (int rest = 2; rest > 0; rest--)
             for (; row + rest <= d->out_h; row += rest) {
+                const T *next = x + ((row + rest - 1) * stride - d->top + kernel) * d->x_row;
                 FC(row_pointers)(d, x, row * stride - d->top, rows, (rest - 1) * stride + kernel);
                 if (rest == 2)
-                    FC(weight_sweep)(d, rows, grad + row * d->out_row, sums, 0, 3, kernel, stride, 2);
-                else FC(weight_sweep)(d, rows, grad + row * d->out_row, sums, 0, 3, kernel, stride, 1);
+                    FC(weight_sweep)(d, rows, grad + row * d->out_row, sums, 0, 3, kernel, stride, 2, next);
+                else FC(weight_sweep)(d, rows, grad + row * d->out_row, sums, 0, 3, kernel, stride, 1, next);
             }
         return;
     }

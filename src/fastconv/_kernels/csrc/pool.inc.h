@@ -19,10 +19,6 @@
 /* FC_SUM is divided once it is complete. FC_SHARE, the gradient of means, divides each number; FC_SHARE_EVENLY their
  * sum, since all divisors are equal. */
 enum { FC_SUM, FC_SHARE, FC_SHARE_EVENLY, FC_MAX, FC_ARGMAX };
-
-/* Bytes beyond the rows that are read at once. The rows of a window, read side by side, are no stream that the
- * processor's own prefetching would follow; what is fetched one line after the other is, and takes half the time. */
-enum { FC_POOL_AHEAD = 1024 };
 #endif
 
 static const T FC(iota)[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -93,13 +89,6 @@ FC_INLINE ptrdiff_t FC(fresh_rows)(const fc_pool *pool)
     return pool->out_h < pool->height ? pool->height / pool->out_h : 1;
 }
 
-/* Vector number i of what a line adds to the lines before: `fresh` rows from p on. */
-FC_INLINE void FC(fetch_fresh)(const T *p, const ptrdiff_t fresh, ptrdiff_t i)
-{
-    for (ptrdiff_t r = 0; r < fresh; r++)
-        FC_PREFETCH((const char *)(p + fresh * i + r * LANES) + FC_POOL_AHEAD);
-}
-
 /* For `count` lines, `pitch` apart, whose sources are `advance` apart:
  * line[i] = the reduction over r < rows of src[r*step + i], i < width; whole vectors are written.
  * FC_ARGMAX: positions[i] = origin + i + r*step of the winner.
@@ -112,7 +101,7 @@ FC_INLINE void FC(reduce_rows_of)(T *line, T *positions, ptrdiff_t pitch, const 
     for (ptrdiff_t n = 0; n < count; n++, line += pitch, src += advance)
         for (ptrdiff_t i = 0; i < width; i += LANES) {
             const T *p = src + i;
-            FC(fetch_fresh)(src + rows * step, fresh, i);
+            fc_fetch(src + rows * step + fresh * i, fresh * LANES * (ptrdiff_t)sizeof(T));
             FC(candidate) best, next;
             best.value = inside ? V(load)(p) : FC(load_before)(p, end);
             best.position = next.position = V(add)(V(set1)(origin + (T)i), V(load)(FC(iota)));
@@ -297,7 +286,7 @@ FC_INLINE void FC(pool_pairs)(const fc_pool *pool, const T *x, T *out, int64_t *
             FC_UNROLL
             for (int i = 0; i < 2; i++) {
                 const T *p = src + 2 * o + i * LANES;
-                FC(fetch_fresh)(src + 2 * width, 2, 2 * o + i * LANES);
+                fc_fetch(src + 2 * (width + 2 * o + i * LANES), 2 * LANES * sizeof(T));
                 part[i].value = V(load)(p);
                 below.value = V(load)(p + width);
                 part[i].position = V(add)(V(set1)(1 + origin + (T)(2 * o + i * LANES)), V(load)(FC(iota)));
