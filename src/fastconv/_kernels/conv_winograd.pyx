@@ -37,7 +37,7 @@ cnp.import_array()
 
 cdef enum:
     BLOCK_CHANNELS = 64      # output channels that are transformed back at a time, about
-    FEW_TILES = 256          # up to so many, transformed weights are not worth keeping
+    FEW_TILES = 256          # up to so many, transformed weights of many panels are not worth keeping
     MOST_V = 1 << 16         # elements of a position of V, where the weights are not kept
     LARGE_WEIGHT = 1 << 15   # channels in times out; beyond, the L2 cache does not keep a position of U
     PANEL_BYTES = 16384      # of a panel of U, which stays in the L1 cache
@@ -292,7 +292,8 @@ cdef int convolve(Product *p, int num_threads) except -1:
     if p.canvas.tiles == 0 or p.groups == 0 or p.out_channels == 0:
         return True
     try:
-        if p.u == NULL and p.canvas.tiles > FEW_TILES:
+        # Few panels would not do for all threads, which share out tiles then.
+        if p.u == NULL and (p.canvas.tiles > FEW_TILES or p.panels < num_threads):
             packed = take_workspace(packed_elements(p) * p.table.itemsize)
             transform_weights(p, packed, movers(packed_elements(p) * p.table.itemsize, num_threads))
             p.u = packed
