@@ -264,11 +264,13 @@ FC_INLINE void FC(fill)(T *dst, T value, ptrdiff_t count)
 }
 
 /* Windows of 2x2 pixels, side by side, in rows of a vector of results at least: rows and columns in one step, without
- * a line between them, so that memory is read all the time. */
+ * a line between them, so that memory is read all the time. Rows that share a line begin with the image. */
 FC_INLINE int FC(has_pairs)(const fc_pool *pool)
 {
-    return pool->row_stride == 2 && pool->row_count[0] == 2 && pool->row_step == 1 && pool->stride == 2 &&
-           pool->kernel_w == 2 && pool->column_step == 1 && pool->out_w >= LANES;
+    const ptrdiff_t last = pool->out_h - 1;
+    return pool->lines > 1 && pool->row_count[0] == 2 && pool->row_count[last] == 2 &&
+           pool->row_first[last] == 2 * last && pool->row_step == 1 && pool->stride == 2 && pool->kernel_w == 2 &&
+           pool->column_step == 1 && pool->out_w >= LANES;
 }
 
 FC_INLINE void FC(pool_pairs)(const fc_pool *pool, const T *x, T *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end,
@@ -277,9 +279,11 @@ FC_INLINE void FC(pool_pairs)(const fc_pool *pool, const T *x, T *out, int64_t *
     const ptrdiff_t width = pool->width, out_w = pool->out_w;
     const T *row_divisor = pool->row_divisor, *column_divisor = pool->column_divisor;
     const VEC divisor = V(set1)(row_divisor[0] * column_divisor[0]);
+    const ptrdiff_t left_over = pool->height - 2 * pool->out_h; /* rows of an image */
+    const T *src = x + (2 * begin + begin / pool->out_h * left_over) * width;
+    ptrdiff_t image_row = begin % pool->out_h;
     for (ptrdiff_t row = begin; row < end; row++) {
-        const T *src = x + 2 * row * width;
-        const T origin = (T)(2 * (row % pool->out_h) * width);
+        const T origin = (T)(2 * image_row * width);
         for (ptrdiff_t next = 0; next < out_w; next += LANES) {
             const ptrdiff_t o = next < out_w - LANES ? next : out_w - LANES; /* the last vector overlaps */
             FC(candidate) part[2], below, even, odd;
@@ -302,6 +306,11 @@ FC_INLINE void FC(pool_pairs)(const fc_pool *pool, const T *x, T *out, int64_t *
             if (op == FC_SUM) even.value = V(div)(even.value, divisor);
             V(store)(out + row * out_w + o, even.value);
             if (op == FC_ARGMAX) V(store_index)(indices + row * out_w + o, V(abs)(even.position), -1);
+        }
+        src += 2 * width;
+        if (++image_row == pool->out_h) {
+            image_row = 0;
+            src += left_over * width;
         }
     }
 }

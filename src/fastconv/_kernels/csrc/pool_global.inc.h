@@ -47,15 +47,22 @@ static void FC(global_means)(const fc_pool *pool, const T *x, T *out, ptrdiff_t 
     for (ptrdiff_t i = begin; i < end; i += LANES) {
         const ptrdiff_t planes = end - i < LANES ? end - i : LANES;
         T sums[LANES * LANES], turned[LANES * LANES];
-        for (ptrdiff_t k = 0; k < planes; k++)
-            V(store)(sums + k * LANES, FC(sum_plane)(x + (i + k) * plane, plane, run, rest));
+#define SUM_PLANES(plane)                   \
+    for (ptrdiff_t k = 0; k < planes; k++) \
+        V(store)(sums + k * LANES, FC(sum_plane)(x + (i + k) * plane, plane, run, rest))
+        if (plane == 49) SUM_PLANES(49); /* as many networks end */
+        else SUM_PLANES(plane);
+#undef SUM_PLANES
         for (ptrdiff_t k = planes; k < LANES; k++) V(store)(sums + k * LANES, V(zero)());
         V(transpose)(turned, LANES, sums, LANES);
-        for (ptrdiff_t half = LANES / 2; half > 0; half /= 2)
-            for (ptrdiff_t k = 0; k < half; k++)
-                V(store)(turned + k * LANES,
-                         V(add)(V(load)(turned + k * LANES), V(load)(turned + (k + half) * LANES)));
-        const VEC means = V(div)(V(load)(turned), divisor);
+        VEC lane[LANES];
+        FC_UNROLL
+        for (int k = 0; k < LANES; k++) lane[k] = V(load)(turned + k * LANES);
+        FC_UNROLL
+        for (int half = LANES / 2; half > 0; half /= 2)
+            FC_UNROLL
+            for (int k = 0; k < half; k++) lane[k] = V(add)(lane[k], lane[k + half]);
+        const VEC means = V(div)(lane[0], divisor);
         if (planes == LANES) V(store)(out + i, means);
         else V(store_first)(out + i, means, planes);
     }
