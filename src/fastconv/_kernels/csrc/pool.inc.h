@@ -372,6 +372,8 @@ FC_INLINE void FC(pool_lines)(const fc_pool *pool, const T *x, T *out, int64_t *
     }
 }
 
+#include "pool_threes.inc.h"
+
 /* Output rows begin .. end-1 of planes of one channel. */
 FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end,
                                T *workspace, const int op)
@@ -384,6 +386,10 @@ FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t 
     const T neutral = op == FC_MAX || op == FC_ARGMAX ? -(T)INFINITY : 0;
     if ((op == FC_SUM || op == FC_MAX || op == FC_ARGMAX) && FC(has_pairs)(pool)) {
         FC(pool_pairs)(pool, x, out, indices, begin, end, op);
+        return;
+    }
+    if ((op == FC_SUM || op == FC_MAX) && FC(has_threes)(pool)) {
+        FC(pool_threes)(pool, x, out, begin, end, workspace, op);
         return;
     }
     if (pool->lines == 1) {
