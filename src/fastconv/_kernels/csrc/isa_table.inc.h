@@ -9,6 +9,7 @@
 #include "gemm.inc.h"
 #include "pool_global.inc.h"
 #include "pool.inc.h"
+#include "pool_scatter.inc.h"
 #include "window_sums.inc.h"
 #include "winograd.inc.h"
 #include "map.inc.h"

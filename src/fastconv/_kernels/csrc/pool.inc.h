@@ -4,7 +4,8 @@
  * Where a plane is one channel, an output row takes two steps. The rows that its windows see are reduced to one
  * line in the workspace, vector by vector along the width, whatever stride and padding are. Then the columns of
  * that line are reduced; its ends hold what never wins (or adds zero), so that borders need no code of their own.
- * Where channels come last, a vector holds channels, and a window is reduced tap by tap.
+ * Windows that are common have ways of their own: 2x2 side by side here, 3x3 in pool_threes.inc.h, the whole plane in
+ * pool_global.inc.h. Where channels come last, pool_pixels.inc.h has the loops.
  *
  * Tails are whole vectors too: what they read past the end of a row lies in the next row, and what they write
  * there is overwritten when its turn comes. Only at the end of an array (of what a call has to write) are
@@ -448,84 +449,7 @@ static void FC(spread_tiles)(const fc_pool *pool, const T *x, T *out, ptrdiff_t 
     }
 }
 
-/* ---- channels last ---- */
-
-/* The next `vectors` vectors of channels of one window. */
-FC_INLINE void FC(reduce_window)(const fc_pool *pool, T *out, int64_t *indices, const T *src, ptrdiff_t rows,
-                                 ptrdiff_t columns, const T *row_divisor, const T *column_divisor, int64_t base,
-                                 const T *x_end, const T *out_end, const int64_t *indices_end, const int op,
-                                 const int vectors, const int inside)
-{
-    const ptrdiff_t down = pool->row_step * pool->width, across = pool->column_step;
-    FC(candidate) best[4], next;
-    FC_UNROLL
-    for (int v = 0; v < vectors; v++) {
-        best[v].value = best[v].position = V(zero)();
-        if (op == FC_MAX || op == FC_ARGMAX)
-            best[v].value = inside ? V(load)(src + v * LANES) : FC(load_before)(src, x_end);
-    }
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        /* Rows are summed one by one, so that the error grows with rows + columns. */
-        FC(candidate) part[4];
-        FC_UNROLL
-        for (int v = 0; v < vectors; v++) part[v].value = part[v].position = V(zero)();
-        for (ptrdiff_t c = 0; c < columns; c++) {
-            const T *p = src + (r * down + c * across) * pool->channels;
-            next.position = V(set1)((T)(r * down + c * across));
-            VEC divisor = op == FC_SHARE ? V(set1)(row_divisor[r] * column_divisor[c]) : V(zero)();
-            FC_UNROLL
-            for (int v = 0; v < vectors; v++) {
-                next.value = inside ? V(load)(p + v * LANES) : FC(load_before)(p, x_end);
-                if (op == FC_SHARE) next.value = V(div)(next.value, divisor);
-                if (op == FC_MAX || op == FC_ARGMAX) best[v] = FC(reduce)(best[v], next, op, 1);
-                else part[v] = FC(reduce)(part[v], next, op, 1);
-            }
-        }
-        FC_UNROLL
-        for (int v = 0; v < vectors; v++)
-            if (op != FC_MAX && op != FC_ARGMAX) best[v] = FC(reduce)(best[v], part[v], op, 1);
-    }
-    FC_UNROLL
-    for (int v = 0; v < vectors; v++) {
-        if (op == FC_SUM || op == FC_SHARE_EVENLY)
-            best[v].value = V(div)(best[v].value, V(set1)(row_divisor[0] * column_divisor[0]));
-        FC(store_before)(out + v * LANES, best[v].value, out_end);
-        if (op == FC_ARGMAX) FC(store_index_before)(indices + v * LANES, best[v].position, base, indices_end);
-    }
-}
-
-/* Output rows begin .. end-1 of images whose channels come last. */
-FC_INLINE void FC(pool_pixels)(const fc_pool *pool, const T *x, T *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end,
-                               const int op)
-{
-    const ptrdiff_t channels = pool->channels, row_elements = pool->out_w * channels;
-    const T *x_end = x + pool->images * pool->height * pool->width * channels, *out_end = out + end * row_elements;
-    const int64_t *indices_end = op == FC_ARGMAX ? indices + end * row_elements : NULL;
-    const T *row_divisor = pool->row_divisor, *column_divisor = pool->column_divisor;
-
-    for (ptrdiff_t row = begin; row < end; row++) {
-        const ptrdiff_t o = row % pool->out_h, top = pool->row_first[o], rows = pool->row_count[o];
-        const T *band = x + (row / pool->out_h * pool->height + top) * pool->width * channels;
-        for (ptrdiff_t j = 0; j < pool->out_w; j++) {
-            const ptrdiff_t left = pool->column_first[j], columns = pool->column_count[j];
-            const ptrdiff_t at = row * row_elements + j * channels;
-            const T *src = band + left * channels;
-            const T *last = src + ((rows - 1) * pool->row_step * pool->width + (columns - 1) * pool->column_step) * channels;
-            const T *rd = row_divisor + (op == FC_SUM ? o : op == FC_SHARE ? top : 0);
-            const T *cd = column_divisor + (op == FC_SUM ? j : op == FC_SHARE ? left : 0);
-            const int64_t base = (int64_t)top * pool->width + left;
-#define WINDOW(vectors, inside)                                                                              \
-    FC(reduce_window)(pool, out + at + c, op == FC_ARGMAX ? indices + at + c : NULL, src + c, rows, columns, rd, cd, \
-                      base, x_end, out_end, indices_end, op, vectors, inside)
-            ptrdiff_t c = 0;
-            for (; c + 4 * LANES <= channels; c += 4 * LANES) WINDOW(4, 1);
-            for (; c < channels; c += LANES)
-                if (x_end - last - c >= LANES) WINDOW(1, 1);
-                else WINDOW(1, 0);
-#undef WINDOW
-        }
-    }
-}
+#include "pool_pixels.inc.h"
 
 /* ---- slots ---- */
 
@@ -578,65 +502,4 @@ static void FC(avg_pool_backward)(const fc_pool *pool, const void *grad_output, 
     else if (pool->row_stride) FC(spread_tiles)(pool, grad_output, grad_x, begin, end, workspace);
     else if (pool->even) FC(pool_planes)(pool, grad_output, grad_x, NULL, begin, end, workspace, FC_SHARE_EVENLY);
     else FC(pool_planes)(pool, grad_output, grad_x, NULL, begin, end, workspace, FC_SHARE);
-}
-
-/* One image of one channel. */
-static int FC(scatter_plane)(T *grad_x, const T *grad_output, const int64_t *indices, ptrdiff_t pixels,
-                             ptrdiff_t outputs)
-{
-    const volatile int64_t *once = indices;
-    const uint64_t end = (uint64_t)pixels;
-    ptrdiff_t i = 0, o = 0;
-    /* A call of memset takes as long as so few stores. */
-    if (pixels <= 16 * LANES)
-        for (; i + LANES <= pixels; i += LANES) V(store)(grad_x + i, V(zero)());
-    if (i < pixels) memset(grad_x + i, 0, (size_t)(pixels - i) * sizeof(T));
-    for (; o + 4 <= outputs; o += 4) {
-        const uint64_t a = (uint64_t)once[o], b = (uint64_t)once[o + 1];
-        const uint64_t c = (uint64_t)once[o + 2], d = (uint64_t)once[o + 3];
-        if ((a >= end) | (b >= end) | (c >= end) | (d >= end)) return 1;
-        grad_x[a] += grad_output[o];
-        grad_x[b] += grad_output[o + 1];
-        grad_x[c] += grad_output[o + 2];
-        grad_x[d] += grad_output[o + 3];
-    }
-    for (; o < outputs; o++) {
-        const uint64_t position = (uint64_t)once[o];
-        if (position >= end) return 1;
-        grad_x[position] += grad_output[o];
-    }
-    return 0;
-}
-
-/* Channels begin .. end-1 of one image whose channels come last. */
-static int FC(scatter_pixels)(T *grad_x, const T *grad_output, const int64_t *indices, ptrdiff_t pixels,
-                              ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end)
-{
-    const volatile int64_t *once = indices;
-    for (ptrdiff_t i = 0; i < pixels; i++) memset(grad_x + i * channels + begin, 0, (size_t)(end - begin) * sizeof(T));
-    for (ptrdiff_t o = 0; o < outputs; o++, once += channels, grad_output += channels)
-        for (ptrdiff_t c = begin; c < end; c++) {
-            const uint64_t position = (uint64_t)once[c];
-            if (position >= (uint64_t)pixels) return 1;
-            grad_x[(ptrdiff_t)position * channels + c] += grad_output[c];
-        }
-    return 0;
-}
-
-/* Each position is read once, as volatile tells the compiler: what is used is what was checked, even where another
- * thread changes the caller's array meanwhile. */
-static int FC(max_pool_backward)(void *grad_x_, const void *grad_output_, const int64_t *indices, ptrdiff_t images,
-                                 ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end)
-{
-    T *grad_x = grad_x_;
-    const T *grad_output = grad_output_;
-    int outside = 0;
-    for (ptrdiff_t i = 0; i < images && !outside; i++) {
-        T *x = grad_x + i * pixels * channels;
-        const T *grad = grad_output + i * outputs * channels;
-        const int64_t *index = indices + i * outputs * channels;
-        if (channels == 1) outside = FC(scatter_plane)(x, grad, index, pixels, outputs);
-        else outside = FC(scatter_pixels)(x, grad, index, pixels, outputs, channels, begin, end);
-    }
-    return outside;
 }
