@@ -7,8 +7,9 @@ matrix product at each of 36 positions; its result M[position][tile][output chan
 A NaN or an infinity would spoil its whole tile, and numbers near the largest overflow before their sums do.
 The transform back notices it, almost for nothing, and the direct kernels then compute the call again.
 
-Threads share out blocks of tiles. Where tiles are few, transformed weights are not kept: all threads
-transform the tiles together then, and share out the output channels. No sum depends on how.
+Threads share out blocks of tiles. Where tiles are few, all threads transform the tiles together and share out
+the output channels, so that weights are gone through once; transformed ones are not kept then. No sum depends
+on how.
 
 Workspace in float32, twice that in float64: 144 bytes a weight for all transformed weights, unless there are
 few tiles; and for each thread, with C input channels of a group, at most about 144 * 96 * (C + 64) bytes for
@@ -63,6 +64,7 @@ cdef struct Product:
     Py_ssize_t panels            # of a group's output channels
     Py_ssize_t ranges, range_panels
     Py_ssize_t block_panels
+    bint few                     # tiles: as few blocks as possible, for each goes through all weights
     bint shared                  # all threads work on one block of tiles
 
 # ---- transformed weights ----
@@ -116,9 +118,8 @@ cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
     """Shares the tiles, and where they are few also the output channels, out to the threads."""
     cdef Py_ssize_t rows = p.table.mr, tiles = p.canvas.tiles
     cdef Py_ssize_t blocks
-    p.shared = p.u == NULL and p.groups == 1 and num_threads > 1
-    if p.u == NULL:
-        # As few blocks as possible, for each transforms the weights again.
+    p.shared = p.few and p.groups == 1 and num_threads > 1
+    if p.few:
         blocks = ceil_div(tiles * p.in_channels, MOST_V * (num_threads if p.shared else 1))
     else:
         blocks = ceil_div(tiles, BLOCK_TILES * (2 if p.in_channels * p.out_channels > LARGE_WEIGHT else 1))
@@ -293,7 +294,8 @@ cdef int convolve(Product *p, int num_threads) except -1:
         return True
     try:
         # Few panels would not do for all threads, which share out tiles then.
-        if p.u == NULL and (p.canvas.tiles > FEW_TILES or p.panels < num_threads):
+        p.few = p.canvas.tiles <= FEW_TILES and p.panels >= num_threads
+        if p.u == NULL and not p.few:
             packed = take_workspace(packed_elements(p) * p.table.itemsize)
             transform_weights(p, packed, movers(packed_elements(p) * p.table.itemsize, num_threads))
             p.u = packed

@@ -132,7 +132,7 @@ FC_INLINE void FC(reduce_rows)(T *line, T *positions, ptrdiff_t pitch, const T *
     const ptrdiff_t reach = (width + LANES - 1) / LANES * LANES;
     if (end - src - (count - 1) * advance - (rows - 1) * step < reach) ROWS(rows, 0, fresh);
     else if (rows == 1) ROWS(1, 1, 1);
-    else if (rows == 2) ROWS(2, 1, fresh);
+    else if (rows == 2 && fresh == 2) ROWS(2, 1, 2);
     else if (rows == 3 && fresh == 2) ROWS(3, 1, 2);
     else if (rows == 3 && fresh == 1) ROWS(3, 1, 1);
     else ROWS(rows, 1, fresh);
