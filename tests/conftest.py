@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,6 +47,14 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 def memory_order(request: pytest.FixtureRequest) -> Callable[[NDArray[Any]], NDArray[Any]]:
     """Copies an array so that it lies in memory in one of many ways."""
     return MEMORY_ORDERS[request.param]
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C is as in a terminal, whoever runs the tests: shells let jobs in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ def test_it_learns_and_leaves_pictures_and_weights(data: Path, tmp_path: Path) -
     model.load_state_dict(fc.load(tmp_path / "one" / "weights.npz"))
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_saves_what_was_learned_and_says_where(data: Path, tmp_path: Path) -> None:
     process = start("--data", data, "--epochs", 10_000, "--output", tmp_path)
     assert process.stdout is not None

@@ -185,6 +185,7 @@ def interrupt_after(batches: int) -> Callable[[Any, Any], Any]:
     return transform
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_keeps_what_was_learned() -> None:
     model = network()
     before = signal.getsignal(signal.SIGINT)
@@ -196,6 +197,7 @@ def test_ctrl_c_keeps_what_was_learned() -> None:
     assert np.any(model.state_dict()["0.weight"] != network().state_dict()["0.weight"])
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_is_an_ordinary_one() -> None:
     def twice(x: Any, rng: np.random.Generator) -> Any:
         signal.raise_signal(signal.SIGINT)
