@@ -67,6 +67,9 @@ FC_INLINE void FC(store_index_before)(int64_t *p, VEC a, int64_t base, const int
 
 /* ---- reductions ---- */
 
+/* What never wins, or adds nothing. */
+FC_INLINE T FC(neutral)(const int op) { return op == FC_MAX || op == FC_ARGMAX ? -(T)INFINITY : 0; }
+
 /* in_order: every position of b is greater than the one of a, and none is negative yet. */
 FC_INLINE FC(candidate) FC(reduce)(FC(candidate) a, FC(candidate) b, const int op, const int in_order)
 {
@@ -340,7 +343,7 @@ FC_INLINE void FC(pool_lines)(const fc_pool *pool, const T *x, T *out, int64_t *
     const ptrdiff_t elements = pool->line_elements, apart = op == FC_ARGMAX ? 2 * elements : elements;
     const T *x_end = x + pool->images * plane, *row_divisor = pool->row_divisor, *out_end = out + end * out_w;
     const int64_t *indices_end = op == FC_ARGMAX ? indices + end * out_w : NULL;
-    const T neutral = op == FC_MAX || op == FC_ARGMAX ? -(T)INFINITY : 0;
+    const T neutral = FC(neutral)(op);
     int64_t base[FC_POOL_LINES];
     T divisor[FC_POOL_LINES];
     for (int i = 0; i < FC_POOL_LINES; i++) {
@@ -384,7 +387,7 @@ FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t 
     const ptrdiff_t fresh = FC(fresh_rows)(pool);
     const T *x_end = x + pool->images * plane, *row_divisor = pool->row_divisor, *out_end = out + end * out_w;
     const int64_t *indices_end = op == FC_ARGMAX ? indices + end * out_w : NULL;
-    const T neutral = op == FC_MAX || op == FC_ARGMAX ? -(T)INFINITY : 0;
+    const T neutral = FC(neutral)(op);
     if ((op == FC_SUM || op == FC_MAX || op == FC_ARGMAX) && FC(has_pairs)(pool)) {
         FC(pool_pairs)(pool, x, out, indices, begin, end, op);
         return;

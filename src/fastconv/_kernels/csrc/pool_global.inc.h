@@ -47,12 +47,8 @@ static void FC(global_means)(const fc_pool *pool, const T *x, T *out, ptrdiff_t 
     for (ptrdiff_t i = begin; i < end; i += LANES) {
         const ptrdiff_t planes = end - i < LANES ? end - i : LANES;
         T sums[LANES * LANES], turned[LANES * LANES];
-#define SUM_PLANES(plane)                   \
-    for (ptrdiff_t k = 0; k < planes; k++) \
-        V(store)(sums + k * LANES, FC(sum_plane)(x + (i + k) * plane, plane, run, rest))
-        if (plane == 49) SUM_PLANES(49); /* as many networks end */
-        else SUM_PLANES(plane);
-#undef SUM_PLANES
+        for (ptrdiff_t k = 0; k < planes; k++)
+            V(store)(sums + k * LANES, FC(sum_plane)(x + (i + k) * plane, plane, run, rest));
         for (ptrdiff_t k = planes; k < LANES; k++) V(store)(sums + k * LANES, V(zero)());
         V(transpose)(turned, LANES, sums, LANES);
         VEC lane[LANES];

@@ -20,6 +20,7 @@ FC_INLINE int FC(has_threes)(const fc_pool *pool)
     return 1;
 }
 
+/* FC(reduce) of numbers. */
 FC_INLINE VEC FC(join)(VEC a, VEC b, const int op) { return op == FC_MAX ? V(max)(b, a) : V(add)(a, b); }
 
 /* `count` rows of results; divisors: of the means, a row's each. `next`: the first row that none of them sees.
@@ -29,14 +30,15 @@ FC_INLINE int FC(three_rows)(const fc_pool *pool, const T *const *rows, T *out, 
 {
     const ptrdiff_t out_w = pool->out_w, width = pool->width;
     const T *column_divisor = pool->column_divisor;
-    const VEC neutral = V(set1)(op == FC_MAX ? -(T)INFINITY : 0);
-#define BLOCK(LOAD)                                                                       \
-    FC_UNROLL                                                                             \
-    for (int k = 0; k < count + 2; k++) {                                                 \
-        const T *p = rows[k] + from;                                                      \
-        const VEC a = LOAD(p, 0), b = LOAD(p, 1), c = LOAD(p, 2);                         \
-        across[k] = FC(join)(FC(join)(a, b, op), c, op);                                  \
-        if (op == FC_MAX) nan = V(or)(V(or)(nan, V(is_nan)(a)), V(or)(V(is_nan)(b), V(is_nan)(c))); \
+    const VEC neutral = V(set1)(FC(neutral)(op));
+#define BLOCK(LOAD)                                                                                               \
+    FC_UNROLL                                                                                                     \
+    for (int k = 0; k < count + 2; k++) {                                                                         \
+        const T *p = rows[k] + from;                                                                              \
+        const VEC left = LOAD(p, 0), middle = LOAD(p, 1), right = LOAD(p, 2);                                     \
+        across[k] = FC(join)(FC(join)(left, middle, op), right, op);                                              \
+        if (op == FC_MAX)                                                                                         \
+            nan = V(or)(V(or)(nan, V(is_nan)(left)), V(or)(V(is_nan)(middle), V(is_nan)(right)));                 \
     }
 #define LOAD_ALL(p, j) V(load)(p + j)
 #define LOAD_INSIDE(p, j) V(select)(inside[j], V(load_where)(inside[j], p + j), neutral)
@@ -76,7 +78,7 @@ FC_INLINE void FC(pool_threes)(const fc_pool *pool, const T *x, T *out, ptrdiff_
 {
     enum { MOST = FC(THREES_ROWS) };
     const ptrdiff_t width = pool->width, height = pool->height, top = 3 - pool->row_count[0];
-    const T *rows[MOST + 2], *row_divisor = pool->row_divisor, neutral = op == FC_MAX ? -(T)INFINITY : 0;
+    const T *rows[MOST + 2], *row_divisor = pool->row_divisor, neutral = FC(neutral)(op);
     FC(fill)(workspace, neutral, width);
     for (ptrdiff_t row = begin, last; row < end; row = last) {
         const T *plane = x + row / pool->out_h * height * width;
