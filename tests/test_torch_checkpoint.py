@@ -43,13 +43,12 @@ def tensor(key, length, shape, strides, offset=0, kind="FloatStorage", legacy=Fa
 
 
 def write(path, operations, storages=(), compression=zipfile.ZIP_STORED, **members):
-    """A checkpoint as PyTorch lays it out, with the given operations as its pickle."""
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        archive.writestr("weights/data.pkl", PROTOCOL + operations + b".")
-        for key, content in dict(storages).items():
-            archive.writestr(f"weights/data/{key}", content)
-        for member, content in members.items():
-            archive.writestr(f"weights/{member}", content)
+    """A checkpoint as PyTorch lays it out, with these operations as its pickle; the same bytes on any day."""
+    contents = {"data.pkl": PROTOCOL + operations + b"."}
+    contents |= {f"data/{key}": content for key, content in dict(storages).items()} | members
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in contents.items():
+            archive.writestr(zipfile.ZipInfo(f"weights/{member}"), content, compression)
     return path
 
 
@@ -383,6 +382,7 @@ OTHER = {
     "zip": b"PK\3\4",
     "pickle": pickle.dumps({"a": 1}),
     "beginning": pickle.dumps(MAGIC, 2),
+    "escape": rb"c\e" + b"\n" + rb"\777" + b"\n.",  # sequences that Python warns of
 }
 
 

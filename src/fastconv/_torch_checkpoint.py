@@ -45,7 +45,10 @@ _KINDS = {
 }
 """What PyTorch's storages hold: dtypes, but for the two that `_decoded` makes others of."""
 
-_DAMAGED = (ValueError, IndexError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile)
+_DAMAGED = (
+    *(ValueError, IndexError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile),
+    DeprecationWarning,  # of an escape sequence that there is none of, where warnings are errors
+)
 """What reading nonsense raises."""
 
 
