@@ -163,7 +163,7 @@ def cost_direct_weight(w: Work) -> float:
 
 def cost_rows_weight(w: Work) -> float:
     """As cost_rows; each tile of sums begins every row anew. 1x1: no two windows share what they read."""
-    planes, terms = (4, 6) if w.wide else (3, 4)
+    planes, terms = (5, 5) if w.wide else (3, 4)
     rows = w.pixels / max(w.row, 1)
     each = (1.25 if w.wide else 1.4) if w.pointwise else 1.1
     product = each * rows * ceil_to(w.row, w.lanes) * w.length * w.out_channels / w.fused_a_cycle

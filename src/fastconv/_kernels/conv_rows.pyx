@@ -38,7 +38,7 @@ cdef enum:
     PIXELS = 16384            # of a chunk, at most
     ENOUGH_ROWS = 8           # of a tile, for as many multiply-adds under way as the processor can have
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
-    SUMMED_BYTES = 4096       # of a plane of grad_output that meets all windows before the next pixels do
+    SUMMED_BYTES = 16384       # of a plane of grad_output that meets all windows before the next pixels do
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
     SPLIT_BYTES = 1048576     # most bytes of partial sums that cutting may cost
 

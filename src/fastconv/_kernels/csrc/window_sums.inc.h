@@ -5,12 +5,13 @@
  * tile fetch the planes of the next one, which no processor guesses.
  */
 #if TILE_ROWS == 14
-enum { FC(SUM_PLANES) = 4, FC(SUM_TERMS) = 6 };
-#define FC_SUM_PLANES_CASES(CASE) CASE(1) CASE(2) CASE(3) CASE(4)
+enum { FC(SUM_PLANES) = 5, FC(SUM_TERMS) = 5 };
+#define FC_SUM_PLANES_CASES(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5)
 #define FC_SUM_TERMS_CASES(planes, CASE) \
-    CASE(planes, 1) CASE(planes, 2) CASE(planes, 3) CASE(planes, 4) CASE(planes, 5) CASE(planes, 6)
-#define FC_SUM_CASES(CASE)                                                \
-    FC_SUM_TERMS_CASES(1, CASE) FC_SUM_TERMS_CASES(2, CASE) FC_SUM_TERMS_CASES(3, CASE) FC_SUM_TERMS_CASES(4, CASE)
+    CASE(planes, 1) CASE(planes, 2) CASE(planes, 3) CASE(planes, 4) CASE(planes, 5)
+#define FC_SUM_CASES(CASE)                                                                                      \
+    FC_SUM_TERMS_CASES(1, CASE) FC_SUM_TERMS_CASES(2, CASE) FC_SUM_TERMS_CASES(3, CASE)                         \
+    FC_SUM_TERMS_CASES(4, CASE) FC_SUM_TERMS_CASES(5, CASE)
 #else
 enum { FC(SUM_PLANES) = 3, FC(SUM_TERMS) = 4 };
 #define FC_SUM_PLANES_CASES(CASE) CASE(1) CASE(2) CASE(3)
