@@ -74,16 +74,47 @@ def test_pooling(x_shape, height, width, stride, pad, rng):
 def test_relu_and_sigmoid(rng):
     x, dout = rng.standard_normal((5, 7)), rng.standard_normal((5, 7))
     x[0, 0] = 0
-    kept = dout.copy()
     relu = dlfs.Relu()
     np.testing.assert_array_equal(relu.forward(x), np.where(x <= 0, 0, x))
-    np.testing.assert_array_equal(relu.backward(dout), np.where(x <= 0, 0, dout))
+    np.testing.assert_array_equal(relu.backward(dout.copy()), np.where(x <= 0, 0, dout))
     np.testing.assert_array_equal(relu.mask, x <= 0)
-    np.testing.assert_array_equal(dout, kept)
     sigmoid = dlfs.Sigmoid()
     y = 1 / (1 + np.exp(-x))
     np.testing.assert_allclose(sigmoid.forward(x), y, rtol=1e-14)
     np.testing.assert_allclose(sigmoid.backward(dout), dout * y * (1 - y), rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("order", ["C", "F", "every other", "unaligned", "foreign"])
+def test_relu_changes_the_gradient_that_it_is_given(rng, dtype, order):
+    x, gradient = rng.standard_normal((2, 61, 47)).astype(dtype)
+    if order == "every other":
+        dout = np.zeros((61, 94), dtype)[:, ::2]
+    elif order == "unaligned":
+        dout = np.frombuffer(bytearray(1 + gradient.nbytes), np.uint8)[1:].view(dtype).reshape(61, 47)
+    else:
+        dout = np.empty(
+            (61, 47),
+            np.dtype(dtype).newbyteorder("S" if order == "foreign" else "="),
+            "F" if order == "F" else "C",
+        )
+    dout[...] = gradient
+    relu = dlfs.Relu()
+    relu.forward(x)
+    assert (relu.backward(dout) is dout) == (order != "foreign")
+    np.testing.assert_array_equal(dout, gradient if order == "foreign" else np.where(x <= 0, 0, gradient))
+
+
+def test_relu_makes_a_new_gradient_where_it_must(rng):
+    x = rng.standard_normal((5, 7))
+    relu = dlfs.Relu()
+    relu.forward(x)
+    read_only = rng.standard_normal((5, 7))
+    read_only.flags.writeable = False
+    for dout in (read_only, read_only.tolist(), np.arange(35).reshape(5, 7)):
+        kept = np.array(dout)
+        np.testing.assert_array_equal(relu.backward(dout), np.where(x <= 0, 0, kept))
+        np.testing.assert_array_equal(dout, kept)
 
 
 def test_affine_restores_the_shape_of_images(rng):

@@ -116,10 +116,11 @@ cdef cnp.ndarray binary(fc_binary *function, cnp.ndarray a, cnp.ndarray b, doubl
     return run(&p, a, b, num_threads, into)
 
 
-cdef cnp.ndarray marked(Kind kind, cnp.ndarray x, cnp.ndarray marks, double parameter, int num_threads):
+cdef cnp.ndarray marked(Kind kind, cnp.ndarray x, cnp.ndarray marks, double parameter, int num_threads,
+                        cnp.ndarray into=None):
     cdef Pass p
     p.kind, p.marks, p.parameter = kind, <uint8_t *>cnp.PyArray_DATA(marks), parameter
-    return run(&p, x, None, num_threads)
+    return run(&p, x, None, num_threads, into)
 
 
 # Arrays are C-contiguous, aligned and native: float32, float64, or float16, which is computed in float32.
@@ -140,10 +141,11 @@ def relu_bits(cnp.ndarray x not None, double ceiling, int num_threads):
     return marked(RELU_BITS, x, signs, ceiling, num_threads), signs
 
 
-def relu_backward_bits(cnp.ndarray grad_output not None, cnp.ndarray signs not None, int num_threads):
+def relu_backward_bits(cnp.ndarray grad_output not None, cnp.ndarray signs not None, int num_threads,
+                       cnp.ndarray into=None):
     """grad_output where a bit of `relu_bits` is set, else 0."""
     still(signs, cnp.NPY_INT64, (cnp.PyArray_SIZE(grad_output) + 63) // 64)
-    return marked(RELU_BACKWARD_BITS, grad_output, signs, 0, num_threads)
+    return marked(RELU_BACKWARD_BITS, grad_output, signs, 0, num_threads, into)
 
 
 def leaky_relu(cnp.ndarray x not None, double slope, int num_threads):

@@ -38,10 +38,17 @@ def rectified(x: ArrayLike, ceiling: float = math.inf) -> tuple[FloatArray, Sign
     return deliver(output, dtype), Signs(bits, data.shape)
 
 
-def rectified_backward(grad_output: ArrayLike, signs: Signs) -> FloatArray:
-    """`grad_output` where the gradient passes, else 0."""
+def rectified_backward(grad_output: ArrayLike, signs: Signs, in_place: bool = False) -> FloatArray:
+    """`grad_output` where the gradient passes, else 0.
+
+    With `in_place` it is `grad_output` itself, if that is a writeable array of the result's dtype.
+    """
     grad: Any
     grad, dtype = promote_one("grad_output", grad_output, halves=True)
     _checks.shape("grad_output", grad, signs.shape, "that of x")
+    out = None
+    if in_place and isinstance(grad_output, np.ndarray) and grad_output.dtype == dtype:
+        out = grad_output if grad_output.flags.writeable else None
     threads = threads_for(WORK_AN_ELEMENT * grad.size)
-    return deliver(elementwise.relu_backward_bits(grad, signs.bits, threads), dtype)
+    result = elementwise.relu_backward_bits(grad, signs.bits, threads, grad if grad is out else None)
+    return deliver(result, dtype, out)

@@ -41,6 +41,9 @@ def _flattened(name: str, array: AnyArray) -> AnyArray:
 class Relu:
     """max(x, 0). `mask`, made when asked for, tells where x <= 0.
 
+    `backward` sets elements of `dout` itself to 0 and returns it, as the book's does. Where it can't, since
+    `dout` is read-only or no array of native floating-point numbers, the result is a new array.
+
     Examples
     --------
     >>> from fastconv.compat import dlfs
@@ -63,7 +66,7 @@ class Relu:
         return out
 
     def backward(self, dout: ArrayLike) -> FloatArray:
-        return rectified_backward(dout, self._signs)
+        return rectified_backward(dout, self._signs, in_place=True)
 
 
 class Sigmoid:
