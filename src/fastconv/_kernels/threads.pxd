@@ -3,7 +3,7 @@
 cdef extern from *:
     """
     #if PY_VERSION_HEX < 0x030C0000
-    static inline int fc_holds_gil(void)
+    static CYTHON_UNUSED CYTHON_INLINE int fc_holds_gil(void)
     {
         PyThreadState *holder = _PyThreadState_UncheckedGet();
         return holder != NULL && holder == PyGILState_GetThisThreadState();
