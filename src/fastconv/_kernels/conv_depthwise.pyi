@@ -20,3 +20,11 @@ def grad_input(
 def grad_weight(
     g: ConvGeometry, grad_output: NDArray[Any], x: NDArray[Any], grad: NDArray[Any], num_threads: int
 ) -> None: ...
+def grad_weight_and_bias(
+    g: ConvGeometry,
+    grad_output: NDArray[Any],
+    x: NDArray[Any],
+    grad: NDArray[Any],
+    grad_bias: NDArray[Any] | None,
+    num_threads: int,
+) -> None: ...

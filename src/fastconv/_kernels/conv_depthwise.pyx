@@ -113,6 +113,7 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
 
 
 grad_weight = conv_depthwise_weight.grad_weight
+grad_weight_and_bias = conv_depthwise_weight.grad_weight_and_bias
 
 
 cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:

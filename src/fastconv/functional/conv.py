@@ -38,6 +38,8 @@ _KERNELS: dict[str, ModuleType] = {
     "im2col": conv_im2col,
     "winograd": conv_winograd,
 }
+_SUM_BIAS = (conv_rows, conv_depthwise)
+"""Kernels that sum the gradient of the bias along with the weight's, while what they read is in the cache."""
 
 
 def conv2d(
@@ -225,8 +227,8 @@ def conv2d_backward(
             grad_weight.fill(0)
         else:
             images = x if spec.border is None else padded(x, spec)  # type: ignore[arg-type]
-            if by_weight is conv_rows:
-                conv_rows.grad_weight_and_bias(g, grad_output, images, grad_weight, grad_bias, threads)  # type: ignore[arg-type]
+            if by_weight in _SUM_BIAS:
+                by_weight.grad_weight_and_bias(g, grad_output, images, grad_weight, grad_bias, threads)
                 summed = True
             else:
                 by_weight.grad_weight(g, grad_output, images, grad_weight, threads)
