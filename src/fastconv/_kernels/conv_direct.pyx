@@ -14,9 +14,8 @@ from cython.parallel cimport parallel, prange
 
 from fastconv._kernels import conv_direct_weight
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, beyond_cache, ceil_div, chunk_at,
-    compute_forward, compute_grad_input, cut, first_window, has_finite_sum, load_band, movers,
-    pack_weight_panel, panel_vectors, part_of, sum_length, weight_correlation,
+    Correlation, align, beyond_cache, ceil_div, compute_forward, compute_grad_input, has_finite_sum, movers,
+    panel_vectors, part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.direct_panel cimport (
     PanelJob, Range, compute_panel, fill_tables, most_taps, out_pixel, packed_by_taps, sums_by_taps,
@@ -25,6 +24,9 @@ from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_ahead, fc_kernels, kernels_for
 from fastconv._kernels.memory cimport aligned, give_back, take
+from fastconv._kernels.operands cimport (
+    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, first_window, load_band, pack_weight_panel,
+)
 from fastconv._kernels.read_ahead cimport LINE, lines_of, nothing_ahead, rows_ahead
 from fastconv._kernels.threads cimport thread_index
 

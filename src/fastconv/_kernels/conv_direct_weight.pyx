@@ -14,13 +14,13 @@ from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, chunk_at, cut,
-    forward_correlation, load_band, movers, panel_vectors, sum_length,
+    Correlation, align, ceil_div, forward_correlation, movers, panel_vectors, sum_length,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_ahead, fc_kernels, fc_tile, kernels_for, rows_of
 from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.operands cimport Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, load_band
 from fastconv._kernels.read_ahead cimport grads_ahead, lines_of, nothing_ahead, pace
 from fastconv._kernels.threads cimport thread_index
 

@@ -16,14 +16,17 @@ from libc.stdint cimport PTRDIFF_MAX
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, ceil_div, channels_last, chunk_at,
-    compute_forward, compute_grad_input, cut, fill_table, forward_correlation, load_band,
-    movers, needs_bands, pack_weight_panel, sum_length, weight_correlation,
+    Correlation, align, ceil_div, channels_last, compute_forward, compute_grad_input, forward_correlation,
+    movers, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for, vectors_for
 from fastconv._kernels.memory cimport aligned, give_back, take
+from fastconv._kernels.operands cimport (
+    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, fill_table, load_band, needs_bands,
+    pack_weight_panel,
+)
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()

@@ -18,9 +18,8 @@ from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
-    Band, Chunk, Chunks, Correlation, a_pass, align, band_elements, band_height, band_width, beyond_cache,
-    ceil_div, chunk_at, compute_forward, compute_grad_input, cut, fill_table, first_window,
-    forward_correlation, load_band, movers, pack_weight_panel, part_of, sum_length, weight_correlation,
+    Correlation, align, band_height, band_width, beyond_cache, ceil_div, compute_forward, compute_grad_input,
+    forward_correlation, movers, part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -28,6 +27,10 @@ from fastconv._kernels.isa cimport (
     FC_MAX_MR, FC_MAX_NR, FC_MAX_WINDOW, fc_kernels, fc_tile, fc_window_sums, kernels_for,
 )
 from fastconv._kernels.memory cimport aligned, give_back, take
+from fastconv._kernels.operands cimport (
+    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, fill_table, first_window, load_band,
+    pack_weight_panel,
+)
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()

@@ -3,12 +3,6 @@ cimport numpy as cnp
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, vectors_for
 
-# One of the three loops of a sum over channels and taps, in elements.
-ctypedef struct Axis:
-    Py_ssize_t count
-    Py_ssize_t weight_step
-    Py_ssize_t band_step      # set by load_band
-
 # A dense correlation: what a forward convolution is, and each of the stride_h * stride_w parts of the
 # gradient of its input. All steps count elements; those of the weight may be negative (flipped taps).
 #     out[n, k, o, p] = sum over c, i, j of weight[k, c, i, j]
@@ -35,27 +29,12 @@ cdef struct Correlation:
     const Correlation *parts
     Py_ssize_t part_count
 
-# Input rows of a chunk (some images, some rows of outputs) with their padding in place.
-ctypedef struct Band:
-    const char *data
-    Py_ssize_t image, channel, row, pixel
-
-# How a correlation is cut into chunks: either whole images, or rows of one image.
-ctypedef struct Chunks:
-    Py_ssize_t images, rows          # of a chunk
-    Py_ssize_t per_batch, per_image  # how many
-    Py_ssize_t count                 # product of these
-
-ctypedef struct Chunk:
-    Py_ssize_t image, images, row, rows
-
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
 
 cdef inline Py_ssize_t align(Py_ssize_t bytes) noexcept nogil:
     return (bytes + 63) & ~<Py_ssize_t>63
 
-cdef bint channels_last(const Correlation *c) noexcept nogil
 cdef enum:
     IN_CACHE = 524288   # bytes of images that needn't be fetched ahead: they may well be in cache
 
@@ -75,11 +54,11 @@ cdef inline int panel_vectors(const Correlation *c, Py_ssize_t panel) noexcept n
     cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
     return vectors_for(c.kernels, c.out_channels - panel % panels * c.kernels.nr)
 
-cdef inline const char *first_window(
-        const Correlation *c, const Correlation *part, const Band *band) noexcept nogil:
-    """Where in a band of c the windows of a part begin."""
-    return band.data + c.kernels.itemsize * (
-        (c.top - part.top) * band.row + (c.left - part.left) * band.pixel)
+cdef inline Py_ssize_t band_height(const Correlation *c, Py_ssize_t rows) noexcept nogil:
+    return (rows - 1) * c.stride_h + (c.taps_h - 1) * c.dilation_h + 1
+
+cdef inline Py_ssize_t band_width(const Correlation *c) noexcept nogil:
+    return (c.out_w - 1) * c.stride_w + (c.taps_w - 1) * c.dilation_w + 1
 
 # Computes all of c.out; False where there was no memory, and nothing is written then.
 ctypedef bint (*Correlate)(const Correlation *c, int num_threads) noexcept nogil
@@ -101,23 +80,7 @@ cdef Correlation forward_correlation(
 cdef bint input_correlation(
     const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
     cnp.ndarray grad_x, Py_ssize_t phase_h, Py_ssize_t phase_w, Correlation *result) noexcept
+cdef bint channels_last(const Correlation *c) noexcept nogil
 cdef void flatten(Correlation *c) noexcept
 cdef Correlation weight_correlation(const fc_kernels *kernels, ConvGeometry g, cnp.ndarray weight)
-cdef void sum_axes(const Correlation *c, bint by_taps, Axis *axes) noexcept nogil
-cdef Py_ssize_t band_height(const Correlation *c, Py_ssize_t rows) noexcept nogil
-cdef Py_ssize_t band_width(const Correlation *c) noexcept nogil
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil
-cdef Chunks cut(
-    const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil
-cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index) noexcept nogil
-cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil
-cdef Py_ssize_t a_pass(
-    const Correlation *c, Py_ssize_t parts, Py_ssize_t bytes, Py_ssize_t most) noexcept nogil
-cdef bint needs_bands(const Correlation *c) noexcept nogil
-cdef Band load_band(
-    const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, bint copy=*,
-    bint unpadded=*) noexcept nogil
-cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil
-cdef void pack_weight_panel(
-    const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded,
-    char *packed, bint by_taps) noexcept nogil

@@ -1,5 +1,6 @@
-from fastconv._kernels.correlation cimport Band, Chunk, Correlation, channels_last
+from fastconv._kernels.correlation cimport Correlation, channels_last
 from fastconv._kernels.isa cimport fc_ahead
+from fastconv._kernels.operands cimport Band, Chunk
 
 cdef enum:
     TAP_CHANNELS = 32   # fewer make sums of one tap too short;

@@ -11,8 +11,9 @@ NaN, so that its channels' windows have to meet the padding.
 
 from libc.string cimport memcpy, memset
 
-from fastconv._kernels.correlation cimport Correlation, ceil_div, fill_table, part_of, sum_length
+from fastconv._kernels.correlation cimport Correlation, ceil_div, part_of, sum_length
 from fastconv._kernels.isa cimport FC_MAX_NR, fc_ahead, fc_kernels, fc_tile, rows_of
+from fastconv._kernels.operands cimport fill_table
 from fastconv._kernels.read_ahead cimport LINE, pace
 
 cdef enum:

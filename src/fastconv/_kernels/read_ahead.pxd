@@ -1,5 +1,6 @@
-from fastconv._kernels.correlation cimport Chunk, Correlation, ceil_div
+from fastconv._kernels.correlation cimport Correlation, ceil_div
 from fastconv._kernels.isa cimport fc_ahead, fc_tile
+from fastconv._kernels.operands cimport Chunk
 
 cdef enum:
     LINE = 64   # bytes, of the cache

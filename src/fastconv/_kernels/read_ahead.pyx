@@ -1,9 +1,8 @@
 """What a chunk of a convolution will read, brought into the cache while the one before is computed."""
 
-from fastconv._kernels.correlation cimport (
-    Chunk, Correlation, band_height, beyond_cache, ceil_div, channels_last,
-)
+from fastconv._kernels.correlation cimport Correlation, band_height, beyond_cache, ceil_div, channels_last
 from fastconv._kernels.isa cimport fc_ahead, fc_tile
+from fastconv._kernels.operands cimport Chunk
 
 cdef enum:
     BURST = 8   # lines

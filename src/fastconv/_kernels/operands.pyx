@@ -1,0 +1,221 @@
+"""The two sides of the products that a correlation is cut into: chunks of padded input, and packed weights.
+
+Both have the terms of a sum in one order, which sum_axes gives.
+"""
+
+from libc.string cimport memcpy, memset
+
+from fastconv._kernels.correlation cimport (
+    Correlation, band_height, band_width, ceil_div, channels_last, sum_length,
+)
+
+cdef enum:
+    PIECE = 16384      # bytes of weights whose terms are sorted at a time
+    BAD_STRIDE = 512   # bytes; channels this many bytes apart, times 2^n, fight for the same cache sets
+
+
+cdef void sum_axes(const Correlation *c, bint by_taps, Axis *axes) noexcept nogil:
+    """The loops of the sum, outermost first: channels are innermost if `by_taps`."""
+    cdef int channel = 2 if by_taps else 0
+    cdef int row = 0 if channel else 1
+    axes[channel].count, axes[channel].weight_step = c.in_channels, c.weight_in
+    axes[row].count, axes[row].weight_step = c.taps_h, c.weight_h
+    axes[row + 1].count, axes[row + 1].weight_step = c.taps_w, c.weight_w
+
+
+cdef Py_ssize_t channel_step(const Correlation *c, Py_ssize_t rows) noexcept nogil:
+    """Elements from a channel of an NCHW band to the next: its size; a cache line more for a power of two."""
+    cdef Py_ssize_t elements = band_height(c, rows) * band_width(c)
+    return elements + (64 // c.kernels.itemsize if elements * c.kernels.itemsize % BAD_STRIDE == 0 else 0)
+
+
+cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil:
+    """How many elements load_band may write for a chunk of this size."""
+    return images * c.in_channels * channel_step(c, rows)
+
+
+cdef Chunks cut(
+        const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil:
+    """Chunks of about `pixels` outputs at most, whose bands take about `band_bytes` at most (a row at least).
+
+    There are no fewer than `at_least` (all groups together) if images and rows suffice for that. A result's
+    bits don't depend on the cut, only which results are computed together.
+    """
+    cdef Chunks chunks
+    cdef Py_ssize_t limit = band_bytes // c.kernels.itemsize
+    chunks.images = min(limit // max(band_elements(c, 1, c.out_h), 1), pixels // max(c.out_h * c.out_w, 1))
+    chunks.images = max(1, min(chunks.images, c.batch, c.batch * c.groups // max(at_least, 1)))
+    chunks.rows = c.out_h
+    while chunks.rows > 1 and (
+            band_elements(c, 1, chunks.rows) > limit
+            or chunks.rows * c.out_w > pixels
+            or c.groups * c.batch * ceil_div(c.out_h, chunks.rows) < at_least):
+        chunks.rows = (chunks.rows + 1) // 2 if chunks.rows > 2 else 1
+    chunks.per_image = ceil_div(c.out_h, chunks.rows)
+    chunks.rows = ceil_div(c.out_h, chunks.per_image)
+    if chunks.per_image > 1:
+        chunks.images = 1
+    chunks.per_batch = ceil_div(c.batch, chunks.images)
+    chunks.images = ceil_div(c.batch, chunks.per_batch)
+    chunks.count = chunks.per_batch * chunks.per_image
+    return chunks
+
+
+cdef Py_ssize_t a_pass(
+        const Correlation *c, Py_ssize_t parts, Py_ssize_t bytes, Py_ssize_t most) noexcept nogil:
+    """How many of so many packed parts of the weight, of `bytes` each, to keep at a time: about `most` bytes,
+    in passes over the input as even as may be; all where the weight is packed already."""
+    cdef Py_ssize_t fitting = max(most // max(bytes, 1), 1)
+    if c.packed:
+        return max(parts, 1)
+    return max(ceil_div(parts, max(ceil_div(parts, fitting), 1)), 1)
+
+
+cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index) noexcept nogil:
+    cdef Chunk chunk
+    chunk.image = index // chunks.per_image * chunks.images
+    chunk.images = max(0, min(chunks.images, c.batch - chunk.image))
+    chunk.row = index % chunks.per_image * chunks.rows
+    chunk.rows = max(0, min(chunks.rows, c.out_h - chunk.row))
+    return chunk
+
+
+cdef bint lies_in_place(const Correlation *c, Py_ssize_t top, Py_ssize_t rows) noexcept nogil:
+    """Whether rows [top, top + rows) of the images serve as a band as they are."""
+    return (top >= 0 and c.left <= 0 and top + rows <= c.height and band_width(c) - c.left <= c.width
+            and has_good_strides(c))
+
+
+cdef inline bint has_good_strides(const Correlation *c) noexcept nogil:
+    return c.x_channel * c.kernels.itemsize % BAD_STRIDE != 0 or c.x_channel == 1
+
+
+cdef bint needs_bands(const Correlation *c) noexcept nogil:
+    """Whether load_band copies for some chunk, unless it is told to copy."""
+    return not lies_in_place(c, -c.top, band_height(c, c.out_h))
+
+
+cdef Band load_band(
+        const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer,
+        bint copy=False, bint unpadded=False) noexcept nogil:
+    """The chunk's input, padded: the array itself where that does and not `copy`, else a copy in `buffer`.
+
+    Nobody reads the padding of an `unpadded` band, so that it needn't exist.
+    """
+    cdef Band band
+    cdef Py_ssize_t size = c.kernels.itemsize
+    cdef Py_ssize_t rows = band_height(c, chunk.rows), columns = band_width(c)
+    cdef Py_ssize_t top = chunk.row * c.stride_h - c.top
+    cdef const char *source = c.x + size * (group * c.in_channels * c.x_channel + chunk.image * c.x_image)
+    cdef bint planes = not channels_last(c)
+    if not copy and (has_good_strides(c) if unpadded else lies_in_place(c, top, rows)):
+        band.data = source + size * (top * c.x_row - c.left * c.x_pixel)
+        band.image, band.channel, band.row, band.pixel = c.x_image, c.x_channel, c.x_row, c.x_pixel
+        return band
+    band.data = buffer
+    if planes:
+        band.pixel, band.row, band.channel = 1, columns, channel_step(c, chunk.rows)
+        band.image = c.in_channels * band.channel
+    else:
+        band.channel, band.pixel, band.row = 1, c.in_channels, columns * c.in_channels
+        band.image = rows * band.row
+    # Columns [begin, end) of the band exist in x; the others are padding.
+    cdef Py_ssize_t begin = min(max(c.left, 0), columns)
+    cdef Py_ssize_t end = max(min(c.width + c.left, columns), begin)
+    # So do its rows [first, last).
+    cdef Py_ssize_t first = min(max(-top, 0), rows), last = max(min(c.height - top, rows), first)
+    cdef Py_ssize_t image, channel, row
+    cdef char *to
+    cdef const char *line
+    for image in range(chunk.images):
+        for channel in range(c.in_channels if planes else 1):
+            to = buffer + size * (image * band.image + channel * band.channel)
+            line = source + size * (image * c.x_image + channel * c.x_channel + (top + first) * c.x_row
+                                    + (begin - c.left) * c.x_pixel)
+            memset(to, 0, size * first * band.row)
+            if planes or c.in_channels == c.x_pixel:
+                c.kernels.pad_rows(to + size * first * band.row, band.row, line, c.x_row, last - first,
+                                   begin * band.pixel, (end - begin) * band.pixel,
+                                   (columns - end) * band.pixel)
+            else:   # channels of a group, from among those of all: each pixel is a row
+                for row in range(first, last):
+                    memset(to + size * row * band.row, 0, size * begin * band.pixel)
+                    c.kernels.pad_rows(to + size * (row * band.row + begin * band.pixel), band.pixel, line,
+                                       c.x_pixel, end - begin, 0, c.in_channels, 0)
+                    memset(to + size * (row * band.row + end * band.pixel), 0,
+                           size * (columns - end) * band.pixel)
+                    line += size * c.x_row
+            memset(to + size * last * band.row, 0, size * (rows - last) * band.row)
+    return band
+
+
+cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil:
+    """table[k]: where in the band the k-th term of a sum lies, from where its first term lies."""
+    cdef Axis axes[3]
+    cdef Py_ssize_t i, j, m, k = 0
+    sum_axes(c, channels_last(c), axes)     # in the order in which the input lies in memory
+    cdef int channel = 2 if channels_last(c) else 0
+    cdef int row = 0 if channel else 1
+    axes[channel].band_step = band.channel
+    axes[row].band_step = c.dilation_h * band.row
+    axes[row + 1].band_step = c.dilation_w * band.pixel
+    for i in range(axes[0].count):
+        for j in range(axes[1].count):
+            for m in range(axes[2].count):
+                table[k] = i * axes[0].band_step + j * axes[1].band_step + m * axes[2].band_step
+                k += 1
+
+
+cdef void pack_weight_panel(
+        const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded,
+        char *packed, bint by_taps) noexcept nogil:
+    """packed[k*padded + r]: weight of the k-th term for output channel first + r of the group, or zero.
+
+    Terms are in the order of sum_axes.
+    """
+    cdef Axis axes[3]
+    cdef Py_ssize_t i, j, m, r, at
+    cdef const float *from32
+    cdef float *to32 = <float *>packed
+    cdef const double *from64
+    cdef double *to64 = <double *>packed
+    cdef Py_ssize_t start = group * c.weight_group + first * c.weight_out
+    cdef bint dense = c.weight_w == 1 and c.weight_h == c.taps_w and c.weight_in == c.taps_h * c.taps_w
+    cdef Py_ssize_t size = c.kernels.itemsize, taps = c.taps_h * c.taps_w, channels, channel
+    cdef char piece[PIECE]
+    if dense and width < padded:
+        memset(packed, 0, sum_length(c) * padded * size)
+    if dense and (taps == 1 or not by_taps):
+        c.kernels.transpose(packed, padded, c.weight + start * size, c.weight_out, width, sum_length(c))
+        return
+    if dense and taps * padded * size <= PIECE:     # some channels at a time, whose terms are sorted then
+        i = 0
+        while i < c.in_channels:
+            channels = min(PIECE // (taps * padded * size), c.in_channels - i)
+            c.kernels.transpose(piece, padded, c.weight + (start + i * taps) * size, c.weight_out, width,
+                                channels * taps)
+            for j in range(taps):
+                for channel in range(channels):
+                    memcpy(packed + (j * c.in_channels + i + channel) * padded * size,
+                           piece + (channel * taps + j) * padded * size, width * size)
+            i += channels
+        return
+    sum_axes(c, by_taps, axes)
+    for i in range(axes[0].count):
+        for j in range(axes[1].count):
+            for m in range(axes[2].count):
+                at = start + i * axes[0].weight_step + j * axes[1].weight_step + m * axes[2].weight_step
+                if c.kernels.itemsize == 4:
+                    from32 = <const float *>c.weight + at
+                    for r in range(width):
+                        to32[r] = from32[r * c.weight_out]
+                    for r in range(width, padded):
+                        to32[r] = 0
+                    to32 += padded
+                else:
+                    from64 = <const double *>c.weight + at
+                    for r in range(width):
+                        to64[r] = from64[r * c.weight_out]
+                    for r in range(width, padded):
+                        to64[r] = 0
+                    to64 += padded
