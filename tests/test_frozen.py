@@ -98,6 +98,20 @@ def test_only_modules_can_be_frozen(module):
         nn.freeze(module)
 
 
+@pytest.mark.parametrize("images", [1, 40])  # 9 of Winograd's blocks, 360
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_convolution_by_winograd(rng, images, dtype):
+    """Whose weights are kept transformed for many blocks alone."""
+    layer = nn.Conv2d(32, 40, 3, padding=1, dtype=dtype, rng=rng)
+    x = rng.standard_normal((images, 32, 12, 12)).astype(dtype)
+    assert fc.conv2d_algorithm(x.shape, layer.weight.data.shape, padding=1, dtype=dtype) == "winograd"
+    exact = fc.conv2d(x.astype(np.float64), layer.weight.data, layer.bias.data, padding=1, algorithm="direct")
+    frozen = nn.freeze(layer)
+    for _ in range(2):
+        error = np.abs(frozen(x) - exact).max() / np.abs(exact).max()
+        assert error <= error_bound(dtype, 32 * 9, "winograd")
+
+
 def test_images_that_do_not_fit(rng):
     frozen = nn.freeze(small_network(rng))
     with pytest.raises(ValueError, match=r"^weight: .* x has 5, in 1 group"):

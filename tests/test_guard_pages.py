@@ -141,7 +141,7 @@ def convolutions() -> Iterator[tuple[int, int, tuple[int, int, int, int], dict[s
 def able_kernels(geometry: ConvGeometry, task: str) -> Iterator[ModuleType]:
     for name in (name for names in _plan.KERNELS.values() for name in names):
         if _plan.able(name, task, geometry):
-            yield conv._KERNELS[name]
+            yield conv.KERNELS[name]
 
 
 def run_all(
@@ -187,9 +187,7 @@ def test_convolution(arena, layout, dtype):
         seen |= {kernels.__name__ for task in _plan.TASKS for kernels in able_kernels(spec.geometry, task)}
         for a, b in zip(got, expected, strict=True):
             np.testing.assert_array_equal(a, b)
-    modules = {
-        module.__name__ for name, module in conv._KERNELS.items() if layout == "NCHW" or name != "rows"
-    }
+    modules = {module.__name__ for name, module in conv.KERNELS.items() if layout == "NCHW" or name != "rows"}
     assert seen == modules
 
 

@@ -36,6 +36,19 @@ def test_kernels_of_a_layer(name: str) -> None:
     assert [_plan.kernels(task, "auto", g, AVX2) for task in _plan.TASKS] == kernels
 
 
+@pytest.mark.parametrize(("images", "packed"), [(1, False), (16, False), (17, True), (100, True)])
+def test_few_blocks_are_not_worth_transformed_weights(images: int, packed: bool) -> None:
+    g = conv_spec((images, 384, 13, 13), (256, 384, 3, 3), 1, 1, 1, 1, "zeros", "NCHW").geometry
+    assert _plan.packs("winograd", g, AVX2) is packed
+    assert _plan.packs("direct", g, AVX2)
+    assert _plan.packs("rows", g, AVX2)
+    assert _plan.packs("im2col", g, AVX2)
+    assert not _plan.packs("depthwise", g, AVX2)
+    with_packed = _plan.cost("winograd", "forward", _plan.work("forward", g, AVX2, packed=True))
+    without = _plan.cost("winograd", "forward", _plan.work("forward", g, AVX2))
+    assert (with_packed < without) is packed
+
+
 @pytest.mark.parametrize("task", _plan.TASKS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])

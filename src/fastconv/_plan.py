@@ -151,7 +151,8 @@ def cost_winograd(w: Work) -> float:
     """36 products a block, not 144 (3x3) or 100 (5x5); transforms of input, weight and results."""
     product = 1.3 * 36 * w.tiles * w.in_channels * w.out_channels / w.fused_a_cycle
     blocks = cost_transform(w) * w.tiles * (w.in_channels + w.out_channels) / w.vector
-    weights = 0 if w.packed else 5 * 36 * w.in_channels * w.out_channels / w.vector
+    transformed = w.packed and w.tiles > conv_winograd.few_tiles
+    weights = 0 if transformed else 5 * 36 * w.in_channels * w.out_channels / w.vector
     return w.groups * (product + blocks + weights)
 
 
@@ -245,6 +246,17 @@ def kernels(task: str, algorithm: str, g: ConvGeometry, tile: Tile, packed: bool
         candidates.remove("im2col")
     w = work(task, g, tile, packed)
     return min(candidates, key=lambda name: cost(name, task, w))
+
+
+def packs(kernels: str, g: ConvGeometry, tile: Tile) -> bool:
+    """Whether these kernels are to have a weight that stays packed beforehand, for images of this geometry.
+
+    Winograd's transformed weights are four times as large (of 5x5, half as large again) and come from memory,
+    layer after layer. Where blocks are few, that takes longer than to transform them.
+    """
+    if kernels == "winograd":
+        return work("forward", g, tile).tiles > conv_winograd.few_tiles
+    return kernels != "depthwise"
 
 
 def choose(task: str, g: ConvGeometry, tile: Tile) -> str:

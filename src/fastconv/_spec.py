@@ -120,7 +120,7 @@ class ConvSpec:
     ) -> None:
         self.x_shape, self.weight_shape = x_shape, weight_shape
         self.padding_mode, self.layout = padding_mode, layout
-        self.algorithms: dict[tuple[str, str, str, bool], Any] = {}
+        self.algorithms: dict[tuple[str, str, str], Any] = {}
         last = layout == "NHWC"
         axes = "H, W, C" if last else "C, H, W"
         if len(x_shape) not in (3, 4):

@@ -99,7 +99,7 @@ class TransposeSpec:
             last,
         )
         self.flops = images * height * width * channels * group_channels * kernel_h * kernel_w
-        self.algorithms: dict[tuple[str, str, str, bool], Any] = {}
+        self.algorithms: dict[tuple[str, str, str], Any] = {}
 
 
 def transposed_size(

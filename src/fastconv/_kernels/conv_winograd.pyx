@@ -38,7 +38,7 @@ cnp.import_array()
 
 cdef enum:
     BLOCK_CHANNELS = 64      # output channels that are transformed back at a time, about
-    FEW_TILES = 256          # up to so many, transformed weights of many panels are not worth keeping
+    FEW_TILES = 256          # up to so many, transformed weights are not worth keeping; see _plan.packs
     MOST_V = 1 << 16         # elements of a position of V, where tiles are few
     LARGE_WEIGHT = 1 << 15   # channels in times out; beyond, the L2 cache does not keep a position of U
     PANEL_BYTES = 16384      # of a panel of U, which stays in the L1 cache
@@ -315,6 +315,9 @@ cdef int convolve(Product *p, int num_threads) except -1:
         memory.give_back(work)
         memory.give_back(packed)
     return spoilt == 0
+
+
+few_tiles = FEW_TILES
 
 
 def supports(ConvGeometry g) -> bool:

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastconv import _plan
 from fastconv._checks import FloatArray, as_array, compute_dtype, result_dtype
 from fastconv._kernels import arrays
+from fastconv._kernels.isa import tile_shape
 from fastconv._kernels.memory import new_array
 from fastconv._spec import conv_spec
 from fastconv._threads import threads_for
 from fastconv.functional._input import computable
 from fastconv.functional._output import deliver
 from fastconv.functional._ways import Settled, Way
-from fastconv.functional.conv import kernels_for, padded
+from fastconv.functional.conv import KERNELS, padded
 
 __all__ = ["PackedConv2d", "fold_batch_norm"]
 
@@ -23,8 +25,8 @@ __all__ = ["PackedConv2d", "fold_batch_norm"]
 class PackedConv2d:
     """`conv2d` with a fixed weight, as a function of the image alone.
 
-    Each kind of kernels packs the weight (some have no need to) when images first call for it; what is packed
-    fits images of all sizes. Threads may call at once: if two of them pack the same, one result is forgotten.
+    Each kind of kernels packs the weight (where that pays) when images first call for it; what is packed fits
+    images of all sizes. Threads may call at once: if two of them pack the same, one result is forgotten.
 
     Parameters
     ----------
@@ -63,10 +65,11 @@ class PackedConv2d:
 
     def _settle(self, shape: tuple[int, ...], char: str) -> Way:
         spec = conv_spec(shape, self.weight.shape, **self.geometry)
-        kernels = kernels_for("forward", spec, "auto", char, packed=True)
-        packs = hasattr(kernels, "pack_weight")
+        tile = tile_shape(char)
+        name = _plan.kernels("forward", "auto", spec.geometry, tile, packed=True)
+        kernels, packs = KERNELS[name], _plan.packs(name, spec.geometry, tile)
         bias = None if self.bias is None else self.bias.astype(char, copy=False)
-        key = (kernels.__name__, char)
+        key = (name if packs else "", char)
         weight = self._packed.get(key)
         if weight is None:
             weight = self.weight.astype(char, copy=False)

@@ -31,7 +31,7 @@ from fastconv.functional._output import checked_out, deliver
 
 __all__ = ["conv2d", "conv2d_algorithm", "conv2d_backward", "conv_output_size"]
 
-_KERNELS: dict[str, ModuleType] = {
+KERNELS: dict[str, ModuleType] = {
     "direct": conv_direct,
     "rows": conv_rows,
     "depthwise": conv_depthwise,
@@ -342,20 +342,15 @@ def conv_output_size(
     return result
 
 
-def kernels_for(
-    task: str, spec: ConvSpec | TransposeSpec, algorithm: str, dtype_char: str, packed: bool = False
-) -> ModuleType:
-    """The module of kernels for a task of `_plan.TASKS`, by the algorithm's name.
-
-    `packed` tells that the weight is packed beforehand, which makes another module cheapest at times.
-    """
-    key = (task, algorithm, dtype_char, packed)
+def kernels_for(task: str, spec: ConvSpec | TransposeSpec, algorithm: str, dtype_char: str) -> ModuleType:
+    """The module of kernels for a task of `_plan.TASKS`, by the algorithm's name."""
+    key = (task, algorithm, dtype_char)
     kernels = spec.algorithms.get(key) if isinstance(algorithm, str) else None
     if kernels is None:
         choice("algorithm", algorithm, _plan.ALGORITHMS)
         if not _plan.can(algorithm, spec.geometry):
             raise argument_error("algorithm", repr(algorithm), _plan.needs(algorithm))
-        kernels = _KERNELS[_plan.kernels(task, algorithm, spec.geometry, tile_shape(dtype_char), packed)]
+        kernels = KERNELS[_plan.kernels(task, algorithm, spec.geometry, tile_shape(dtype_char))]
         spec.algorithms[key] = kernels
     return kernels
 
