@@ -297,3 +297,28 @@ def test_auto_is_one_of_the_others(case: ConvCase, layout, dtype):
 def test_conv_output_size(size, kernel, stride, dilation):
     expected = reference.conv_output_size(size, kernel, stride, (2, 2), dilation)
     assert fc.conv_output_size(size, kernel, stride, 2, dilation) == expected
+
+
+@pytest.mark.parametrize("width", [512, 513, 520], ids=["whole-lines", "odd", "half-lines"])
+@pytest.mark.parametrize("order", ["aligned", "one element on"])
+def test_results_that_are_written_past_the_cache(dtype, width, order, rng):
+    """Those of im2col from 32 MiB on, where they lie on whole cache lines."""
+    x = rng.standard_normal((1, 3, 511, width)).astype(dtype)
+    weight, bias = rng.standard_normal((45, 3, 1, 1)).astype(dtype), rng.standard_normal(45).astype(dtype)
+    size = 45 * 511 * width
+    memory = np.full(size + 128, np.nan, dtype)
+    begin = -memory.ctypes.data % 64 // memory.itemsize + 32 + (order != "aligned")
+    out = memory[begin : begin + size].reshape(1, 45, 511, width)
+    sums = np.tensordot(weight[:, :, 0, 0].astype(np.float64), x[0].astype(np.float64), 1)
+    expected = np.maximum(sums + bias[:, np.newaxis, np.newaxis], 0)
+    results = []
+    for threads in (1, 2, 3):
+        out.fill(np.nan)
+        with fc.num_threads(threads):
+            fc.conv2d(x, weight, bias, algorithm="im2col", activation="relu", out=out)
+        results.append(out.copy())
+    assert_within(results[0][0], expected, error_bound(dtype, 3, "im2col"))
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+    assert np.isnan(memory[:begin]).all()
+    assert np.isnan(memory[begin + size :]).all()

@@ -194,7 +194,7 @@ cdef void add_products(
     tile.vectors = vectors
     tile.c_row = width if along_taps else c.taps_h * c.taps_w * width
     tile.accumulate = accumulate
-    tile.relu = 0
+    tile.relu = tile.stream = 0
     tile.row_bias = tile.column_bias = NULL
     pace(&tile, ahead, ceil_div(lines_of(&ahead[0]), tiles * c.taps_h * others), 0)
     for index in range(tiles):

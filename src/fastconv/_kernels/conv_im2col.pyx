@@ -21,7 +21,7 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for, vectors_for
+from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_streamed, fc_tile, kernels_for, vectors_for
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, fill_table, load_band, needs_bands,
@@ -36,6 +36,8 @@ cdef enum:
     PANEL_BYTES = 24576       # of a panel, which stays in the first-level cache: terms of a sum at a time
     RESULT_BYTES = 262144     # of results that blocks of a sum are added to
     PIXELS = 4096             # of a chunk, at most
+    STREAMED = 33554432       # bytes of results from which on they are written past the cache
+    LINE = 64                 # bytes, of the cache
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
     SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
@@ -143,6 +145,7 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
                               first + passed * (index % splits + 1) // splits, height, packed, strip_bytes,
                               private + each * thread_index(), table_bytes, band_bytes, panel_bytes, stay,
                               results_bytes)
+            fc_streamed()
             fc_restore_float_mode(mode)
         first += passed
     give_back(packing)
@@ -297,6 +300,11 @@ cdef void multiply(
     tile.vectors = vectors_for(kernels, panel.pixels)
     tile.accumulate = not block.first
     tile.relu = c.relu and block.last
+    # Nothing of so large a result is still in the cache when it is read. Whole lines only.
+    tile.stream = (
+        panel.in_place and block.first and block.last and panel.pixels == nr
+        and c.batch * c.out_image * size >= STREAMED and c.out_channel * size % LINE == 0
+        and <size_t>tile.c % LINE == 0)
     tile.row_bias = c.bias + size * first_channel if c.bias != NULL else NULL
     tile.column_bias = NULL
     kernels.gemm_tile(&tile)
@@ -400,7 +408,7 @@ cdef void sum_panel(const WeightJob *job, Py_ssize_t split, Py_ssize_t panel, ch
     tile.b = packed
     tile.b_step = nr
     tile.c_row = nr
-    tile.relu = 0
+    tile.relu = tile.stream = 0
     tile.row_bias = tile.column_bias = NULL
     for index in range(from_chunk, to_chunk):
         chunk = chunk_at(c, &job.chunks, index)

@@ -290,7 +290,7 @@ cdef void compute_block(
     tile.a_table = NULL
     tile.b_step = 0
     tile.b_table = <Py_ssize_t *>table
-    tile.accumulate = 0
+    tile.accumulate = tile.stream = 0
     tile.relu = c.relu
     tile.row_bias = NULL
     tile.column_bias = NULL

@@ -157,7 +157,7 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
             for i in range(slices):
                 channel = part(i, slices, p.in_channels)
                 tile.depth = part(i + 1, slices, p.in_channels) - channel
-                tile.accumulate = i > 0
+                tile.accumulate, tile.stream = i > 0, 0
                 tile.b = u + size * ((panel * POSITIONS + position) * u_step + channel * nr)
                 ahead = size * nr * tile.depth
                 for j in range(heights):

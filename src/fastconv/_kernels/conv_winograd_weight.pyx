@@ -55,7 +55,7 @@ cdef void accumulate(const fc_kernels *table, Tiles s, Tiles w, Tiles v, Py_ssiz
     tile.a_step = w.tile
     tile.b_step = v.tile
     tile.c_row = s.tile
-    tile.accumulate = not first
+    tile.accumulate, tile.stream = not first, 0
     for position in range(POSITIONS):
         for panel in range(ceil_div(in_channels, nr)):
             tile.b = v.data + size * (position * v.position + panel * nr)

@@ -103,6 +103,7 @@ cdef void compute_panel(
     cdef char column_bias[FC_MAX_NR * 8]
     cdef Range above, below, left, right
     cdef fc_tile tile
+    tile.stream = 0
     tile.vectors = job.vectors
     tile.row_bias = NULL
     tile.column_bias = NULL

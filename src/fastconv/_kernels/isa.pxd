@@ -25,6 +25,8 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t run, fetched
         Py_ssize_t share
 
+    void fc_streamed()
+
     ctypedef struct fc_tile:
         Py_ssize_t depth
         const void *a
@@ -40,6 +42,7 @@ cdef extern from "kernels.h" nogil:
         int vectors
         int accumulate
         int relu
+        int stream
         const void *row_bias
         const void *column_bias
         fc_ahead *ahead

@@ -149,7 +149,7 @@ cdef void combine_columns(const Product *p, Py_ssize_t first, Py_ssize_t end) no
     tile.b_step = p.b.inner
     tile.c_row = p.columns
     tile.rows = <int>p.rows
-    tile.accumulate = tile.relu = 0
+    tile.accumulate = tile.relu = tile.stream = 0
     tile.row_bias = tile.column_bias = NULL
     for chunk in range(first, end):
         column = chunk * STREAMED

@@ -149,6 +149,7 @@ cdef void multiply_block(
     tile.a_table = tile.b_table = NULL
     tile.a_row, tile.a_step, tile.b_step = 1, cut.a_step, cut.b_step
     tile.row_bias = tile.column_bias = NULL
+    tile.stream = 0
     while term < end:
         terms = min(cut.terms, end - term)
         tile.depth, tile.accumulate = terms, term > begin

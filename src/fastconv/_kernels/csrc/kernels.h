@@ -11,6 +11,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#if defined(__SSE__) || defined(_M_X64)
+#include <xmmintrin.h>
+#endif
 
 enum { FC_FLOAT32 = 0, FC_FLOAT64 = 1, FC_DTYPES = 2 };
 
@@ -28,6 +31,14 @@ typedef struct {
     ptrdiff_t share;
 } fc_ahead;
 
+/* Has what this thread wrote past the cache arrive before what it writes next. */
+static inline void fc_streamed(void)
+{
+#if defined(__SSE__) || defined(_M_X64)
+    _mm_sfence();
+#endif
+}
+
 /* One tile of a matrix product,
  *     C[i*c_row + j] = sum_k A[i*a_row + offset(k)] * B[at(k) + j],
  * for i < rows and j < vectors * lanes (columns past the end must be readable
@@ -38,6 +49,9 @@ typedef struct {
  * every ahead_terms terms.
  * The sum runs over k in order, one fused accumulator an element, so the result
  * depends on the operands alone.
+ *
+ * stream, heeded where a_row is 1 and there is no table: C is written past the cache. c and c_row are multiples of a
+ * cache line then, accumulate is 0, and fc_streamed() must follow in the end.
  *
  * accumulate: the old C is the first term of the sum. Otherwise that term is
  * row_bias[i], or column_bias[j], or zero where both are NULL.
@@ -58,6 +72,7 @@ typedef struct {
     int vectors; /* of columns: 2, or 1; gemm_window takes 4 as well */
     int accumulate;
     int relu;
+    int stream;
     const void *row_bias;
     const void *column_bias;
     fc_ahead *ahead;

@@ -2,6 +2,7 @@
  *
  * A simd_<isa>.h defines, for f32 and f64: the type v32/v64, LANES32/LANES64 and
  * v32_load, v32_store (both unaligned), v32_set1, v32_fma(a, b, c) = a*b + c, ...
+ * stream stores to a multiple of a vector's bytes, past the cache; fc_streamed() of kernels.h must follow in the end.
  * Comparisons give a v32_mask: greater(a, b) where a > b, no_order(a, b) where neither a > b nor a < b (equal,
  * or a NaN among them), is_nan(a); select(mask, a, b) is a where the mask is set, else b.
  * max_nan(a, b) is NaN where a or b is. even(a, b), odd(a, b) are the even and odd lanes of a followed by b;

@@ -14,6 +14,8 @@ FC_INLINE v32 v32_load(const float *p) { return _mm256_loadu_ps(p); }
 FC_INLINE v64 v64_load(const double *p) { return _mm256_loadu_pd(p); }
 FC_INLINE void v32_store(float *p, v32 a) { _mm256_storeu_ps(p, a); }
 FC_INLINE void v64_store(double *p, v64 a) { _mm256_storeu_pd(p, a); }
+FC_INLINE void v32_stream(float *p, v32 a) { _mm256_stream_ps(p, a); }
+FC_INLINE void v64_stream(double *p, v64 a) { _mm256_stream_pd(p, a); }
 FC_INLINE v32 v32_zero(void) { return _mm256_setzero_ps(); }
 FC_INLINE v64 v64_zero(void) { return _mm256_setzero_pd(); }
 FC_INLINE v32 v32_set1(float a) { return _mm256_set1_ps(a); }

@@ -73,6 +73,7 @@ typedef struct { double lane[2]; } v64;
 #define FC_MEMORY_OPS(v, scalar, lanes, digits)                                                     \
     FC_INLINE v v##_load(const scalar *p) { v a; memcpy(&a, p, sizeof a); return a; }               \
     FC_INLINE void v##_store(scalar *p, v a) { memcpy(p, &a, sizeof a); }                           \
+    FC_INLINE void v##_stream(scalar *p, v a) { v##_store(p, a); }                                  \
     FC_INLINE v v##_sqrt(v a)                                                                       \
     {                                                                                               \
         for (int i = 0; i < lanes; i++) FC_LANE(a, i) = (scalar)sqrt(FC_LANE(a, i));                \
