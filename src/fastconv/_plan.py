@@ -67,6 +67,11 @@ class Work:
         return self.length <= self.in_channels
 
     @property
+    def few_tiles(self) -> bool:
+        """Whether Winograd's blocks are so few that it keeps no transformed weights."""
+        return self.tiles <= conv_winograd.few_tiles
+
+    @property
     def results(self) -> int:
         return self.pixels * self.out_channels
 
@@ -151,8 +156,7 @@ def cost_winograd(w: Work) -> float:
     """36 products a block, not 144 (3x3) or 100 (5x5); transforms of input, weight and results."""
     product = 1.3 * 36 * w.tiles * w.in_channels * w.out_channels / w.fused_a_cycle
     blocks = cost_transform(w) * w.tiles * (w.in_channels + w.out_channels) / w.vector
-    transformed = w.packed and w.tiles > conv_winograd.few_tiles
-    weights = 0 if transformed else 5 * 36 * w.in_channels * w.out_channels / w.vector
+    weights = 0 if w.packed and not w.few_tiles else 5 * 36 * w.in_channels * w.out_channels / w.vector
     return w.groups * (product + blocks + weights)
 
 
@@ -255,7 +259,7 @@ def packs(kernels: str, g: ConvGeometry, tile: Tile) -> bool:
     layer after layer. Where blocks are few, that takes longer than to transform them.
     """
     if kernels == "winograd":
-        return work("forward", g, tile).tiles > conv_winograd.few_tiles
+        return not work("forward", g, tile).few_tiles
     return kernels != "depthwise"
 
 

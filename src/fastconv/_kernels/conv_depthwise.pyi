@@ -2,6 +2,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastconv._kernels.conv_depthwise_weight import grad_weight as grad_weight
+from fastconv._kernels.conv_depthwise_weight import grad_weight_and_bias as grad_weight_and_bias
 from fastconv._kernels.geometry import ConvGeometry
 
 def supports(g: ConvGeometry) -> bool: ...
@@ -16,15 +18,4 @@ def forward(
 ) -> None: ...
 def grad_input(
     g: ConvGeometry, grad_output: NDArray[Any], weight: NDArray[Any], grad_x: NDArray[Any], num_threads: int
-) -> None: ...
-def grad_weight(
-    g: ConvGeometry, grad_output: NDArray[Any], x: NDArray[Any], grad: NDArray[Any], num_threads: int
-) -> None: ...
-def grad_weight_and_bias(
-    g: ConvGeometry,
-    grad_output: NDArray[Any],
-    x: NDArray[Any],
-    grad: NDArray[Any],
-    grad_bias: NDArray[Any] | None,
-    num_threads: int,
 ) -> None: ...

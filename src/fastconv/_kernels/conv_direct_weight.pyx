@@ -18,7 +18,7 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport fc_ahead, fc_kernels, fc_tile, kernels_for, rows_of
+from fastconv._kernels.isa cimport fc_ahead, fc_kernels, fc_tile, kernels_for, new_tile, rows_of
 from fastconv._kernels.memory cimport give_back, take
 from fastconv._kernels.operands cimport Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, load_band
 from fastconv._kernels.read_ahead cimport grads_ahead, lines_of, nothing_ahead, pace
@@ -184,18 +184,15 @@ cdef void add_products(
     cdef Py_ssize_t others = c.in_channels if along_taps else c.taps_w
     cdef Py_ssize_t tiles = ceil_div(count, mr)
     cdef Py_ssize_t index, at = 0, i, other, channel, tap
-    cdef fc_tile tile
+    cdef fc_tile tile = new_tile()
     tile.depth = pixels
     tile.a_row = column_step if along_taps else band.channel
-    tile.a_step = 0
-    tile.a_table, tile.b_table = table, NULL
+    tile.a_table = table
     tile.b = turned
     tile.b_step = width
     tile.vectors = vectors
     tile.c_row = width if along_taps else c.taps_h * c.taps_w * width
     tile.accumulate = accumulate
-    tile.relu = tile.stream = 0
-    tile.row_bias = tile.column_bias = NULL
     pace(&tile, ahead, ceil_div(lines_of(&ahead[0]), tiles * c.taps_h * others), 0)
     for index in range(tiles):
         tile.rows = <int>((count - at) // (tiles - index))

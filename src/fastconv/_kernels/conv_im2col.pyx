@@ -21,12 +21,15 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_streamed, fc_tile, kernels_for, vectors_for
+from fastconv._kernels.isa cimport (
+    FC_MAX_NR, fc_kernels, fc_streamed, fc_tile, kernels_for, new_tile, vectors_for,
+)
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, fill_table, load_band, needs_bands,
     pack_weight_panel,
 )
+from fastconv._kernels.read_ahead cimport LINE
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
@@ -37,7 +40,6 @@ cdef enum:
     RESULT_BYTES = 262144     # of results that blocks of a sum are added to
     PIXELS = 4096             # of a chunk, at most
     STREAMED = 33554432       # bytes of results from which on they are written past the cache
-    LINE = 64                 # bytes, of the cache
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
     SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
@@ -286,12 +288,11 @@ cdef void multiply(
     cdef Py_ssize_t i, k
     cdef const Run *run
     cdef char *to
-    cdef fc_tile tile
+    cdef fc_tile tile = new_tile()
     tile.depth = block.depth
     tile.a = strip + block.term * height * size
     tile.a_row = 1
     tile.a_step = height
-    tile.a_table = tile.b_table = NULL
     tile.b = packed
     tile.b_step = nr
     tile.c = first_output(c, chunk, first_channel, &panel.runs[0]) if panel.in_place else panel.results
@@ -306,7 +307,6 @@ cdef void multiply(
         and c.batch * c.out_image * size >= STREAMED and c.out_channel * size % LINE == 0
         and <size_t>tile.c % LINE == 0)
     tile.row_bias = c.bias + size * first_channel if c.bias != NULL else NULL
-    tile.column_bias = NULL
     kernels.gemm_tile(&tile)
     if panel.in_place or not block.last:
         return
@@ -399,17 +399,13 @@ cdef void sum_panel(const WeightJob *job, Py_ssize_t split, Py_ssize_t panel, ch
     cdef Py_ssize_t index, strip, pixels
     cdef Chunk chunk
     cdef Band band
-    cdef fc_tile tile
+    cdef fc_tile tile = new_tile()
     tile.vectors = 2
     tile.a_row = c.out_channel
-    tile.a_step = 0
-    tile.a_table, tile.b_table = pixel_table, NULL
-    tile.ahead = NULL
+    tile.a_table = pixel_table
     tile.b = packed
     tile.b_step = nr
     tile.c_row = nr
-    tile.relu = tile.stream = 0
-    tile.row_bias = tile.column_bias = NULL
     for index in range(from_chunk, to_chunk):
         chunk = chunk_at(c, &job.chunks, index)
         band = load_band(c, group, &chunk, band_memory)

@@ -24,7 +24,7 @@ from fastconv._kernels.correlation cimport (
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
-    FC_MAX_MR, FC_MAX_NR, FC_MAX_WINDOW, fc_kernels, fc_tile, fc_window_sums, kernels_for,
+    FC_MAX_MR, FC_MAX_NR, FC_MAX_WINDOW, fc_kernels, fc_tile, fc_window_sums, kernels_for, new_tile,
 )
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.operands cimport (
@@ -41,7 +41,7 @@ cdef enum:
     PIXELS = 16384            # of a chunk, at most
     ENOUGH_ROWS = 8           # of a tile, for as many multiply-adds under way as the processor can have
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
-    SUMMED_BYTES = 16384       # of a plane of grad_output that meets all windows before the next pixels do
+    SUMMED_BYTES = 16384      # of a plane of grad_output that meets all windows before the next pixels do
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
     SPLIT_BYTES = 1048576     # most bytes of partial sums that cutting may cost
 
@@ -281,19 +281,14 @@ cdef void compute_block(
     cdef char *to
     cdef Py_ssize_t planes[FC_MAX_MR]
     cdef bint fetch = c.out_pixel == 1 and beyond_cache(c, c.out_image)
-    cdef fc_tile tile
+    cdef fc_tile tile = new_tile()
     for k in range(FC_MAX_MR):
         planes[k] = k * c.out_channel
     tile.depth = sum_length(c)
     tile.a_row = 1
     tile.a_step = tiling.height
-    tile.a_table = NULL
-    tile.b_step = 0
     tile.b_table = <Py_ssize_t *>table
-    tile.accumulate = tile.stream = 0
     tile.relu = c.relu
-    tile.row_bias = NULL
-    tile.column_bias = NULL
     for strip in range(begin, end):
         channel = (strip - first) * tiling.height
         tile.rows = <int>min(tiling.height, c.out_channels - channel)

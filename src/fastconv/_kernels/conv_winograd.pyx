@@ -27,7 +27,7 @@ from fastconv._kernels.correlation cimport align, ceil_div, check_arrays, movers
 from fastconv._kernels.memory cimport take_workspace
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, rows_of, vectors_for
+from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.winograd_tiles cimport (
     BLOCK_TILES, Canvas, POSITIONS, Tiles, View, canvas_of, load_inputs, part, round_up, scratch_elements,
@@ -42,6 +42,8 @@ cdef enum:
     MOST_V = 1 << 16         # elements of a position of V, where tiles are few
     LARGE_WEIGHT = 1 << 15   # channels in times out; beyond, the L2 cache does not keep a position of U
     PANEL_BYTES = 16384      # of a panel of U, which stays in the L1 cache
+
+few_tiles = FEW_TILES
 
 # The weights as they come. Steps count elements.
 cdef struct Weights:
@@ -144,8 +146,7 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
     cdef Py_ssize_t u_step = u_position(p)
     cdef Py_ssize_t slices = max(1, ceil_div(p.in_channels * nr * size, PANEL_BYTES))
     cdef Py_ssize_t position, panel, i, channel, j, row, ahead, heights
-    cdef fc_tile tile
-    memset(&tile, 0, sizeof(tile))
+    cdef fc_tile tile = new_tile()
     tile.a_row = v.tile
     tile.a_step = 1
     tile.b_step = nr
@@ -157,7 +158,7 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
             for i in range(slices):
                 channel = part(i, slices, p.in_channels)
                 tile.depth = part(i + 1, slices, p.in_channels) - channel
-                tile.accumulate, tile.stream = i > 0, 0
+                tile.accumulate = i > 0
                 tile.b = u + size * ((panel * POSITIONS + position) * u_step + channel * nr)
                 ahead = size * nr * tile.depth
                 for j in range(heights):
@@ -315,9 +316,6 @@ cdef int convolve(Product *p, int num_threads) except -1:
         memory.give_back(work)
         memory.give_back(packed)
     return spoilt == 0
-
-
-few_tiles = FEW_TILES
 
 
 def supports(ConvGeometry g) -> bool:

@@ -16,7 +16,7 @@ from fastconv._kernels cimport memory
 from fastconv._kernels.correlation cimport align, all_finite, ceil_div, check_arrays
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, rows_of, vectors_for
+from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for
 from fastconv._kernels.memory cimport take_workspace
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.winograd_tiles cimport (
@@ -48,14 +48,13 @@ cdef void accumulate(const fc_kernels *table, Tiles s, Tiles w, Tiles v, Py_ssiz
     """S[k][c] += sum over tiles of W[tile][k] V[tile][c], at each position; S = it for the first tiles."""
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
     cdef Py_ssize_t position, panel, heights, i, row
-    cdef fc_tile tile
-    memset(&tile, 0, sizeof(tile))
+    cdef fc_tile tile = new_tile()
     tile.depth = tiles
     tile.a_row = 1
     tile.a_step = w.tile
     tile.b_step = v.tile
     tile.c_row = s.tile
-    tile.accumulate, tile.stream = not first, 0
+    tile.accumulate = not first
     for position in range(POSITIONS):
         for panel in range(ceil_div(in_channels, nr)):
             tile.b = v.data + size * (position * v.position + panel * nr)

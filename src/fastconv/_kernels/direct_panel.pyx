@@ -12,7 +12,7 @@ NaN, so that its channels' windows have to meet the padding.
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport Correlation, ceil_div, part_of, sum_length
-from fastconv._kernels.isa cimport FC_MAX_NR, fc_ahead, fc_kernels, fc_tile, rows_of
+from fastconv._kernels.isa cimport FC_MAX_NR, fc_ahead, fc_kernels, fc_tile, new_tile, rows_of
 from fastconv._kernels.operands cimport fill_table
 from fastconv._kernels.read_ahead cimport LINE, pace
 
@@ -102,11 +102,8 @@ cdef void compute_panel(
     cdef Py_ssize_t size = c.kernels.itemsize
     cdef char column_bias[FC_MAX_NR * 8]
     cdef Range above, below, left, right
-    cdef fc_tile tile
-    tile.stream = 0
+    cdef fc_tile tile = new_tile()
     tile.vectors = job.vectors
-    tile.row_bias = NULL
-    tile.column_bias = NULL
     if c.bias != NULL:
         memset(column_bias, 0, job.width * size)
         memcpy(column_bias, c.bias + job.channel * size, job.channels * size)

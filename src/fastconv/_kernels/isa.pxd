@@ -1,4 +1,5 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t
+from libc.string cimport memset
 
 
 cdef extern from "kernels.h" nogil:
@@ -235,5 +236,11 @@ cdef inline int vectors_for(const fc_kernels *kernels, Py_ssize_t columns) noexc
 
 cdef inline int rows_of(const fc_kernels *kernels, int vectors) noexcept nogil:
     return kernels.narrow_mr if vectors == 1 else kernels.mr
+
+cdef inline fc_tile new_tile() noexcept nogil:
+    """All of it zero or NULL: no tables, no bias, nothing added to, fetched or streamed."""
+    cdef fc_tile tile
+    memset(&tile, 0, sizeof(tile))
+    return tile
 
 cdef const fc_kernels *kernels_for(int typenum) except NULL

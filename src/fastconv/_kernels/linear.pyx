@@ -13,7 +13,7 @@ from libc.stdint cimport uint16_t
 
 from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
-from fastconv._kernels.isa cimport FC_DOT_COLUMNS, FC_DOT_ROWS, fc_dot, fc_tile
+from fastconv._kernels.isa cimport FC_DOT_COLUMNS, FC_DOT_ROWS, fc_dot, fc_tile, new_tile
 from fastconv._kernels.matrix_product cimport Product, multiply, product
 from fastconv._kernels.memory cimport give_back, take_workspace
 from fastconv._kernels.threads cimport thread_index
@@ -143,14 +143,12 @@ cdef void combine_columns(const Product *p, Py_ssize_t first, Py_ssize_t end) no
     """Chunks first .. end-1 of the columns, streaming the second operand, whose rows are dense."""
     cdef Py_ssize_t size = p.kernels.itemsize, column, columns, chunk, row
     cdef fc_float_mode mode = fc_flush_denormals()
-    cdef fc_tile tile
+    cdef fc_tile tile = new_tile()
     tile.depth = p.depth
-    tile.a, tile.a_row, tile.a_step, tile.a_table = p.a.data, p.a.outer, p.a.inner, NULL
+    tile.a, tile.a_row, tile.a_step = p.a.data, p.a.outer, p.a.inner
     tile.b_step = p.b.inner
     tile.c_row = p.columns
     tile.rows = <int>p.rows
-    tile.accumulate = tile.relu = tile.stream = 0
-    tile.row_bias = tile.column_bias = NULL
     for chunk in range(first, end):
         column = chunk * STREAMED
         columns = min(<Py_ssize_t>STREAMED, p.columns - column)

@@ -16,7 +16,7 @@ from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
-from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for, rows_of, vectors_for
+from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for
 from fastconv._kernels.memory cimport give_back, take_workspace
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.unchanged cimport still
@@ -143,13 +143,10 @@ cdef void multiply_block(
     cdef char bias[FC_MAX_NR * 8]
     # Where one pass gives the sums, whole tiles are written where they belong.
     cdef Py_ssize_t direct = columns - columns % nr if p.depth <= cut.terms else 0
-    cdef fc_tile tile
+    cdef fc_tile tile = new_tile()
     if cut.ranges > 1:
         sums = cut.sums + (part * cut.blocks + block) * cut.block_bytes
-    tile.a_table = tile.b_table = NULL
     tile.a_row, tile.a_step, tile.b_step = 1, cut.a_step, cut.b_step
-    tile.row_bias = tile.column_bias = NULL
-    tile.stream = 0
     while term < end:
         terms = min(cut.terms, end - term)
         tile.depth, tile.accumulate = terms, term > begin

@@ -46,9 +46,8 @@ def rectified_backward(grad_output: ArrayLike, signs: Signs, in_place: bool = Fa
     grad: Any
     grad, dtype = promote_one("grad_output", grad_output, halves=True)
     _checks.shape("grad_output", grad, signs.shape, "that of x")
-    out = None
-    if in_place and isinstance(grad_output, np.ndarray) and grad_output.dtype == dtype:
-        out = grad_output if grad_output.flags.writeable else None
+    own = isinstance(grad_output, np.ndarray) and grad_output.dtype == dtype and grad_output.flags.writeable
+    out: Any = grad_output if in_place and own else None
     threads = threads_for(WORK_AN_ELEMENT * grad.size)
     result = elementwise.relu_backward_bits(grad, signs.bits, threads, grad if grad is out else None)
     return deliver(result, dtype, out)
