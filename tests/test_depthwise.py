@@ -130,14 +130,25 @@ def _cuts() -> list[ConvCase]:
         depthwise("one-plane-5x5", (1, 1, 131, 90), 5, padding=2, stride=3),
         depthwise("large-1x1", (1, 2, 80, 91), 1),
         depthwise("1x1-stride-1-2", (2, 2, 40, 42), 1, stride=(1, 2)),
+        depthwise("one-plane-dense-5x5", (1, 1, 131, 90), 5, padding=2),
         depthwise("seven", (3, 64, 7, 7), 3, padding=1),
         depthwise("large-planes", (2, 5, 130, 131), 3, padding=1),
         depthwise("large-planes-of-many-channels", (1, 37, 60, 61), 3, padding=1),
     ]
 
 
+def _wide() -> list[ConvCase]:
+    """Rows of more vectors than go down a plane side by side, planes that end anywhere in a band of these."""
+    return [
+        depthwise(f"{k}x{k}-of-{height}x{width}", (1, 2, height, width), k, padding=padding)
+        for k, padding in ((3, 1), (5, 2), (5, ((4, 0), (1, 3))))
+        for height, width in ((1, 60), (4, 50), (7, 65), (8, 97), (9, 49), (12, 130), (17, 70), (5, 515))
+    ]
+
+
 CASES = [
     *_widths(),
+    *_wide(),
     *_kernels(),
     *_turned(),
     *_edges(),
@@ -314,7 +325,7 @@ class Guarded:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_guard_pages(layout: str, at_end: bool, dtype: type[np.floating[Any]]) -> None:
     guarded = Guarded()
-    for case in [*_widths()[::2], *_kernels()[::5], *_edges()[::3], *_turned(), *_channels()]:
+    for case in [*_widths()[::2], *_wide(), *_kernels()[::5], *_edges()[::3], *_turned(), *_channels()]:
         if min(case.output_shape[2:]) == 0:
             continue
         arrays = [guarded.copy(array, at_end) for array in kernel_arrays(case, dtype, layout)]

@@ -24,6 +24,7 @@ cdef enum:
     VECTOR = 30               # beginning and ending a vector of a row
     TURNED_TAP = 5            # a tap of a pixel
     PIXEL = 45                # turning a pixel there or back
+    SLIDING_ROWS = 12         # of tiles of instruction sets with registers enough to slide down columns
 
 
 cdef bint correlate_pixels(const Correlation *c, int num_threads) noexcept nogil:
@@ -73,10 +74,17 @@ cdef bint turns(const Correlation *c) noexcept nogil:
     cdef bint has_kind = (c.taps_h == c.taps_w and c.stride_h == c.stride_w
                           and c.dilation_h == c.dilation_w == 1
                           and ((c.taps_h == 5 and c.stride_h <= 2) or (c.taps_h == 7 and c.stride_h == 1)))
+    if slides(c):
+        return has_kind and c.groups >= lanes and 2 * c.out_w < lanes
     cdef Py_ssize_t planes = lanes * c.out_h * ceil_div(c.out_w, lanes) * (TAP * taps + VECTOR)
     cdef Py_ssize_t pixels = TURNED_TAP * taps * outputs + PIXEL * (inputs + outputs)
     return (has_kind and c.groups >= lanes and pixels < planes
             and plane_bytes(c, inputs) + plane_bytes(c, outputs) <= TURNED_BYTES)
+
+
+cdef inline bint slides(const Correlation *c) noexcept nogil:
+    """Whether planes are computed down columns of vectors, which wastes the less, the more of a vector they fill."""
+    return c.kernels.mr >= SLIDING_ROWS and c.taps_h == c.taps_w == 5 and c.stride_h == 1
 
 
 cdef inline Py_ssize_t plane_bytes(const Correlation *c, Py_ssize_t pixels) noexcept nogil:

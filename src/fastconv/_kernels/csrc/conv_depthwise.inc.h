@@ -5,6 +5,7 @@
  * columns outside it are lanes that are not loaded, so nothing is ever copied to make room for padding.
  * The last block of a row, and the last rows of a plane, overlap the ones before: what is computed twice is
  * the same both times, as each output's sum runs over tap columns, then tap rows, wherever the block lies.
+ * With stride 1, 3x3 and, given many registers, 5x5 have a way of their own: conv_depthwise_sliding.inc.h.
  */
 enum { FC(DEPTHWISE_ROWS) = 7, FC(DEPTHWISE_MOST) = 7 };
 
@@ -133,6 +134,8 @@ FC_INLINE void FC(depthwise_plane)(const fc_depthwise *d, const T *x, T *out, co
         FC(depthwise_rows)(d, rows, out + row * d->out_row, end, taps, first, kh, kw, stride, count, next);
     }
 }
+
+#include "conv_depthwise_sliding.inc.h"
 
 /* Images no wider than a vector: 3x3 with stride 1. A row of the input is loaded once; it finishes one row of
  * outputs, continues the next and begins the one after. */
@@ -300,9 +303,15 @@ static FC(depthwise_body) FC(depthwise_body_for)(const fc_depthwise *d)
 
 static void FC(depthwise)(const fc_depthwise *d)
 {
-    if (d->taps_h == 3 && d->taps_w == 3 && d->stride_h == 1 && d->stride_w == 1 && d->dilation_h == 1 &&
-        d->dilation_w == 1 && d->out_w <= LANES) {
+    const int dense = d->stride_h == 1 && d->stride_w == 1 && d->dilation_h == 1 && d->dilation_w == 1;
+    const int kernel = dense && d->taps_h == d->taps_w ? (int)d->taps_h : 0;
+    if (kernel == 3 && d->out_w <= LANES) {
         FC(depthwise_narrow)(d);
+        return;
+    }
+    if (FC(SLIDES) && (kernel == 3 || kernel == 5)) {
+        if (kernel == 3) FC(depthwise_threes)(d);
+        else FC(depthwise_fives)(d);
         return;
     }
     const FC(depthwise_body) body = FC(depthwise_body_for)(d);
