@@ -83,7 +83,7 @@ cdef bint turns(const Correlation *c) noexcept nogil:
 
 
 cdef inline bint slides(const Correlation *c) noexcept nogil:
-    """Whether planes are computed down columns of vectors, which wastes the less, the more of a vector they fill."""
+    """Whether planes are computed down columns of vectors, for which a row should fill half of one."""
     return c.kernels.mr >= SLIDING_ROWS and c.taps_h == c.taps_w == 5 and c.stride_h == 1
 
 

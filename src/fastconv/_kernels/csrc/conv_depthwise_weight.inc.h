@@ -140,6 +140,65 @@ FC_INLINE void FC(weight_rows)(const fc_depthwise *d, const T *x, const T *grad,
     FC(weight_any_rows)(d, x, grad, sums, row, stride);
 }
 
+/* With stride 1, down columns of vectors as in conv_depthwise_sliding.inc.h, for tap columns j .. j + columns - 1. Step t
+ * is input row t - top, which meets output rows t, t-1, ... by tap rows 0, 1, ... */
+FC_INLINE void FC(weight_slide)(const fc_depthwise *d, const T *x, const T *grad, VEC *sums, const int j,
+                                const int columns, const int kernel)
+{
+    enum { MOST = FC(SLIDING_MOST) };
+    const ptrdiff_t out_w = d->out_w, out_h = d->out_h, out_row = d->out_row, x_row = d->x_row, top = d->top;
+    const ptrdiff_t width = d->width, height = d->height, last = kernel - 1;
+    const T *zeros = d->zeros;
+    VEC acc[3 * MOST], g[MOST];
+    FC_UNROLL
+    for (int tap = 0; tap < columns * kernel; tap++) acc[tap] = sums[tap];
+    for (ptrdiff_t c = 0; c < out_w; c += LANES) {
+        const ptrdiff_t at = c - d->left + j, lanes = out_w - c;
+        const V(mask) here = V(range)(0, lanes);
+        V(mask) seen[3];
+        FC_UNROLL
+        for (int s = 0; s < columns; s++)
+            seen[s] = V(range)(-at - s, lanes < width - at - s ? lanes : width - at - s);
+        FC_UNROLL
+        for (int i = 0; i < kernel; i++) g[i] = V(zero)();
+        for (ptrdiff_t t = 0; t < out_h + last; t++) {
+            const ptrdiff_t y = t - top;
+            const T *from = (y >= 0 && y < height ? x + y * x_row : zeros) + at;
+            FC_UNROLL
+            for (int i = kernel - 1; i > 0; i--) g[i] = g[i - 1];
+            g[0] = t < out_h ? V(load_where)(here, grad + t * out_row + c) : V(zero)();
+#define STEP(all)                                                                                              \
+    FC_UNROLL                                                                                                  \
+    for (int s = 0; s < columns; s++) {                                                                        \
+        const VEC in = V(load_where)(seen[s], from + s);                                                       \
+        FC_UNROLL                                                                                              \
+        for (int i = 0; i < kernel; i++)                                                                       \
+            if (all || (t >= i && t - i < out_h)) acc[s * kernel + i] = V(fma)(in, g[i], acc[s * kernel + i]); \
+    }
+            if (t >= last && t < out_h) {
+                STEP(1)
+            } else {
+                STEP(0) /* no infinity meets the zeros of rows that do not exist */
+            }
+#undef STEP
+        }
+    }
+    FC_UNROLL
+    for (int tap = 0; tap < columns * kernel; tap++) sums[tap] = acc[tap];
+}
+
+FC_NOINLINE void FC(weight_sliding_3)(const fc_depthwise *d, const T *x, const T *grad, VEC *sums)
+{
+    FC(weight_slide)(d, x, grad, sums, 0, 3, 3);
+}
+
+/* In two goes: not all taps' sums have a register. */
+FC_NOINLINE void FC(weight_sliding_5)(const fc_depthwise *d, const T *x, const T *grad, VEC *sums)
+{
+    FC(weight_slide)(d, x, grad, sums, 0, 3, 5);
+    FC(weight_slide)(d, x, grad, sums + 3 * 5, 3, 2, 5);
+}
+
 #define WEIGHT_BODIES(BODY) \
     BODY(3, 1)              \
     BODY(3, 2)              \
@@ -172,6 +231,9 @@ static FC(weight_body) FC(weight_body_for)(const fc_depthwise *d)
 {
     const int dense =
         d->stride_h == d->stride_w && d->dilation_h == 1 && d->dilation_w == 1 && d->taps_h == d->taps_w;
+    const int slides = FC(SLIDES) && dense && d->stride_w == 1 && d->out_w <= FC(SLIDING_ALONE) * LANES;
+    if (slides && d->taps_h == 3) return FC(weight_sliding_3);
+    if (slides && d->taps_h == 5) return FC(weight_sliding_5);
 #define BODY(kernel, stride) \
     if (dense && d->taps_h == kernel && d->stride_w == stride) return FC(weight_##kernel##_stride_##stride);
     WEIGHT_BODIES(BODY)
