@@ -201,6 +201,7 @@ def test_pools(arena, layout, dtype):
         for channels, high, wide, kernel, stride, padding in (
             (2, 3, n + 2, 3, 1, 1),
             (3, 5, 2 * n, 2, 2, 0),
+            (1 + n % 3, 6, 2 * n, 2, 2, 0),
             (2, 5, 3 * n, 3, 2, 1),
             (n, 4, 5, 2, 1, 0),
             (n, 3, 3, 3, 3, 1),

@@ -82,6 +82,18 @@ def test_many_narrow_rows(layout, dtype, rng):
         assert_max_pool_is_right(x, layout, kernel)
 
 
+@pytest.mark.parametrize("planes", [1, 2, 3, 51, 200])
+def test_rows_of_half_a_vector(planes, dtype, rng):
+    for width in (2, 4, 8):
+        x = rng.standard_normal((1, planes, 6, width)).astype(dtype)
+        x[rng.random(x.shape) < 0.05] = np.nan
+        np.testing.assert_array_equal(fc.max_pool2d(x, 2), reference.max_pool2d(x, 2)[0])
+        eps = np.finfo(dtype).eps
+        np.testing.assert_allclose(
+            fc.avg_pool2d(x, 2), reference.avg_pool2d(x, 2), rtol=4 * eps, atol=4 * eps
+        )
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("output_size", [1, 2, 3, (5, 4), (4, 1), (1, 7), (9, 35), 40])
 def test_bins(output_size, layout, dtype, rng):

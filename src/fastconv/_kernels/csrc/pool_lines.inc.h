@@ -118,6 +118,26 @@ FC_INLINE void FC(reduce_rows_of)(T *line, T *positions, ptrdiff_t pitch, const 
         }
 }
 
+/* The same for two rows each, which fill half a vector and follow each other: two lines at a time. */
+FC_INLINE void FC(reduce_half_rows)(T *line, const T *src, ptrdiff_t count, const int op)
+{
+    enum { WIDTH = LANES / 2 };
+    const V(mask) low = V(range)(0, WIDTH);
+    FC(candidate) upper, lower;
+    upper.position = lower.position = V(zero)();
+    for (; count >= 2; count -= 2, line += LANES, src += 2 * LANES) {
+        const VEC middle = V(load)(src + WIDTH);
+        upper.value = V(select)(low, V(load)(src), middle);
+        lower.value = V(select)(low, middle, V(load)(src + 2 * WIDTH));
+        V(store)(line, FC(reduce)(upper, lower, op, 1).value);
+    }
+    if (count) {
+        upper.value = V(load)(src);
+        lower.value = V(load_where)(low, src + WIDTH);
+        V(store)(line, FC(reduce)(upper, lower, op, 1).value);
+    }
+}
+
 FC_INLINE void FC(reduce_rows)(T *line, T *positions, ptrdiff_t pitch, const T *src, ptrdiff_t advance, ptrdiff_t count,
                                ptrdiff_t step, ptrdiff_t rows, ptrdiff_t width, T origin, const T *end,
                                const T *row_divisor, const T *column_divisor, const int op, const ptrdiff_t fresh)
@@ -126,7 +146,9 @@ FC_INLINE void FC(reduce_rows)(T *line, T *positions, ptrdiff_t pitch, const T *
     FC(reduce_rows_of)(line, positions, pitch, src, advance, count, step, n, width, origin, end, row_divisor,    \
                        column_divisor, op, inside, fresh)
     const ptrdiff_t reach = (width + LANES - 1) / LANES * LANES;
-    if (end - src - (count - 1) * advance - (rows - 1) * step < reach) ROWS(rows, 0, fresh);
+    const int half_rows = rows == 2 && 2 * width == LANES && step == width && advance == 2 * step && pitch == width;
+    if (half_rows && (op == FC_MAX || op == FC_SUM)) FC(reduce_half_rows)(line, src, count, op);
+    else if (end - src - (count - 1) * advance - (rows - 1) * step < reach) ROWS(rows, 0, fresh);
     else if (rows == 1) ROWS(1, 1, 1);
     else if (rows == 2 && fresh == 2) ROWS(2, 1, 2);
     else if (rows == 3 && fresh == 2) ROWS(3, 1, 2);
