@@ -36,6 +36,35 @@ def test_kernels_of_a_layer(name: str) -> None:
     assert [_plan.kernels(task, "auto", g, AVX2) for task in _plan.TASKS] == kernels
 
 
+WIDE = (14, 32, 16)
+
+
+@pytest.mark.parametrize(
+    ("dilation", "kernels"), [(2, "winograd"), (6, "winograd"), (12, "direct"), (18, "direct")]
+)
+def test_kernels_of_a_dilated_layer(dilation: int, kernels: str) -> None:
+    """As far as few of the products are with padding, Winograd's blocks save more."""
+    layer = ((1, 512, 33, 33), (256, 512, 3, 3), 1, dilation, dilation, 1, "zeros", "NCHW")
+    assert _plan.kernels("forward", "auto", conv_spec(*layer).geometry, WIDE) == kernels
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 5])
+@pytest.mark.parametrize("size", [1, 4, 13, 20])
+def test_blocks_of_a_dilated_axis(size: int, dilation: int) -> None:
+    phases = [range(size)[number::dilation] for number in range(dilation)]
+    assert _plan.blocks(size, 4, dilation) == sum(-(-len(phase) // 4) for phase in phases)
+
+
+@pytest.mark.parametrize(
+    "axis",
+    [(7, 7, 3, 1, 1, 1), (9, 9, 3, 1, 4, 4), (10, 4, 5, 3, 1, 2), (5, 1, 1, 1, 1, 0), (3, 9, 2, 1, 1, 4)],
+)
+def test_products_that_are_not_with_padding(axis: tuple[int, ...]) -> None:
+    size, out, taps, stride, dilation, before = axis
+    inputs = [i * stride + tap * dilation - before for i in range(out) for tap in range(taps)]
+    assert _plan.seen(*axis) == sum(0 <= i < size for i in inputs) / len(inputs)
+
+
 @pytest.mark.parametrize(("images", "packed"), [(1, False), (16, False), (17, True), (100, True)])
 def test_few_blocks_are_not_worth_transformed_weights(images: int, packed: bool) -> None:
     g = conv_spec((images, 384, 13, 13), (256, 384, 3, 3), 1, 1, 1, 1, "zeros", "NCHW").geometry

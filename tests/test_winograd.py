@@ -14,9 +14,10 @@ from fastconv._kernels.isa import tile_shape
 ROWS, COLUMNS, LANES = tile_shape("f")
 
 
-def case(name, batch, channels, size, filters, padding=1, groups=1, side=3):
+def case(name, batch, channels, size, filters, padding=1, groups=1, side=3, dilation=1):
     weight_shape = (filters, channels // groups, side, side)
-    return ConvCase(name, (batch, channels, *size), weight_shape, padding=padding, groups=groups)
+    shape = (batch, channels, *size)
+    return ConvCase(name, shape, weight_shape, padding=padding, groups=groups, dilation=dilation)
 
 
 def _sizes():
@@ -53,8 +54,24 @@ def _tiles():
     ]
 
 
+def _dilations():
+    """Phases of several sizes, some without inputs, some without results, with padding on all sides."""
+    edges = [((0, 0), (0, 0)), ((2, 2), (2, 2)), ((1, 4), (3, 0)), ((7, 0), (0, 9))]
+    return [
+        case(f"{side}x{side}-dilation-{d}-of-{h}x{w}-padding-{e}", 2, 3, (h, w), 5, e, 1, side, d)
+        for side in (3, 5)
+        for d in (2, 3, (1, 2), (3, 1), (5, 7))
+        for (h, w), e in zip([(30, 33), (11, 10), (9, 13), (8, 23)], edges, strict=True)
+        if all(
+            n + sum(p) > (side - 1) * step
+            for n, p, step in zip((h, w), e, np.broadcast_to(d, 2), strict=True)
+        )
+    ] + [case(f"dilated-images-{n}", n, 4, (5, 6), 6, 4, 2, 3, 4) for n in (1, 3, 9)]
+
+
 CASES = [
     *_sizes(),
+    *_dilations(),
     *_paddings(),
     *_channels(),
     *_tiles(),
@@ -78,12 +95,12 @@ LARGE = [
     case("many-tiles", 3, 5, (40, 41), 18),
     case("5x5-many-tiles", 3, 66, (20, 19), 70, 2, side=5),
     case("many-tiles-deep", 1, 470, (48, 47), 3),
+    case("dilated", 3, 66, (40, 41), 70, 2, dilation=2),
 ]
 
 
 def geometry(case, channels_last):
-    shapes = (case.x_shape, case.weight_shape, case.output_shape[2:])
-    return ConvGeometry(*shapes, (1, 1), (1, 1), case.edges, case.groups, channels_last)
+    return case.geometry("NHWC" if channels_last else "NCHW")
 
 
 def laid_out(array, channels_last):
@@ -145,7 +162,9 @@ def test_error_where_nothing_cancels(case):
     output, _, _ = results(case, arrays, False, threads=1)
     x, weight, bias, _ = (array.astype(np.float64) for array in arrays)
     padded = np.pad(x, ((0, 0), (0, 0), *case.edges))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, case.weight_shape[2:], (2, 3))
+    reach = [(taps - 1) * case.dilation + 1 for taps in case.weight_shape[2:]]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, (2, 3))
+    windows = windows[..., :: case.dilation, :: case.dilation]
     expected = np.einsum("nchwij,kcij->nkhw", windows, weight, optimize=True) + bias[:, None, None]
     assert_within(output, expected, case.tolerance(np.float32, "winograd"))
 
@@ -195,7 +214,7 @@ def test_packed_weights_and_no_bias(case, dtype):
     ("kernel", "stride", "dilation", "able"),
     [
         *[((3, 3), 1, 1, True), ((5, 5), 1, 1, True), ((3, 2), 1, 1, False), ((3, 5), 1, 1, False)],
-        *[((4, 4), 1, 1, False), ((3, 3), 2, 1, False), ((5, 5), 1, 2, False)],
+        *[((4, 4), 1, 1, False), ((3, 3), 2, 1, False), ((5, 5), 1, 2, True)],
     ],
 )
 def test_supports(kernel, stride, dilation, able):

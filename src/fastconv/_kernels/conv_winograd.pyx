@@ -7,6 +7,8 @@ matrix product at each of 36 positions; its result M[position][tile][output chan
 A NaN or an infinity would spoil its whole tile, and numbers near the largest overflow before their sums do.
 The transform back notices it, almost for nothing, and the direct kernels then compute the call again.
 
+A dilated convolution is computed as many dense ones: see winograd_tiles.pyx.
+
 Threads share out blocks of tiles. Where tiles are few, all threads transform the tiles together and share out
 the output channels, so that weights are gone through once; transformed ones are not kept then. No sum depends
 on how.
@@ -30,8 +32,8 @@ from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.winograd_tiles cimport (
-    BLOCK_TILES, Canvas, POSITIONS, Tiles, View, canvas_of, load_inputs, part, round_up, scratch_elements,
-    store_outputs, tiles_at, view_of,
+    Axis, BLOCK_TILES, Canvas, POSITIONS, Phase, Tiles, View, axis_of, canvas_of, load_inputs, part,
+    phases_of, round_up, scratch_elements, store_outputs, tiles_at, view_of,
 )
 
 cnp.import_array()
@@ -55,8 +57,10 @@ cdef struct Weights:
 cdef struct Product:
     const fc_kernels *table
     int side                     # taps along an axis
-    Canvas canvas
+    Py_ssize_t images
     View x, y
+    Axis rows, columns
+    Canvas canvas
     Py_ssize_t groups, in_channels, out_channels
     Weights weights
     const char *u                # transformed weights; NULL where each block transforms what it needs
@@ -286,14 +290,17 @@ cdef int convolve(Product *p, int num_threads) except -1:
     """All of p.y. Returns whether it is what IEEE arithmetic gives: see the top of this file."""
     cdef Py_ssize_t each
     cdef Tiles m
+    cdef Phase *phases = NULL
     cdef char *packed = NULL
     cdef char *work = NULL
     cdef char *u
     cdef char *scratch
     cdef int spoilt
-    if p.canvas.tiles == 0 or p.groups == 0 or p.out_channels == 0:
-        return True
     try:
+        phases = <Phase *>take_workspace(phases_of(&p.rows, &p.columns) * <Py_ssize_t>sizeof(Phase))
+        p.canvas = canvas_of(p.side, p.images, &p.rows, &p.columns, phases)
+        if p.canvas.tiles == 0 or p.groups == 0 or p.out_channels == 0:
+            return True
         # Few panels would not do for all threads, which share out tiles then.
         p.few = p.canvas.tiles <= FEW_TILES and p.panels >= num_threads
         if p.u == NULL and not p.few:
@@ -315,13 +322,14 @@ cdef int convolve(Product *p, int num_threads) except -1:
     finally:
         memory.give_back(work)
         memory.give_back(packed)
+        memory.give_back(phases)
     return spoilt == 0
 
 
 def supports(ConvGeometry g) -> bool:
     """Whether this algorithm can do the convolution."""
     return ((g.kernel_h == 3 or g.kernel_h == 5) and g.kernel_w == g.kernel_h
-            and g.stride_h == 1 and g.stride_w == 1 and g.dilation_h == 1 and g.dilation_w == 1)
+            and g.stride_h == 1 and g.stride_w == 1)
 
 
 cdef Product product_of(ConvGeometry g, const fc_kernels *table, bint for_grad_input) noexcept nogil:
@@ -329,7 +337,7 @@ cdef Product product_of(ConvGeometry g, const fc_kernels *table, bint for_grad_i
     cdef Product p
     memset(&p, 0, sizeof(p))
     p.table = table
-    p.side = g.kernel_h
+    p.side, p.images = g.kernel_h, g.batch
     p.groups = g.groups
     p.in_channels = (g.out_channels if for_grad_input else g.in_channels) // g.groups
     p.out_channels = (g.in_channels if for_grad_input else g.out_channels) // g.groups
@@ -374,7 +382,8 @@ cdef int run_forward(Product *p, ConvGeometry g, cnp.ndarray x, bias, cnp.ndarra
     cdef char *whole_panels = NULL
     p.x = view_of(cnp.PyArray_BYTES(x), g.in_channels, g.height, g.width, g.channels_last)
     p.y = view_of(cnp.PyArray_BYTES(out), g.out_channels, g.out_h, g.out_w, g.channels_last)
-    p.canvas = canvas_of(g.kernel_h, g.batch, &p.x, g.top, g.bottom, g.left, g.right, g.out_h, g.out_w)
+    p.rows = axis_of(g.height, g.top, g.out_h, g.dilation_h)
+    p.columns = axis_of(g.width, g.left, g.out_w, g.dilation_w)
     p.relu = relu
     if bias is not None:
         whole_panels = padded_bias(p, cnp.PyArray_BYTES(bias))
@@ -396,27 +405,16 @@ cdef char *padded_bias(const Product *p, const char *bias) except NULL:
     return result
 
 
-cdef Py_ssize_t crop(Py_ssize_t *padding) noexcept nogil:
-    """How many pixels a negative padding cuts off; it becomes 0."""
-    cdef Py_ssize_t cut = max(-padding[0], 0)
-    padding[0] += cut
-    return cut
-
-
 def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
                int num_threads) -> None:
-    """grad_x: grad_output convolved with the flipped weights, padded by side - 1 pixels less what x was."""
+    """grad_x: grad_output convolved with the flipped weights, padded by their reach less what x was."""
     cdef Product p = product_of(g, kernels_for(cnp.PyArray_TYPE(grad_output)), True)
-    cdef Py_ssize_t halo = p.side - 1
-    cdef Py_ssize_t top = halo - g.top, bottom = halo - g.bottom, left = halo - g.left, right = halo - g.right
-    cdef Py_ssize_t y = crop(&top), x = crop(&left)
+    cdef Py_ssize_t reach_h = (p.side - 1) * g.dilation_h, reach_w = (p.side - 1) * g.dilation_w
     check_arrays(g, cnp.PyArray_TYPE(grad_output), grad_x, weight, None, grad_output)
     p.x = view_of(cnp.PyArray_BYTES(grad_output), g.out_channels, g.out_h, g.out_w, g.channels_last)
     p.y = view_of(cnp.PyArray_BYTES(grad_x), g.in_channels, g.height, g.width, g.channels_last)
-    p.x.data += p.table.itemsize * (y * p.x.row + x * p.x.pixel)
-    p.x.height = max(0, p.x.height - y - crop(&bottom))
-    p.x.width = max(0, p.x.width - x - crop(&right))
-    p.canvas = canvas_of(p.side, g.batch, &p.x, top, bottom, left, right, g.height, g.width)
+    p.rows = axis_of(g.out_h, reach_h - g.top, g.height, g.dilation_h)
+    p.columns = axis_of(g.out_w, reach_w - g.left, g.width, g.dilation_w)
     p.weights = weights_of(g, cnp.PyArray_BYTES(weight), True)
     if not convolve(&p, num_threads):
         conv_direct.grad_input(g, grad_output, weight, grad_x, num_threads)

@@ -20,8 +20,8 @@ from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, new_tile, r
 from fastconv._kernels.memory cimport take_workspace
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.winograd_tiles cimport (
-    BLOCK_TILES, Canvas, POSITIONS, Tiles, View, canvas_of, load_grad_outputs, load_inputs, part, round_up,
-    scratch_elements, tiles_at, view_of,
+    Axis, BLOCK_TILES, Canvas, POSITIONS, Phase, Tiles, View, axis_of, canvas_of, load_grad_outputs,
+    load_inputs, part, phases_of, round_up, scratch_elements, tiles_at, view_of,
 )
 
 cnp.import_array()
@@ -119,10 +119,13 @@ def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndar
     """grad = gradient of the weight; the order of its sums depends on the geometry alone."""
     cdef fc_float_mode mode = 0
     cdef Reduction p
+    cdef Axis rows = axis_of(g.height, g.top, g.out_h, g.dilation_h)
+    cdef Axis columns = axis_of(g.width, g.left, g.out_w, g.dilation_w)
+    cdef Phase *phases = NULL
+    cdef char *work = NULL
+    cdef char *scratch
     cdef Py_ssize_t parts, items, item, each, chunk
     cdef int all_threads
-    cdef char *scratch
-    cdef char *work
     cdef Tiles v, w, s
     check_arrays(g, cnp.PyArray_TYPE(x), x, grad, None, grad_output)
     p.table = kernels_for(cnp.PyArray_TYPE(x))
@@ -131,31 +134,36 @@ def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndar
     p.out_channels = g.out_channels // g.groups
     p.x = view_of(cnp.PyArray_BYTES(x), g.in_channels, g.height, g.width, g.channels_last)
     p.y = view_of(cnp.PyArray_BYTES(grad_output), g.out_channels, g.out_h, g.out_w, g.channels_last)
-    p.canvas = canvas_of(g.kernel_h, g.batch, &p.x, g.top, g.bottom, g.left, g.right, g.out_h, g.out_w)
     p.grad_weight = cnp.PyArray_BYTES(grad)
     p.bytes = cnp.PyArray_NBYTES(grad)
-    if p.bytes == 0 or p.canvas.tiles == 0:
-        memset(p.grad_weight, 0, p.bytes)
-        return
-    p.in_block = round_up(ceil_div(p.in_channels, ceil_div(p.in_channels, GRAD_CHANNELS)), p.table.nr)
-    p.in_blocks = ceil_div(p.in_channels, p.in_block)
-    p.out_block = round_up(ceil_div(p.out_channels, ceil_div(p.out_channels, GRAD_CHANNELS)), p.table.lanes)
-    p.out_blocks = ceil_div(p.out_channels, p.out_block)
-    parts = p.groups * p.in_blocks * p.out_blocks
-    p.chunks = min(ceil_div(p.canvas.tiles, BLOCK_TILES), ceil_div(GRAD_PARTS, parts))
-    items = parts * p.chunks
     all_threads = num_threads
-    num_threads = min(num_threads, items)
-    each = reduction_bytes(&p, NULL, &v, &w, &s, &scratch)
-    work = take_workspace(num_threads * each + (p.chunks - 1) * p.bytes)
-    p.partial = work + num_threads * each
-    with nogil, parallel(num_threads=num_threads):
-        mode = fc_flush_denormals()
-        for item in prange(items, schedule="dynamic"):
-            reduce_part(&p, item, work + thread_index() * each)
-        fc_restore_float_mode(mode)
-    for chunk in range(p.chunks - 1):
-        p.table.add(p.grad_weight, p.partial + chunk * p.bytes, p.bytes // p.table.itemsize)
-    memory.give_back(work)
+    try:
+        phases = <Phase *>take_workspace(phases_of(&rows, &columns) * <Py_ssize_t>sizeof(Phase))
+        p.canvas = canvas_of(g.kernel_h, g.batch, &rows, &columns, phases)
+        if p.bytes == 0 or p.canvas.tiles == 0:
+            memset(p.grad_weight, 0, p.bytes)
+            return
+        p.in_block = round_up(ceil_div(p.in_channels, ceil_div(p.in_channels, GRAD_CHANNELS)), p.table.nr)
+        p.in_blocks = ceil_div(p.in_channels, p.in_block)
+        p.out_block = round_up(
+            ceil_div(p.out_channels, ceil_div(p.out_channels, GRAD_CHANNELS)), p.table.lanes)
+        p.out_blocks = ceil_div(p.out_channels, p.out_block)
+        parts = p.groups * p.in_blocks * p.out_blocks
+        p.chunks = min(ceil_div(p.canvas.tiles, BLOCK_TILES), ceil_div(GRAD_PARTS, parts))
+        items = parts * p.chunks
+        num_threads = min(num_threads, items)
+        each = reduction_bytes(&p, NULL, &v, &w, &s, &scratch)
+        work = take_workspace(num_threads * each + (p.chunks - 1) * p.bytes)
+        p.partial = work + num_threads * each
+        with nogil, parallel(num_threads=num_threads):
+            mode = fc_flush_denormals()
+            for item in prange(items, schedule="dynamic"):
+                reduce_part(&p, item, work + thread_index() * each)
+            fc_restore_float_mode(mode)
+        for chunk in range(p.chunks - 1):
+            p.table.add(p.grad_weight, p.partial + chunk * p.bytes, p.bytes // p.table.itemsize)
+    finally:
+        memory.give_back(work)
+        memory.give_back(phases)
     if not all_finite(p.table, grad, num_threads):
         conv_direct.grad_weight(g, grad_output, x, grad, all_threads)

@@ -12,16 +12,33 @@ ctypedef struct View:
     Py_ssize_t height, width
     Py_ssize_t image, channel, row, pixel
 
-# Several images on one plane, cut into tiles. Image (i, j) of a canvas has its first output at pixel
-# (i * period_h, j * period_w), its first input `top` and `left` pixels further on.
+# An axis of a correlation with stride 1: result o meets inputs o - before + i*dilation, i < side, of which
+# those from 0 to size - 1 exist.
+ctypedef struct Axis:
+    Py_ssize_t size, before, out, dilation
+
+# Every dilation-th pixel of an axis, from the first on; `before` zeros before them.
+ctypedef struct Span:
+    Py_ssize_t first, size, before
+
+# What a phase of a dilation has of an axis: a correlation of neighbours.
+ctypedef struct Phase:
+    Span x, y                    # inputs, results
+    Py_ssize_t after             # zeros behind the inputs
+
+# Several images on one plane, cut into tiles; of a dilated correlation each phase of an image is one.
+# Results of image (i, j) of a canvas begin at pixel (i * period_h, j * period_w), and windows with them.
 ctypedef struct Canvas:
     int side                     # taps along an axis, 3 or 5
     int tile                     # outputs of a tile along an axis, PATCH + 1 - side
     Py_ssize_t images
+    Py_ssize_t phases_h, phases_w   # image n*phases_h*phases_w + i*phases_w + j is phase (i, j) of n
+    Py_ssize_t step_h, step_w    # pixels from one of a phase to the next
+    const Phase *rows            # by phases
+    const Phase *columns
     Py_ssize_t down, across      # images of a canvas
     Py_ssize_t period_h, period_w
-    Py_ssize_t top, left
-    Py_ssize_t out_h, out_w
+    Py_ssize_t out_h, out_w      # of the largest phase
     Py_ssize_t tiles_h, tiles_w  # of a canvas
     Py_ssize_t tiles             # of all canvases
 
@@ -48,8 +65,10 @@ cdef inline Tiles tiles_at(
 
 cdef View view_of(char *data, Py_ssize_t channels, Py_ssize_t height, Py_ssize_t width,
                   bint channels_last) noexcept nogil
-cdef Canvas canvas_of(int side, Py_ssize_t images, const View *x, Py_ssize_t top, Py_ssize_t bottom,
-                      Py_ssize_t left, Py_ssize_t right, Py_ssize_t out_h, Py_ssize_t out_w) noexcept nogil
+cdef Axis axis_of(Py_ssize_t size, Py_ssize_t before, Py_ssize_t out, Py_ssize_t dilation) noexcept nogil
+cdef Py_ssize_t phases_of(const Axis *rows, const Axis *columns) noexcept nogil
+cdef Canvas canvas_of(int side, Py_ssize_t images, const Axis *rows, const Axis *columns,
+                      Phase *phases) noexcept nogil
 cdef Py_ssize_t scratch_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil
 cdef void load_inputs(
     const fc_kernels *table, Tiles to, const View *x, const Canvas *canvas, Py_ssize_t tile,

@@ -3,6 +3,9 @@
 Channels are the lanes of every vector, so neither narrow images nor the order of the axes matter. Several
 images share a canvas where that saves tiles: side by side and one above the other, with the zeros
 between them serving as padding of both.
+
+Of a dilated correlation, a phase has the results whose places leave one rest by the dilation. They meet
+inputs of one rest, too: a dense correlation of every dilation-th pixel.
 """
 
 from libc.string cimport memset
@@ -28,30 +31,78 @@ cdef View view_of(char *data, Py_ssize_t channels, Py_ssize_t height, Py_ssize_t
     return view
 
 
-cdef Canvas canvas_of(int side, Py_ssize_t images, const View *x, Py_ssize_t top, Py_ssize_t bottom,
-                      Py_ssize_t left, Py_ssize_t right, Py_ssize_t out_h, Py_ssize_t out_w) noexcept nogil:
-    """The arrangement of the images of x, padded by so many pixels, that needs the fewest tiles."""
+cdef Axis axis_of(Py_ssize_t size, Py_ssize_t before, Py_ssize_t out, Py_ssize_t dilation) noexcept nogil:
+    cdef Axis axis
+    axis.size, axis.before, axis.out, axis.dilation = size, before, out, dilation
+    return axis
+
+
+cdef inline Py_ssize_t phases_along(const Axis *axis) noexcept nogil:
+    """Those that have results."""
+    return min(axis.dilation, axis.out)
+
+
+cdef Py_ssize_t phases_of(const Axis *rows, const Axis *columns) noexcept nogil:
+    """Room that canvas_of needs."""
+    return phases_along(rows) + phases_along(columns)
+
+
+cdef Phase phase_of(const Axis *axis, Py_ssize_t number, int side) noexcept nogil:
+    cdef Phase phase
+    cdef Py_ssize_t begin = number - axis.before      # the first tap of the first result
+    phase.y.first, phase.y.before = number, 0
+    phase.y.size = ceil_div(axis.out - number, axis.dilation)
+    phase.x.before = ceil_div(max(-begin, 0), axis.dilation)
+    phase.x.first = begin + phase.x.before * axis.dilation
+    phase.x.size = min(ceil_div(max(axis.size - phase.x.first, 0), axis.dilation),
+                       max(phase.y.size + side - 1 - phase.x.before, 0))
+    phase.after = phase.y.size + side - 1 - phase.x.before - phase.x.size
+    return phase
+
+
+cdef Py_ssize_t period_of(const Phase *phases, Py_ssize_t count) noexcept nogil:
+    """From one image of a canvas to the next: windows see no inputs but their own phase's."""
+    cdef Py_ssize_t inputs = 0, windows = 0, period = 0, least = phases[0].x.before, index
+    cdef const Span *x
+    for index in range(count):
+        x = &phases[index].x
+        inputs = max(inputs, x.before + x.size)
+        windows = max(windows, x.before + x.size + phases[index].after)
+        period = max(period, phases[index].y.size)
+        least = min(least, x.before)
+    return max(period, inputs, windows - least)
+
+
+cdef Canvas canvas_of(int side, Py_ssize_t images, const Axis *rows, const Axis *columns,
+                      Phase *phases) noexcept nogil:
+    """The arrangement of the padded images that needs the fewest tiles."""
     cdef Canvas best, canvas
-    cdef Py_ssize_t across
+    cdef Py_ssize_t across, index
     cdef int stacked
     memset(&canvas, 0, sizeof(canvas))
     canvas.side = side
     canvas.tile = PATCH + 1 - side
-    canvas.images = images
-    canvas.top = top
-    canvas.left = left
-    canvas.out_h = out_h
-    canvas.out_w = out_w
-    canvas.period_h = max(x.height + max(top, bottom), out_h)
-    canvas.period_w = max(x.width + max(left, right), out_w)
+    canvas.phases_h, canvas.phases_w = phases_along(rows), phases_along(columns)
+    canvas.images = images * canvas.phases_h * canvas.phases_w
+    if canvas.images == 0:
+        return canvas
+    canvas.step_h, canvas.step_w = rows.dilation, columns.dilation
+    canvas.rows, canvas.columns = phases, phases + canvas.phases_h
+    for index in range(canvas.phases_h):
+        phases[index] = phase_of(rows, index, side)
+    for index in range(canvas.phases_w):
+        phases[canvas.phases_h + index] = phase_of(columns, index, side)
+    canvas.out_h, canvas.out_w = canvas.rows[0].y.size, canvas.columns[0].y.size
+    canvas.period_h = period_of(canvas.rows, canvas.phases_h)
+    canvas.period_w = period_of(canvas.columns, canvas.phases_w)
     best = canvas
-    for across in range(1, min(images, MOST_ACROSS) + 1):
+    for across in range(1, min(canvas.images, MOST_ACROSS) + 1):
         for stacked in range(2):
             canvas.across = across
-            canvas.down = ceil_div(images, across) if stacked else 1
-            canvas.tiles_h = ceil_div((canvas.down - 1) * canvas.period_h + out_h, canvas.tile)
-            canvas.tiles_w = ceil_div((canvas.across - 1) * canvas.period_w + out_w, canvas.tile)
-            canvas.tiles = ceil_div(images, canvas.across * canvas.down) * canvas.tiles_h * canvas.tiles_w
+            canvas.down = ceil_div(canvas.images, across) if stacked else 1
+            canvas.tiles_h = ceil_div((canvas.down - 1) * canvas.period_h + canvas.out_h, canvas.tile)
+            canvas.tiles_w = ceil_div((canvas.across - 1) * canvas.period_w + canvas.out_w, canvas.tile)
+            canvas.tiles = ceil_div(canvas.images, across * canvas.down) * canvas.tiles_h * canvas.tiles_w
             if best.tiles == 0 or canvas.tiles < best.tiles:
                 best = canvas
     return best
@@ -84,55 +135,89 @@ cdef Strip strip_of(const Canvas *canvas, Py_ssize_t tile, Py_ssize_t count) noe
     return strip
 
 
-cdef void load_row(const fc_kernels *table, char *row, const View *view, const Canvas *canvas,
-                   const Strip *strip, Py_ssize_t line, Py_ssize_t top, Py_ssize_t left, Py_ssize_t halo,
-                   Py_ssize_t channel, Py_ssize_t lanes) noexcept nogil:
-    """One line of a strip, from all images that it crosses, as vectors of channels; zero in between."""
-    cdef Py_ssize_t size = table.itemsize, vector = size * table.lanes
+# An image of a canvas, where it is in the arrays.
+ctypedef struct Place:
+    Py_ssize_t image
+    const Phase *rows
+    const Phase *columns
+
+
+cdef inline Place place_of(const Canvas *canvas, Py_ssize_t image) noexcept nogil:
+    cdef Place place
+    cdef Py_ssize_t phases = canvas.phases_h * canvas.phases_w
+    place.image, place.rows, place.columns = image, canvas.rows, canvas.columns
+    if phases > 1:
+        place.image = image // phases
+        place.rows += image % phases // canvas.phases_w
+        place.columns += image % canvas.phases_w
+    return place
+
+
+cdef inline char *pixel_at(
+        const fc_kernels *table, const View *view, const Canvas *canvas, Py_ssize_t image, const Span *rows,
+        Py_ssize_t y, const Span *columns, Py_ssize_t x, Py_ssize_t channel) noexcept nogil:
+    """Pixel (y, x) of a phase."""
+    return view.data + table.itemsize * (
+        image * view.image + channel * view.channel + (rows.first + y * canvas.step_h) * view.row
+        + (columns.first + x * canvas.step_w) * view.pixel)
+
+
+cdef void load_row(const fc_kernels *table, char *row, const View *view, bint results, const Canvas *canvas,
+                   const Strip *strip, Py_ssize_t line, Py_ssize_t halo, Py_ssize_t channel,
+                   Py_ssize_t lanes) noexcept nogil:
+    """One line of a strip, from all images that it crosses, as vectors of channels; zero in between.
+
+    The view is of inputs or of results.
+    """
+    cdef Py_ssize_t vector = table.itemsize * table.lanes
     cdef Py_ssize_t block = min((strip.row + line) // canvas.period_h, canvas.down - 1)
-    cdef Py_ssize_t y = strip.row + line - block * canvas.period_h - top
     cdef Py_ssize_t image = strip.images + block * canvas.across
     cdef Py_ssize_t begin = strip.first * canvas.tile, end = begin + strip.count * canvas.tile + halo
     cdef Py_ssize_t done = begin, j = begin // canvas.period_w
-    cdef Py_ssize_t origin, start, stop
-    if 0 <= y < view.height:
-        while j < canvas.across and image + j < canvas.images and j * canvas.period_w + left < end:
-            origin = j * canvas.period_w + left
-            start = max(origin, begin)
-            stop = min(origin + view.width, end)
-            if start < stop:
-                memset(row + (done - begin) * vector, 0, (start - done) * vector)
-                table.lanes_from(
-                    row + (start - begin) * vector,
-                    view.data + size * ((image + j) * view.image + channel * view.channel + y * view.row
-                                        + (start - origin) * view.pixel),
-                    view.channel, view.pixel, lanes, stop - start)
-                done = stop
-            j += 1
+    cdef Py_ssize_t y, origin, start, stop
+    cdef const Span *rows
+    cdef const Span *columns
+    cdef Place place
+    while j < canvas.across and image + j < canvas.images and j * canvas.period_w < end:
+        place = place_of(canvas, image + j)
+        rows = &place.rows.y if results else &place.rows.x
+        columns = &place.columns.y if results else &place.columns.x
+        y = strip.row + line - block * canvas.period_h - rows.before
+        origin = j * canvas.period_w + columns.before
+        start = max(origin, begin)
+        stop = min(origin + columns.size, end)
+        if 0 <= y < rows.size and start < stop:
+            memset(row + (done - begin) * vector, 0, (start - done) * vector)
+            table.lanes_from(
+                row + (start - begin) * vector,
+                pixel_at(table, view, canvas, place.image, rows, y, columns, start - origin, channel),
+                view.channel, view.pixel * canvas.step_w, lanes, stop - start)
+            done = stop
+        j += 1
     memset(row + (done - begin) * vector, 0, (end - done) * vector)
 
 
 cdef void store_row(const fc_kernels *table, const char *row, const View *view, const Canvas *canvas,
                     const Strip *strip, Py_ssize_t line, Py_ssize_t channel, Py_ssize_t lanes) noexcept nogil:
     """The way back, without what lies between the images."""
-    cdef Py_ssize_t size = table.itemsize, vector = size * table.lanes
+    cdef Py_ssize_t vector = table.itemsize * table.lanes
     cdef Py_ssize_t block = min((strip.row + line) // canvas.period_h, canvas.down - 1)
     cdef Py_ssize_t y = strip.row + line - block * canvas.period_h
     cdef Py_ssize_t image = strip.images + block * canvas.across
     cdef Py_ssize_t begin = strip.first * canvas.tile, end = begin + strip.count * canvas.tile
     cdef Py_ssize_t j = begin // canvas.period_w
     cdef Py_ssize_t origin, start, stop
-    if y >= view.height:
-        return
+    cdef Place place
     while j < canvas.across and image + j < canvas.images and j * canvas.period_w < end:
+        place = place_of(canvas, image + j)
         origin = j * canvas.period_w
         start = max(origin, begin)
-        stop = min(origin + view.width, end)
-        if start < stop:
+        stop = min(origin + place.columns.y.size, end)
+        if y < place.rows.y.size and start < stop:
             table.lanes_to(
-                view.data + size * ((image + j) * view.image + channel * view.channel + y * view.row
-                                    + (start - origin) * view.pixel),
-                view.channel, view.pixel, row + (start - begin) * vector, lanes, stop - start)
+                pixel_at(table, view, canvas, place.image, &place.rows.y, y, &place.columns.y, start - origin,
+                         channel),
+                view.channel, view.pixel * canvas.step_w, row + (start - begin) * vector, lanes, stop - start)
         j += 1
 
 
@@ -148,8 +233,8 @@ cdef void load_inputs(
         first = 0
         while first < channels:
             for line in range(PATCH):
-                load_row(table, scratch + line * row * size, x, canvas, &strip, line, canvas.top, canvas.left,
-                         canvas.side - 1, channel + first, min(table.lanes, channels - first))
+                load_row(table, scratch + line * row * size, x, False, canvas, &strip, line, canvas.side - 1,
+                         channel + first, min(table.lanes, channels - first))
             table.winograd_input(to.data + first * size, to.position, to.tile, scratch, row, strip.count,
                                  canvas.side)
             first += table.lanes
@@ -170,7 +255,7 @@ cdef void load_grad_outputs(
         first = 0
         while first < channels:
             for line in range(canvas.tile):
-                load_row(table, scratch + line * row * size, y, canvas, &strip, line, 0, 0, 0,
+                load_row(table, scratch + line * row * size, y, True, canvas, &strip, line, 0,
                          channel + first, min(table.lanes, channels - first))
             table.winograd_grad_output(to.data + first * size, to.position, to.tile, scratch, row,
                                        strip.count, canvas.side)
