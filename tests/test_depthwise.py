@@ -196,6 +196,17 @@ def test_threads_give_the_same_bits(case: ConvCase, layout: str, dtype: type[np.
             np.testing.assert_array_equal(result, other[name], strict=True, err_msg=name)
 
 
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_tall_narrow_planes_need_little_workspace(kernel: int, dtype: type[np.floating[Any]]) -> None:
+    x, weight = np.ones((1, 16, 20000, 5), dtype), np.ones((16, 1, kernel, kernel), dtype)
+    fc.release_memory()
+    with fc.num_threads(1):
+        y = fc.conv2d(x, weight, padding=kernel // 2, groups=16)
+    kept = fc.memory_info()["kept"]  # the result, still in use, is not counted
+    assert y[0, 0, 100, 2] == kernel * min(kernel, 5)
+    assert kept < 1 << 20
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_relu_and_special_values(layout: str, dtype: type[np.floating[Any]]) -> None:
     x = np.zeros((1, 3, 5, 11), dtype)

@@ -74,12 +74,11 @@ cdef bint turns(const Correlation *c) noexcept nogil:
     cdef bint has_kind = (c.taps_h == c.taps_w and c.stride_h == c.stride_w
                           and c.dilation_h == c.dilation_w == 1
                           and ((c.taps_h == 5 and c.stride_h <= 2) or (c.taps_h == 7 and c.stride_h == 1)))
-    if slides(c):
-        return has_kind and c.groups >= lanes and 2 * c.out_w < lanes
+    cdef bint fits = plane_bytes(c, inputs) + plane_bytes(c, outputs) <= TURNED_BYTES
     cdef Py_ssize_t planes = lanes * c.out_h * ceil_div(c.out_w, lanes) * (TAP * taps + VECTOR)
     cdef Py_ssize_t pixels = TURNED_TAP * taps * outputs + PIXEL * (inputs + outputs)
-    return (has_kind and c.groups >= lanes and pixels < planes
-            and plane_bytes(c, inputs) + plane_bytes(c, outputs) <= TURNED_BYTES)
+    cdef bint pays = 2 * c.out_w < lanes if slides(c) else pixels < planes
+    return has_kind and c.groups >= lanes and pays and fits
 
 
 cdef inline bint slides(const Correlation *c) noexcept nogil:
