@@ -5,7 +5,7 @@
  * columns outside it are lanes that are not loaded, so nothing is ever copied to make room for padding.
  * The last block of a row, and the last rows of a plane, overlap the ones before: what is computed twice is
  * the same both times, as each output's sum runs over tap columns, then tap rows, wherever the block lies.
- * With stride 1, 3x3 and, given many registers, 5x5 have a way of their own: conv_depthwise_sliding.inc.h.
+ * Where registers are many, 3x3 and 5x5 with stride 1 have a way of their own: conv_depthwise_sliding.inc.h.
  */
 enum { FC(DEPTHWISE_ROWS) = 7, FC(DEPTHWISE_MOST) = 7 };
 
