@@ -52,8 +52,8 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "leaky_relu": lambda x, negative_slope=0.01: np.where(f64(x) > 0, f64(x), float(negative_slope) * f64(x)),
     "sigmoid": s,
     "tanh": lambda x: np.tanh(f64(x)),
-    "relu_backward": lambda grad_output, x: f64(grad_output) * ~(f64(x) <= 0),  # of NaN, too
-    "relu6_backward": lambda grad_output, x: f64(grad_output) * ~((f64(x) <= 0) | (f64(x) >= 6)),
+    "relu_backward": lambda grad_output, x: np.where(f64(x) <= 0, 0, f64(grad_output)),  # of NaN, too
+    "relu6_backward": lambda grad_output, x: np.where((f64(x) <= 0) | (f64(x) >= 6), 0, f64(grad_output)),
     "leaky_relu_backward": lambda grad_output, x, negative_slope=0.01: (
         f64(grad_output) * np.where(f64(x) > 0, 1.0, float(negative_slope))
     ),
