@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from fastconv._kernels import conv_depthwise, conv_winograd
+from fastconv._kernels import conv_depthwise, conv_winograd, direct_panel
 from fastconv._kernels.geometry import ConvGeometry
 
 ALGORITHMS = ("auto", "direct", "im2col", "winograd")
@@ -132,7 +132,7 @@ def cost_direct(w: Work) -> float:
     left out of their sums.
     """
     product = (1.25 if w.pointwise and not w.wide else 1.1) * w.pixels * w.length / w.fused_a_cycle
-    if w.wide and w.in_channels >= 32:
+    if w.wide and w.in_channels >= direct_panel.tap_channels:
         product *= w.seen
     load = (0.9 if w.wide else 1.2) * w.pixels * w.in_channels if w.pointwise else 0
     store = (1.2 if w.wide else 2.6) * w.results

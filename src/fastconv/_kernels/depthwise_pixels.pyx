@@ -13,7 +13,7 @@ from libc.string cimport memset
 from fastconv._kernels.correlation cimport Correlation, align, ceil_div
 from fastconv._kernels.depthwise_job cimport job_of, take_image, take_rows
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
-from fastconv._kernels.isa cimport fc_depthwise
+from fastconv._kernels.isa cimport FC_SLIDING_ROWS, fc_depthwise
 from fastconv._kernels.memory cimport give_back, take
 from fastconv._kernels.threads cimport thread_index
 
@@ -24,7 +24,6 @@ cdef enum:
     VECTOR = 30               # beginning and ending a vector of a row
     TURNED_TAP = 5            # a tap of a pixel
     PIXEL = 45                # turning a pixel there or back
-    SLIDING_ROWS = 12         # of tiles of instruction sets with registers enough to slide down columns
 
 
 cdef bint correlate_pixels(const Correlation *c, int num_threads) noexcept nogil:
@@ -83,7 +82,7 @@ cdef bint turns(const Correlation *c) noexcept nogil:
 
 cdef inline bint slides(const Correlation *c) noexcept nogil:
     """Whether planes are computed down columns of vectors, for which a row should fill half of one."""
-    return c.kernels.mr >= SLIDING_ROWS and c.taps_h == c.taps_w == 5 and c.stride_h == 1
+    return c.kernels.mr >= FC_SLIDING_ROWS and c.taps_h == c.taps_w == 5 and c.stride_h == 1
 
 
 cdef inline Py_ssize_t plane_bytes(const Correlation *c, Py_ssize_t pixels) noexcept nogil:

@@ -20,6 +20,9 @@ cdef enum:
     ROW_BYTES = 9216    # of the weights of a panel, for each row of a tile: terms of a sum at a time
 
 
+tap_channels = TAP_CHANNELS
+
+
 cdef inline Range all_of(Py_ssize_t outputs) noexcept nogil:
     cdef Range everything
     everything.first, everything.last = 0, outputs

@@ -9,7 +9,6 @@ cdef enum:
 # An array of images. Steps count elements, here and below.
 ctypedef struct View:
     char *data
-    Py_ssize_t height, width
     Py_ssize_t image, channel, row, pixel
 
 # An axis of a correlation with stride 1: result o meets inputs o - before + i*dilation, i < side, of which

@@ -22,8 +22,6 @@ cdef View view_of(char *data, Py_ssize_t channels, Py_ssize_t height, Py_ssize_t
     """A dense array of images, (N, C, H, W) or (N, H, W, C)."""
     cdef View view
     view.data = data
-    view.height = height
-    view.width = width
     view.image = channels * height * width
     view.channel = 1 if channels_last else height * width
     view.row = width * channels if channels_last else width

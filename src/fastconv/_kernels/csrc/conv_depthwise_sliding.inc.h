@@ -5,7 +5,7 @@
  * loads that blocks of rows need, and loads that cross a line of the cache are what bounds those.
  */
 enum {
-    FC(SLIDES) = TILE_ROWS >= 12,
+    FC(SLIDES) = TILE_ROWS >= FC_SLIDING_ROWS,
     FC(SLIDING_MOST) = 5,
     FC(SLIDING_BAND) = 8,  /* rows; more are too many streams of memory side by side */
     FC(SLIDING_ALONE) = 3, /* vectors of a row up to which a column goes down the whole plane */

@@ -117,23 +117,23 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
 #define FC_BODIES(width, vectors, n)                                                                \
     FC_NOINLINE void FC(width##_tables_##n)(const fc_tile *tile)                                    \
     {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, tile->a_row, 1, 1, 0, 0);                                      \
+        FC(gemm_rows)(tile, n, vectors, tile->a_row, 1, 1, 0, 0);                                   \
     }                                                                                               \
     FC_NOINLINE void FC(width##_fetching_##n)(const fc_tile *tile)                                  \
     {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, tile->a_row, 1, 0, 1, 0);                                      \
+        FC(gemm_rows)(tile, n, vectors, tile->a_row, 1, 0, 1, 0);                                   \
     }                                                                                               \
     FC_NOINLINE void FC(width##_table_##n)(const fc_tile *tile)                                     \
     {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, tile->a_row, 1, 0, 0, 0);                                      \
+        FC(gemm_rows)(tile, n, vectors, tile->a_row, 1, 0, 0, 0);                                   \
     }                                                                                               \
     FC_NOINLINE void FC(width##_packed_##n)(const fc_tile *tile)                                    \
     {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, 1, 0, 0, 0, 1);                                                \
+        FC(gemm_rows)(tile, n, vectors, 1, 0, 0, 0, 1);                                             \
     }                                                                                               \
     FC_NOINLINE void FC(width##_steps_##n)(const fc_tile *tile)                                     \
     {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, tile->a_row, 0, 0, 0, 0);                                      \
+        FC(gemm_rows)(tile, n, vectors, tile->a_row, 0, 0, 0, 0);                                   \
     }
 #define FC_CASE(width, n)                                                                           \
     case n:                                                                                         \
@@ -162,9 +162,9 @@ static void FC(gemm_tile)(const fc_tile *tile)
 
 #define FC_WINDOW(n)                                                                                \
     case n:                                                                                         \
-        if (tile->vectors == 1) FC(gemm_rows)(tile, n, 1, 1, 0, 1, 0, 0);                              \
-        else if (n > TILE_ROWS / 2 || tile->vectors == 2) FC(gemm_rows)(tile, n, 2, 1, 0, 1, 0, 0);    \
-        else FC(gemm_rows)(tile, n, 4, 1, 0, 1, 0, 0);                                                 \
+        if (tile->vectors == 1) FC(gemm_rows)(tile, n, 1, 1, 0, 1, 0, 0);                           \
+        else if (n > TILE_ROWS / 2 || tile->vectors == 2) FC(gemm_rows)(tile, n, 2, 1, 0, 1, 0, 0); \
+        else FC(gemm_rows)(tile, n, 4, 1, 0, 1, 0, 0);                                              \
         break;
 
 static void FC(gemm_window)(const fc_tile *tile)

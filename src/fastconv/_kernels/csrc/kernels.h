@@ -172,6 +172,7 @@ typedef struct {
  * depthwise_pixels does one image of `planes` channels that are dense in memory, with pixels x_pixel and out_pixel
  * apart; weight is [taps_h][taps_w][planes] (weight_h, weight_w and zeros are not read).
  */
+enum { FC_SLIDING_ROWS = 12 }; /* of a register tile: with fewer, registers don't hold all taps of 5x5 */
 typedef struct {
     ptrdiff_t planes, x_plane, out_plane, weight_plane;
     const void *x;
