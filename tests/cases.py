@@ -21,7 +21,7 @@ from fastconv._kernels.geometry import ConvGeometry
 Shape = tuple[int, int, int, int]
 
 # The algorithms of convolution, as a user names them.
-ALGORITHMS = ("auto", "direct", "im2col", "winograd")
+ALGORITHMS = ("auto", "direct", "im2col", "winograd", "strassen")
 
 # Those that add the products themselves, so that sums of whole numbers are exact.
 PLAIN_ALGORITHMS = ("direct", "im2col")
@@ -165,6 +165,13 @@ class ConvCase:
 
     def suits(self, algorithm: str) -> bool:
         """Whether `algorithm` can do the case; where it cannot, asking for it raises ValueError."""
+        if algorithm == "strassen":
+            height, width = self.output_shape[2:]
+            pointwise = self.weight_shape[2:] == (1, 1) and self.x_shape[2:] == (height, width)
+            unmoved = reference.pair(self.stride) == (1, 1) and self.edges == ((0, 0), (0, 0))
+            enough = height >= 2 or (pointwise and unmoved and height * width >= 2)
+            channels = (self.x_shape[1], self.weight_shape[0])
+            return self.groups == 1 and enough and all(n > 0 and n % 2 == 0 for n in channels)
         if algorithm != "winograd":
             return True
         return self.weight_shape[2:] in ((3, 3), (5, 5)) and reference.pair(self.stride) == (1, 1)
@@ -288,6 +295,8 @@ def _images() -> list[ConvCase]:
         ConvCase("one-column", (2, 3, 19, 1), (4, 3, 5, 1), stride=2, padding=(2, 0)),
         ConvCase("7x7", (3, 13, 7, 7), (17, 13, 3, 3), padding=1),
         ConvCase("7x7-1x1", (3, 16, 7, 7), (12, 16, 1, 1)),
+        ConvCase("even-channels", (3, 34, 9, 11), (38, 34, 3, 3), padding=((1, 2), (0, 1))),
+        ConvCase("even-channels-strided", (2, 34, 11, 10), (36, 34, 3, 3), stride=2, padding=1),
         ConvCase("primes", (3, 7, 13, 17), (11, 7, 5, 3), stride=(1, 2), padding=(2, 1)),
         ConvCase("kernel-is-image", (2, 3, 5, 6), (4, 3, 5, 6)),
         ConvCase("kernel-is-padded-image", (2, 3, 3, 4), (4, 3, 5, 6), padding=1),
@@ -334,7 +343,10 @@ CONV_CASES = [
     *_nothing(),
 ]
 # One for each way through the kernels, for what does not depend on the shapes.
-_SOME = ("kernel-3x3", "stride-2-dilation-3", "groups-2", "depthwise-dilated", "7x7-1x1", "tile-1x1-7-of-17")
+_SOME = (
+    *("kernel-3x3", "stride-2-dilation-3", "groups-2", "depthwise-dilated", "7x7-1x1", "tile-1x1-7-of-17"),
+    "even-channels",
+)
 SOME_CONV_CASES = [case for case in CONV_CASES if case.name in _SOME]
 SMALL_CONV_CASES = [case for case in CONV_CASES if case.is_small]
 PARALLEL_CONV_CASES = [

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+
+from fastconv._kernels import memory
 
 AnyArray = NDArray[Any]
 
@@ -129,3 +131,10 @@ def between_forbidden_pages(array: AnyArray, at_end: bool) -> AnyArray:
 
 
 HAS_FORBIDDEN_PAGES = sys.platform.startswith(("linux", "darwin"))
+
+
+def spoil_recycled_memory(dtype: DTypeLike, value: float = np.nan) -> None:
+    """Puts a number into blocks of memory that the next call may get for results or workspaces."""
+    sizes = [(4 + quarter) << power for power in range(4, 15) for quarter in range(4)]
+    for array in [memory.new_array((size,), np.dtype(dtype).num) for size in sizes for _ in range(3)]:
+        array.fill(value)

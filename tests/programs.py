@@ -37,7 +37,7 @@ def digest(seed: int) -> str:
     rng = np.random.default_rng(seed)
     x, weight = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 16, 24, 20), (24, 16, 3, 3)))
     results = hashlib.sha256()
-    for algorithm in ("direct", "im2col", "winograd"):
+    for algorithm in ("direct", "im2col", "winograd", "strassen"):
         y = fc.conv2d(x, weight, padding=1, algorithm=algorithm)
         for array in (
             y,

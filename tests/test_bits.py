@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from memory_orders import spoil_recycled_memory
 from numpy.typing import NDArray
 
 import fastconv as fc
-from fastconv._kernels import memory
 from fastconv.compat import cs231n
 from fastconv.functional._rectifier import rectified, rectified_backward
 from fastconv.functional._sum import plus
@@ -137,6 +137,14 @@ OPERATIONS: dict[str, tuple[Operation, tuple[tuple[int, ...], ...]]] = {
         )
         for algorithm in ("direct", "im2col", "winograd")
     },
+    "conv-strassen": (
+        _convolution("strassen", padding=1),
+        ((2, 6, 29, 31), (14, 6, 3, 3), (14,), (2, 14, 29, 31)),
+    ),
+    "conv-strassen-1x1": (
+        _convolution("strassen"),
+        ((1, 64, 47, 53), (130, 64, 1, 1), (130,), (1, 130, 47, 53)),
+    ),
     "conv-winograd-few-tiles": (  # threads share out the output channels
         _convolution("winograd", padding=1),
         ((1, 9, 13, 15), (130, 9, 3, 3), (130,), (1, 130, 13, 15)),
@@ -213,10 +221,7 @@ def spoil_memory(run: Operation, arrays: list[Array]) -> None:
     """NaN in the memory that the next call gets: the operation's own results and workspaces, and blocks."""
     with np.errstate(all="ignore"):
         run(*(np.full_like(array, np.nan) for array in arrays))
-    dtype = arrays[0].dtype
-    sizes = [(4 + quarter) << power for power in range(10, 15) for quarter in range(4)]
-    for array in [memory.new_array((size,), dtype.num) for size in sizes for _ in range(3)]:
-        array.fill(np.nan)
+    spoil_recycled_memory(arrays[0].dtype)
 
 
 def placed(array: Array, offset: int) -> Array:
@@ -246,10 +251,10 @@ def test_bits_depend_on_the_numbers_alone(name: str, dtype: str, rng: np.random.
             assert result.tobytes() == want.tobytes()
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "im2col", "winograd"])
+@pytest.mark.parametrize("algorithm", ["direct", "im2col", "winograd", "strassen"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_alignment_of_out(algorithm: str, dtype: str, rng: np.random.Generator) -> None:
-    x, weight = (rng.normal(size=shape).astype(dtype) for shape in ((2, 7, 29, 31), (13, 7, 3, 3)))
+    x, weight = (rng.normal(size=shape).astype(dtype) for shape in ((2, 8, 29, 31), (14, 8, 3, 3)))
     expected = fc.conv2d(x, weight, algorithm=algorithm)
     pooled = fc.max_pool2d(x, 2)
     for offset in range(0, 65, expected.itemsize):

@@ -81,12 +81,16 @@ def test_what_moves_or_compares_numbers_keeps_denormals(layout, dtype, rng):
     np.testing.assert_array_equal(fc.im2col(x, 1), x.reshape(2, 6, -1))
 
 
+# An algorithm, and a case that it can do.
+MODES = [("direct", "groups-2"), ("im2col", "groups-2"), ("winograd", "groups-2"), ("strassen", "7x7-1x1")]
+
+
 def test_the_mode_is_restored_in_every_thread(threads, dtype):
     """Averages of denormals, by the very threads that have just convolved, and NumPy in the calling one."""
-    case = next(case for case in SOME_CONV_CASES if case.name == "groups-2")
-    x, weight, bias, grad_output = conv_arrays(case, dtype)
     planes = denormals((8 * threads, 3, 16, 16), dtype)
-    for algorithm in ("direct", "im2col", "winograd"):
+    for algorithm, name in MODES:
+        case = next(case for case in SOME_CONV_CASES if case.name == name)
+        x, weight, bias, grad_output = conv_arrays(case, dtype)
         fc.conv2d(x, weight, bias, algorithm=algorithm, **case.arguments)
         fc.conv2d_backward(grad_output, x, weight, algorithm=algorithm, **case.arguments)
         with pytest.raises(ValueError, match="bias"):

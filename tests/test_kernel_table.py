@@ -10,6 +10,7 @@ import pytest
 from fuzzing.call import Call
 from fuzzing.calls import draw_call
 from fuzzing.session import TOLERATED, Session, limited_memory
+from memory_orders import spoil_recycled_memory
 
 import fastconv as fc
 from fastconv import _threads
@@ -79,6 +80,7 @@ def is_needed(dtype_char: str, slot: int, name: str, calls: list[int]) -> bool:
         isa.put_out(dtype_char, slot)
         if not reaches(draw_call(seed)):
             continue
+        spoil_recycled_memory(dtype_char, 1234.5)  # which may hold what the kernel would have written
         without = outcome(draw_call(seed))
         isa.put_out(dtype_char, -1)
         if name in NO_RESULT or (without != "value" and outcome(draw_call(seed)) == "value"):

@@ -245,7 +245,7 @@ SHORT_OF_MEMORY = """
         resource.setrlimit(resource.RLIMIT_AS, (mapped + (200 << 20), -1))
         failed = done = 0
         kept = []
-        for algorithm in ("direct", "im2col", "winograd"):
+        for algorithm in ("direct", "im2col", "winograd", "strassen"):
             for size in (64, 300, 900, 1500, 2500):
                 try:
                     kept.append(conv(1, size, algorithm=algorithm))

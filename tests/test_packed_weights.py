@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 from cases import error_bound
 
-from fastconv._kernels import conv_direct, conv_im2col, conv_rows, conv_winograd
+from fastconv._kernels import conv_direct, conv_im2col, conv_rows, conv_strassen, conv_winograd
 from fastconv._spec import conv_spec
 
-PACKING = {"direct": conv_direct, "rows": conv_rows, "im2col": conv_im2col, "winograd": conv_winograd}
+PACKING = {
+    "direct": conv_direct,
+    "rows": conv_rows,
+    "im2col": conv_im2col,
+    "winograd": conv_winograd,
+    "strassen": conv_strassen,
+}
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -19,6 +25,8 @@ PACKING = {"direct": conv_direct, "rows": conv_rows, "im2col": conv_im2col, "win
 def test_packed_weights_give_the_same_bits(name, channels, groups, layout, dtype, rng):
     kernels, packed = PACKING[name], None
     inputs, outputs = (groups * n for n in channels)
+    if name == "strassen":  # no groups, even numbers
+        inputs, outputs, groups = 2 * inputs, 2 * outputs, 1
     weight = rng.standard_normal((outputs, inputs // groups, 3, 3)).astype(dtype)
     bias = rng.standard_normal(outputs).astype(dtype)
     for batch, height, width in [(1, 3, 3), (2, 9, 17), (1, 30, 4)]:

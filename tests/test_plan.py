@@ -48,6 +48,25 @@ def test_kernels_of_a_dilated_layer(dilation: int, kernels: str) -> None:
     assert _plan.kernels("forward", "auto", conv_spec(*layer).geometry, WIDE) == kernels
 
 
+@pytest.mark.parametrize(
+    ("x_shape", "weight_shape", "stride", "forward", "grad_input"),
+    [
+        ((16, 1024, 14, 14), (256, 1024, 1, 1), 1, "strassen", "strassen"),
+        ((16, 64, 56, 56), (256, 64, 1, 1), 1, "im2col", "direct"),  # memory takes longer than an eighth
+        ((1, 512, 7, 7), (512, 512, 1, 1), 1, "direct", "direct"),  # packing does
+        ((16, 256, 28, 28), (256, 256, 3, 3), 2, "strassen", "direct"),
+        ((16, 512, 14, 14), (512, 512, 3, 3), 2, "direct", "direct"),  # 7 rows make halves of 4
+        ((8, 64, 64, 64), (64, 64, 7, 7), 1, "strassen", "strassen"),
+    ],
+)
+def test_kernels_of_many_channels(
+    x_shape: tuple[int, ...], weight_shape: tuple[int, ...], stride: int, forward: str, grad_input: str
+) -> None:
+    """An eighth of the products less, where sums of quarters cost less than they do."""
+    g = conv_spec(x_shape, weight_shape, stride, weight_shape[2] // 2, 1, 1, "zeros", "NCHW").geometry
+    assert [_plan.kernels(task, "auto", g, WIDE) for task in _plan.TASKS[:2]] == [forward, grad_input]
+
+
 @pytest.mark.parametrize("dilation", [1, 2, 5])
 @pytest.mark.parametrize("size", [1, 4, 13, 20])
 def test_blocks_of_a_dilated_axis(size: int, dilation: int) -> None:

@@ -69,12 +69,17 @@ def draw_conv(draw: Draw) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, .
     if draw.chance(0.1):
         geometry["padding_mode"] = draw.one(["reflect", "replicate", "circular", "zeros"])
     if draw.chance(0.4):
-        geometry["algorithm"] = draw.one(["auto", "direct", "im2col", "winograd"])
+        geometry["algorithm"] = draw.one(["auto", "direct", "im2col", "winograd", "winograd", "strassen"])
         if geometry["algorithm"] == "winograd" and draw.chance(0.8):  # what it is able to do
             kernel = draw.one([(3, 3), (5, 5)])
             geometry.pop("stride", None)
             geometry.pop("dilation", None)
             weight_shape = (*weight_shape[:2], *kernel)
+        if geometry["algorithm"] == "strassen" and draw.chance(0.8):
+            geometry.pop("groups", None)
+            channels = 2 * draw.integer(1, 20)
+            weight_shape = (2 * draw.integer(1, 40), channels, *weight_shape[2:])
+            x_shape = (*x_shape[:3], channels) if layout == "NHWC" else (images, channels, *x_shape[2:])
     return geometry, x_shape[1:] if draw.chance(0.2) else x_shape, weight_shape, layout
 
 

@@ -18,7 +18,7 @@ from fastconv._kernels.correlation cimport (
     panel_vectors, part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.direct_panel cimport (
-    PanelJob, Range, compute_panel, fill_tables, most_taps, out_pixel, packed_by_taps, sums_by_taps,
+    PanelJob, Range, compute_panel, fill_tables, most_taps, packed_by_taps, store_panel, sums_by_taps,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -192,7 +192,7 @@ cdef void compute_chunk(
     job.seen_rows = <Range *>(table + 3 * sum_length(c))
     job.x = NULL
     job.rows = job.vectors = 0
-    job.unpadded = False
+    job.unpadded = job.accumulate = False
     for item in range(begin, end):
         panel = item // c.part_count
         job.weights = packed + (item - first) * panel_bytes
@@ -217,31 +217,3 @@ cdef void compute_chunk(
         compute_panel(part, &job, ahead, tiles)
         if not job.in_place:
             store_panel(part, &job, tiles, turned)
-
-
-cdef void store_panel(
-        const Correlation *c, const PanelJob *job, const char *tiles, char *turned) noexcept nogil:
-    """Moves a panel of outputs from `tiles` [pixel][channel] into place."""
-    cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize, width = job.width
-    cdef Py_ssize_t image, row, index
-    cdef char *out
-    if c.out_pixel == 1 and c.out_row == c.out_w:   # rows follow each other
-        for image in range(job.chunk.images):
-            kernels.transpose(out_pixel(c, job, image, 0), c.out_channel, tiles, width,
-                              job.rows * c.out_w, job.channels)
-            tiles += job.rows * c.out_w * width * size
-        return
-    for image in range(job.chunk.images):
-        for row in range(job.rows):
-            out = out_pixel(c, job, image, row)
-            if c.out_channel == 1:
-                for index in range(c.out_w):
-                    kernels.gather(out + index * c.out_pixel * size, tiles + index * width * size,
-                                   1, job.channels)
-            else:
-                kernels.transpose(turned, c.out_w, tiles, width, c.out_w, job.channels)
-                for index in range(job.channels):
-                    kernels.scatter(out + index * c.out_channel * size, c.out_pixel,
-                                    turned + index * c.out_w * size, c.out_w)
-            tiles += c.out_w * width * size

@@ -29,6 +29,7 @@ ctypedef struct PanelJob:
     bint fetch_out                  # into the cache, before they are written
     Py_ssize_t lines_ahead          # that each tile fetches of what the next chunk reads, about
     bint in_place
+    bint accumulate                 # sums are added to what is there; not by taps
 
 cdef inline bint sums_by_taps(const Correlation *c) noexcept nogil:
     return c.in_channels >= TAP_CHANNELS and c.kernels.mr >= TAP_ROWS
@@ -45,6 +46,9 @@ cdef inline char *out_pixel(
         + job.channel * c.out_channel)
 
 cdef Py_ssize_t most_taps(const Correlation *c) noexcept nogil
+cdef void set_at_once(const Correlation *c, PanelJob *job) noexcept nogil
 cdef void fill_tables(const Correlation *c, PanelJob *job) noexcept nogil
 cdef void compute_panel(
     const Correlation *c, const PanelJob *job, fc_ahead *ahead, char *tiles) noexcept nogil
+cdef void store_panel(
+    const Correlation *c, const PanelJob *job, const char *tiles, char *turned) noexcept nogil

@@ -66,12 +66,17 @@ cdef Py_ssize_t most_taps(const Correlation *c) noexcept nogil:
     return most
 
 
+cdef void set_at_once(const Correlation *c, PanelJob *job) noexcept nogil:
+    """All outputs take their sums at once."""
+    job.by_taps = False
+    job.rows_at_once, job.columns_at_once = all_of(job.rows), all_of(c.out_w)
+
+
 cdef void fill_tables(const Correlation *c, PanelJob *job) noexcept nogil:
     """Which outputs take their sums at once and which by taps, and the terms of both."""
     cdef Py_ssize_t tap, row, column, channel, k = 0, taps = c.taps_h * c.taps_w
+    set_at_once(c, job)
     job.by_taps = sums_by_taps(c)
-    job.rows_at_once.first = job.columns_at_once.first = 0
-    job.rows_at_once.last, job.columns_at_once.last = job.rows, c.out_w
     if job.by_taps and c.stride_w == 1 and taps > 1:
         job.rows_at_once.last = 0
     elif job.unpadded:
@@ -142,7 +147,7 @@ cdef void add_at_once(
         tile.depth = length * (block + 1) // blocks - begin
         tile.a_table = job.table + begin
         tile.b = job.weights + begin * job.width * size
-        tile.accumulate = block > 0
+        tile.accumulate = job.accumulate or block > 0
         tile.relu = c.relu and block == blocks - 1
         set_pace(c, job, tile, ahead, block == blocks - 1)
         for image in range(job.chunk.images):
@@ -293,3 +298,31 @@ cdef inline void fetch_out(
         ahead[1].planes, ahead[1].plane_step, ahead[1].runs = job.channels, c.out_channel * size, 1
         ahead[1].run = ahead[1].fetched = 0
         ahead[1].bytes = ((tile.rows - 1) * c.out_pixel + 1) * size + LINE - 1     # wherever a line begins
+
+
+cdef void store_panel(
+        const Correlation *c, const PanelJob *job, const char *tiles, char *turned) noexcept nogil:
+    """Moves a panel of outputs from `tiles` [pixel][channel] into place."""
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t size = kernels.itemsize, width = job.width
+    cdef Py_ssize_t image, row, index
+    cdef char *out
+    if c.out_pixel == 1 and c.out_row == c.out_w:   # rows follow each other
+        for image in range(job.chunk.images):
+            kernels.transpose(out_pixel(c, job, image, 0), c.out_channel, tiles, width,
+                              job.rows * c.out_w, job.channels)
+            tiles += job.rows * c.out_w * width * size
+        return
+    for image in range(job.chunk.images):
+        for row in range(job.rows):
+            out = out_pixel(c, job, image, row)
+            if c.out_channel == 1:
+                for index in range(c.out_w):
+                    kernels.gather(out + index * c.out_pixel * size, tiles + index * width * size,
+                                   1, job.channels)
+            else:
+                kernels.transpose(turned, c.out_w, tiles, width, c.out_w, job.channels)
+                for index in range(job.channels):
+                    kernels.scatter(out + index * c.out_channel * size, c.out_pixel,
+                                    turned + index * c.out_w * size, c.out_w)
+            tiles += c.out_w * width * size

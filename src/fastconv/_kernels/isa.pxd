@@ -194,6 +194,9 @@ cdef extern from "kernels.h" nogil:
                                 Py_ssize_t, int, int) noexcept nogil
         void (*winograd_grad_weight)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t,
                                      int) noexcept nogil
+        int (*join_sums)(
+            void *dst, const void *a, const void *b, const void *bias, Py_ssize_t rows, int vectors,
+            int relu) noexcept nogil
         void (*depthwise)(const fc_depthwise *) noexcept nogil
         void (*depthwise_pixels)(const fc_depthwise *) noexcept nogil
         void (*depthwise_spread)(const fc_depthwise *) noexcept nogil
@@ -222,6 +225,7 @@ cdef extern from "kernels.h" nogil:
         void (*affine_pixels)(const fc_affine *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*response_norm)(const fc_response *, Py_ssize_t, Py_ssize_t, void *) noexcept nogil
         fc_binary *plus
+        fc_binary *minus
         fc_binary *plus_relu
         void (*keep)(void *, const void *, const uint8_t *, Py_ssize_t, double) noexcept nogil
         double (*squared_error)(void *, const void *, const void *, Py_ssize_t, double) noexcept nogil

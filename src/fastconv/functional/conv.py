@@ -18,6 +18,7 @@ from fastconv._kernels import (
     conv_direct,
     conv_im2col,
     conv_rows,
+    conv_strassen,
     conv_winograd,
 )
 from fastconv._kernels.isa import tile_shape
@@ -37,6 +38,7 @@ KERNELS: dict[str, ModuleType] = {
     "depthwise": conv_depthwise,
     "im2col": conv_im2col,
     "winograd": conv_winograd,
+    "strassen": conv_strassen,
 }
 _SUM_BIAS = (conv_rows, conv_depthwise)
 """Kernels that sum the gradient of the bias along with the weight's, while what they read is in the cache."""
@@ -77,7 +79,7 @@ def conv2d(
         What the padding holds.
     layout : {"NCHW", "NHWC"}
         The meaning of the axes of `x` and of the result.
-    algorithm : {"auto", "direct", "im2col", "winograd"}
+    algorithm : {"auto", "direct", "im2col", "winograd", "strassen"}
         How to compute it; see `conv2d_algorithm`.
     activation : None or "relu"
         Applied to the result while it is still in cache.
@@ -267,7 +269,7 @@ def conv2d_algorithm(
 
     Returns
     -------
-    {"direct", "im2col", "winograd"}
+    {"direct", "im2col", "winograd", "strassen"}
 
     Raises
     ------

@@ -6,6 +6,12 @@ static void FC(plus)(void *dst_, const void *x_, const void *y_, ptrdiff_t count
     FC_MAP2(V(add)(x, y))
 }
 
+static void FC(minus)(void *dst_, const void *x_, const void *y_, ptrdiff_t count, double unused)
+{
+    (void)unused;
+    FC_MAP2(V(sub)(x, y))
+}
+
 static void FC(plus_relu)(void *dst_, const void *x_, const void *y_, ptrdiff_t count, double ceiling)
 {
     const VEC most = V(set1)((T)ceiling);

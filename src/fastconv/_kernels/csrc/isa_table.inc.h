@@ -10,6 +10,7 @@
 #include "pool_global.inc.h"
 #include "pool.inc.h"
 #include "pool_scatter.inc.h"
+#include "strassen.inc.h"
 #include "window_sums.inc.h"
 #include "winograd.inc.h"
 #include "map.inc.h"
@@ -68,6 +69,7 @@ static const fc_kernels FC(kernels) = {
     .affine_pixels = FC(affine_pixels),
     .response_norm = FC(response_norm),
     .plus = FC(plus),
+    .minus = FC(minus),
     .plus_relu = FC(plus_relu),
     .keep = FC(keep),
     .squared_error = FC(squared_error),
@@ -84,6 +86,7 @@ static const fc_kernels FC(kernels) = {
     .prefetch = FC(prefetch),
     .lanes_from = FC(lanes_from),
     .lanes_to = FC(lanes_to),
+    .join_sums = FC(join_sums),
     .winograd_input = FC(winograd_input),
     .winograd_grad_output = FC(winograd_grad_output),
     .winograd_output = FC(winograd_output),

@@ -355,6 +355,10 @@ typedef struct {
     void (*winograd_grad_weight)(void *g, ptrdiff_t lane_step, const void *s, ptrdiff_t s_position,
                                  ptrdiff_t lanes, int side);
 
+    /* dst = a + b + bias, then max(dst, 0) with relu: `rows` rows of `vectors` vectors, as bias is one. b and bias
+     * may be NULL, dst may be a. Returns whether all of a + b is finite. */
+    int (*join_sums)(void *dst, const void *a, const void *b, const void *bias, ptrdiff_t rows, int vectors, int relu);
+
     void (*depthwise)(const fc_depthwise *job);
     void (*depthwise_pixels)(const fc_depthwise *job);
 
@@ -413,9 +417,9 @@ typedef struct {
     /* fc_response for units begin .. end-1. */
     void (*response_norm)(const fc_response *job, ptrdiff_t begin, ptrdiff_t end, void *workspace);
 
-    /* a + b; relu of that (parameter: its ceiling); x * scale where the mask's byte isn't 0, else x * 0, which is NaN
+    /* a + b; a - b; relu of a + b (parameter: its ceiling); x * scale where the mask's byte isn't 0, else x * 0, which is NaN
      * for what isn't finite. */
-    fc_binary *plus, *plus_relu;
+    fc_binary *plus, *minus, *plus_relu;
     void (*keep)(void *dst, const void *x, const uint8_t *mask, ptrdiff_t count, double scale);
 
     /* Losses, summed in double as sums for normalization are: of (x - y)^2, whose dst is (x - y) * factor; and

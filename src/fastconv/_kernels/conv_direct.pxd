@@ -1,0 +1,3 @@
+from fastconv._kernels.correlation cimport Correlation
+
+cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil

@@ -1,0 +1,225 @@
+"""Strassen's product against float64 loops: halves of every kind, any number of pieces, panels and passes."""
+
+import numpy as np
+import pytest
+from cases import (
+    ConvCase,
+    assert_within,
+    conv_arrays,
+    conv_expected,
+    conv_expected_gradients,
+    to_nchw,
+    to_nhwc,
+)
+
+import fastconv as fc
+from fastconv._kernels import conv_strassen
+from fastconv._kernels.geometry import ConvGeometry
+from fastconv._kernels.isa import tile_shape
+
+ROWS, COLUMNS, LANES = tile_shape("f")
+
+
+def case(name, batch, channels, size, filters, kernel=(1, 1), **arguments):
+    return ConvCase(name, (batch, channels, *size), (filters, channels, *kernel), **arguments)
+
+
+PLANES = [
+    case(f"plane-{h}x{w}", 2, 6, (h, w), 10)
+    for h, w in (
+        (1, 2),
+        (2, 1),
+        (1, 3),
+        (3, 1),
+        (2, 2),
+        (5, 5),
+        (7, 7),
+        (1, ROWS),
+        (1, 4 * ROWS + 1),
+        (13, 14),
+    )
+]
+CHANNELS = [
+    case(f"channels-{c}-{k}", 1, c, (3, 5), k)
+    for c, k in zip(
+        (2, 4, 30, 34, 64, 66, 130),
+        (2 * COLUMNS + 2, 2 * COLUMNS, 2 * COLUMNS - 2, 2 * LANES + 2, 2 * LANES, 2 * LANES - 2, 2),
+        strict=True,
+    )
+]
+KERNELS = [
+    case("3x3", 2, 6, (9, 11), 10, (3, 3)),
+    case("3x3-two-rows", 2, 6, (4, 11), 10, (3, 3)),
+    case("3x3-padded", 2, 34, (8, 7), 36, (3, 3), padding=1),
+    case("3x3-all-padding", 1, 6, (2, 2), 10, (3, 3), padding=4),
+    case("3x3-strided", 2, 34, (10, 11), 36, (3, 3), padding=1, stride=2),
+    case("3x3-dilated", 2, 6, (10, 9), 10, (3, 3), padding=((2, 1), (0, 3)), dilation=(2, 3)),
+    case("1x1-strided", 2, 34, (9, 8), 36, stride=(2, 3)),
+    case("1x1-padded", 2, 6, (3, 4), 10, padding=1),
+    case("1x1-of-a-row-cut-short", 2, 6, (4, 9), 10, stride=(1, 2)),
+    case("2x4", 1, 6, (6, 9), 10, (2, 4), padding=((0, 1), (2, 0)), stride=(1, 2)),
+    case("1x3", 1, 6, (5, 9), 10, (1, 3), padding=((0, 0), (1, 1))),
+    case("no-images", 0, 6, (5, 5), 10),
+]
+LARGE = [
+    case("pieces-of-a-plane", 2, 64, (101, 53), 70),
+    case("pieces-of-rows", 1, 64, (47, 66), 36, (3, 3), padding=1),
+    case("one-row-a-piece", 1, 2, (5, 3000), 4, (1, 3)),
+    case("groups-of-panels", 1, 8, (20, 30), 42 * COLUMNS),
+    case("channels-that-share-sets-of-the-cache", 2, 16, (16, 16), 34),
+    case("deep", 2, 900, (6, 7), 66),
+]
+CASES = [*PLANES, *CHANNELS, *KERNELS]
+
+
+def canary(shape, dtype):
+    """An array of NaN in the middle of a larger one, to see what is left out and what is overrun."""
+    size = int(np.prod(shape))
+    whole = np.full(size + 128, np.nan, dtype)
+    return whole, whole[64 : 64 + size].reshape(shape)
+
+
+def results(case, arrays, layout, threads, relu=False):
+    """The output and, where there is no stride, the gradient of x, as (N, C, H, W)."""
+    x, weight, bias, grad_output = arrays
+    g = case.geometry(layout)
+    if layout == "NHWC":
+        x, grad_output = to_nhwc(x), to_nhwc(grad_output)
+    buffers = [canary(a.shape, x.dtype) for a in (grad_output, x)]
+    (_, output), (_, grad_x) = buffers
+    conv_strassen.forward(g, x, weight, bias, output, relu, threads)
+    done = [output]
+    if conv_strassen.supports(g, True):
+        conv_strassen.grad_input(g, grad_output, weight, grad_x, threads)
+        done.append(grad_x)
+    for whole, _ in buffers:
+        assert np.isnan(whole[:64]).all()
+        assert np.isnan(whole[-64:]).all()
+    return [to_nchw(a) for a in done] if layout == "NHWC" else done
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("case", [*CASES, *LARGE], ids=str)
+def test_values(case, layout, threads, dtype):
+    expected = (conv_expected(case, dtype), conv_expected_gradients(case, dtype)["x"])
+    got = results(case, conv_arrays(case, dtype), layout, threads)
+    for actual, wanted, of in zip(got, expected, ("output", "x"), strict=False):
+        assert_within(actual, wanted, case.tolerance(dtype, "strassen", of))
+
+
+def test_both_passes_are_tried():
+    able = [conv_strassen.supports(case.geometry(), True) for case in [*CASES, *LARGE]]
+    assert sum(able) >= len(able) - 5
+    assert not all(able)
+
+
+@pytest.mark.parametrize("case", [*PLANES[-2:], *KERNELS[2:5], *LARGE], ids=str)
+def test_same_bits_on_any_number_of_threads(case, dtype):
+    arrays = conv_arrays(case, dtype)
+    expected = results(case, arrays, "NCHW", 1)
+    for threads in (2, 3, 5):
+        for got, wanted in zip(results(case, arrays, "NCHW", threads), expected, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("case", [KERNELS[2], LARGE[0]], ids=str)
+def test_images_do_not_meet(case, dtype):
+    """A result has the same bits whatever the other images are."""
+    x, *others = conv_arrays(case, dtype)
+    together = results(case, (x, *others), "NCHW", 2)[0]
+    alone = case.geometry()
+    alone = ConvGeometry(
+        (1, *case.x_shape[1:]), case.weight_shape, case.output_shape[2:], (1, 1), (1, 1), case.edges, 1, False
+    )
+    output = np.empty((1, *case.output_shape[1:]), dtype)
+    for image in range(len(x)):
+        conv_strassen.forward(alone, x[image : image + 1].copy(), *others[:2], output, False, 2)
+        np.testing.assert_array_equal(output[0], together[image])
+
+
+@pytest.mark.parametrize("case", [KERNELS[2], LARGE[3]], ids=str)
+def test_relu_follows_the_bias(case, dtype):
+    arrays = conv_arrays(case, dtype)
+    plain, fused = (results(case, arrays, "NCHW", 1, relu=relu)[0] for relu in (False, True))
+    assert plain.min() < 0
+    np.testing.assert_array_equal(fused, np.maximum(plain, 0))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_not_finite_stays_where_it_belongs(bad, packed, dtype, rng):
+    x, weight = rng.normal(size=(2, 6, 8, 8)).astype(dtype), rng.normal(size=(10, 6, 1, 1)).astype(dtype)
+    x[1, 4, 2, 3] = bad
+    g = ConvGeometry(x.shape, weight.shape, (8, 8), (1, 1), (1, 1), ((0, 0), (0, 0)), 1, False)
+    output = np.empty((2, 10, 8, 8), dtype)
+    if packed:
+        conv_strassen.forward_packed(g, x, conv_strassen.pack_weight(g, weight, 1), None, output, True, 2)
+    else:
+        conv_strassen.forward(g, x, weight, None, output, True, 2)
+    with np.errstate(invalid="ignore"):
+        expected = np.einsum("kc,nchw->nkhw", weight[:, :, 0, 0].astype(np.float64), x.astype(np.float64))
+    expected = np.maximum(expected, 0)
+    here = np.zeros((2, 8, 8), bool)
+    here[1, 2, 3] = True
+    np.testing.assert_array_equal(output[1, :, 2, 3], expected[1, :, 2, 3].astype(dtype))
+    np.testing.assert_allclose(output.transpose(0, 2, 3, 1)[~here], expected.transpose(0, 2, 3, 1)[~here],
+                               rtol=0, atol=np.finfo(dtype).eps * 100)  # fmt: skip
+
+
+def test_sums_that_overflow_only_in_between(rng):
+    """Sums of images exceed the largest number where no result does."""
+    x = rng.uniform(0.5, 1, (1, 8, 4, 4)).astype(np.float32) * np.float32(3e38)
+    weight = rng.uniform(-1, 1, (8, 8, 1, 1)).astype(np.float32) / 100
+    expected = np.einsum("kc,nchw->nkhw", weight[:, :, 0, 0].astype(np.float64), x.astype(np.float64))
+    output = fc.conv2d(x, weight, algorithm="strassen")
+    assert_within(output, expected, np.finfo(np.float32).eps * (16 * np.sqrt(8) + 32))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "able"),
+    [
+        ({}, (True, True)),
+        ({"groups": 2}, (False, False)),
+        ({"channels": 5}, (False, False)),
+        ({"filters": 5}, (False, False)),
+        ({"size": (1, 1)}, (False, False)),
+        ({"size": (1, 2)}, (True, True)),
+        ({"size": (1, 9), "stride": 2}, (False, False)),
+        ({"size": (3, 9), "stride": 2}, (True, False)),
+        ({"size": (3, 9), "kernel": (3, 1)}, (False, True)),
+        ({"size": (1, 9), "kernel": (1, 3)}, (False, False)),
+    ],
+)
+def test_supports(arguments, able):
+    values = {
+        "groups": 1,
+        "channels": 6,
+        "filters": 6,
+        "size": (4, 5),
+        "stride": 1,
+        "kernel": (1, 1),
+    } | arguments
+    groups, kernel = values["groups"], values["kernel"]
+    tried = ConvCase(
+        "tried",
+        (1, values["channels"], *values["size"]),
+        (values["filters"], values["channels"] // groups, *kernel),
+        stride=values["stride"],
+        groups=groups,
+    )
+    g = tried.geometry()
+    assert (conv_strassen.supports(g), conv_strassen.supports(g, True)) == able
+
+
+def test_what_it_leaves_to_others_is_direct(rng):
+    """The gradient of the weight, and that of the input where there is a stride."""
+    x, weight = (rng.normal(size=s).astype(np.float32) for s in ((2, 6, 9, 9), (10, 6, 3, 3)))
+    for stride in (1, 2):
+        grad = np.ones_like(fc.conv2d(x, weight, stride=stride, algorithm="strassen"))
+        got, want = (
+            fc.conv2d_backward(grad, x, weight, stride=stride, algorithm=name)
+            for name in ("strassen", "direct")
+        )
+        np.testing.assert_array_equal(got[1], want[1])
+        assert (got[0].tobytes() == want[0].tobytes()) is (stride == 2)
