@@ -6,7 +6,7 @@ The product of conv_direct.pyx with the parts exchanged: input channels (or taps
 over pixels, grad_output is transposed panel by panel.
 
 Workspace: partial sums up to PACKED_BYTES for each of up to SPLITS parts of the sum, and for each thread a
-band of about BAND_BYTES, a panel of grad_output and the table of the pixels.
+band of about BAND_BYTES, panels of grad_output up to TURNED_BYTES and the table of the pixels.
 """
 
 cimport numpy as cnp
@@ -20,19 +20,24 @@ from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_ahead, fc_kernels, fc_tile, kernels_for, new_tile, rows_of
 from fastconv._kernels.memory cimport give_back, take
-from fastconv._kernels.operands cimport Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, load_band
-from fastconv._kernels.read_ahead cimport grads_ahead, lines_of, nothing_ahead, pace
+from fastconv._kernels.operands cimport (
+    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, load_band, needs_bands,
+)
+from fastconv._kernels.read_ahead cimport grads_ahead, lines_of, nothing_ahead, pace, planes_ahead
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
 
 cdef enum:
-    BAND_BYTES = 327680       # of a band
+    BAND_BYTES = 327680       # of a band that is copied
+    MOST_BYTES = 1 << 30      # of one that lies in the image, of which some channels are in use at a time
     PIXELS = 1024             # of a chunk, at most
     PACKED_BYTES = 4194304    # of partial sums at a time; more channels take several passes over the images
+    TURNED_BYTES = 262144     # of panels of grad_output at a time, or one panel
     SPLITS = 8                # most parts that the sum is cut into
-    SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
-    SPLIT_BYTES = 1048576     # most bytes of partial sums that cutting may cost
+    LEAST_SPLITS = 4          # where the partial sums allow: threads that share a part read the same input
+    SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut into more parts
+    SPLIT_BYTES = 4194304     # most bytes of partial sums that cutting may cost
 
 
 ctypedef struct WeightJob:
@@ -42,10 +47,11 @@ ctypedef struct WeightJob:
     Py_ssize_t splits               # parts of the sum; split s sums chunks from count*s/splits on
     Py_ssize_t length               # terms of a forward sum: elements of a row of grad
     Py_ssize_t panel_bytes          # of partial sums [length][nr]
-    Py_ssize_t table_bytes, turned_bytes, band_bytes
+    Py_ssize_t table_bytes, turned_bytes, band_bytes    # turned_bytes: of one panel
+    Py_ssize_t together             # panels of grad_output in the workspace
     Py_ssize_t first, passed        # panels of this pass over the images
     char *sums                      # [splits][panels of a pass]
-    char *private                   # for each thread: table, turned panel of grad_output, band
+    char *private                   # for each thread: table, turned panels of grad_output, band
     Py_ssize_t each
 
 
@@ -60,20 +66,22 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     cdef char *out = <char *>cnp.PyArray_DATA(grad)
     job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
     # These sizes must not depend on the number of threads: they decide the order of the sums.
-    job.chunks = cut(&job.c, BAND_BYTES, PIXELS, 1)
+    job.chunks = cut(&job.c, BAND_BYTES if needs_bands(&job.c) else MOST_BYTES, PIXELS, 1)
     job.length = sum_length(&job.c)
     job.panels = ceil_div(job.c.out_channels, nr) * g.groups
     job.panel_bytes = align(job.length * nr * size)
     job.splits = 1
-    if job.panels < SPLIT_ITEMS:
-        job.splits = min(SPLITS, ceil_div(SPLIT_ITEMS, job.panels), job.chunks.count,
-                         SPLIT_BYTES // (job.panels * job.panel_bytes) + 1)
+    if job.panels > 0:
+        job.splits = min(max(LEAST_SPLITS, ceil_div(SPLIT_ITEMS, job.panels)), SPLITS,
+                         max(1, job.chunks.count), SPLIT_BYTES // (job.panels * job.panel_bytes) + 1)
     cdef Py_ssize_t pixels = job.chunks.images * job.chunks.rows * job.c.out_w
     job.table_bytes = align(pixels * sizeof(Py_ssize_t))
     job.turned_bytes = align(pixels * nr * size)
     job.band_bytes = align(band_elements(&job.c, job.chunks.images, job.chunks.rows) * size)
-    job.each = job.table_bytes + job.turned_bytes + job.band_bytes
     panels_a_pass = a_pass(&job.c, job.panels, job.panel_bytes, PACKED_BYTES)
+    job.together = max(1, min(panels_a_pass, TURNED_BYTES // max(1, job.turned_bytes)))
+    job.together = ceil_div(panels_a_pass, max(1, ceil_div(panels_a_pass, job.together)))
+    job.each = job.table_bytes + job.together * job.turned_bytes + job.band_bytes
     job.sums = <char *>take(job.splits * panels_a_pass * job.panel_bytes)
     job.private = <char *>take(job.each * num_threads)
     if job.sums == NULL or job.private == NULL:
@@ -108,15 +116,14 @@ cdef void sum_panels(
     cdef const Correlation *c = &job.c
     cdef Py_ssize_t *table = <Py_ssize_t *>private
     cdef char *turned = private + job.table_bytes
-    cdef char *band_memory = turned + job.turned_bytes
+    cdef char *band_memory = turned + job.together * job.turned_bytes
     cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
     cdef Py_ssize_t from_chunk = job.chunks.count * split // job.splits
     cdef Py_ssize_t to_chunk = job.chunks.count * (split + 1) // job.splits
-    cdef Py_ssize_t index, panel, group, last, pixels
+    cdef Py_ssize_t index, panel, group, last, count, pixels, i
     cdef Chunk chunk
     cdef Band band
     cdef fc_ahead ahead[2]
-    ahead[1] = nothing_ahead()
     for index in range(from_chunk, to_chunk):
         chunk = chunk_at(c, &job.chunks, index)
         panel = begin
@@ -125,16 +132,21 @@ cdef void sum_panels(
             last = min(end, (group + 1) * panels - job.first)
             band = load_band(c, group, &chunk, band_memory)
             pixels = fill_pixel_table(c, &chunk, &band, table)
+            ahead[1] = nothing_ahead()
             while panel < last:
-                turn_panel(c, &chunk, job.first + panel, turned)
-                if panel + 1 < end:
-                    ahead[0] = grads_ahead(c, chunk, job.first + panel + 1)
+                count = min(job.together, last - panel)
+                for i in range(count):
+                    turn_panel(c, &chunk, job.first + panel + i, turned + i * job.turned_bytes)
+                if panel + count < end:
+                    ahead[0] = grads_ahead(c, chunk, job.first + panel + count, job.together)
                 else:   # a chunk of no rows, and nothing to fetch, behind the last one
-                    ahead[0] = grads_ahead(c, chunk_at(c, &job.chunks, index + 1), job.first + begin)
-                add_products(
-                    c, &band, table, pixels, turned, panel_vectors(c, job.first + panel), index > from_chunk,
-                    ahead, job.sums + (split * job.passed + panel) * job.panel_bytes)
-                panel += 1
+                    ahead[0] = grads_ahead(
+                        c, chunk_at(c, &job.chunks, index + 1), job.first + begin, job.together)
+                if band.data != band_memory:
+                    ahead[1] = planes_ahead(c, chunk, &band)
+                add_products(job, &band, table, pixels, turned, job.first + panel, count, index > from_chunk,
+                             ahead, job.sums + (split * job.passed + panel) * job.panel_bytes)
+                panel += count
 
 
 cdef Py_ssize_t fill_pixel_table(
@@ -173,35 +185,47 @@ cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel,
 
 
 cdef void add_products(
-        const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t pixels,
-        const char *turned, int vectors, bint accumulate, fc_ahead *ahead, char *sums) noexcept nogil:
-    """sums[c, i, j][channel] += band . turned; a tile's rows: input channels or taps, as fits better."""
+        const WeightJob *job, const Band *band, const Py_ssize_t *table, Py_ssize_t pixels,
+        const char *turned, Py_ssize_t first, Py_ssize_t panels, bint accumulate, fc_ahead *ahead,
+        char *sums) noexcept nogil:
+    """sums[panel][c, i, j][channel] += band . turned[panel], of some panels from number `first` on.
+
+    A tile's rows: input channels or taps, as fits better. What they read stays in cache for all of the
+    panels, while that of the next ones is fetched.
+    """
+    cdef const Correlation *c = &job.c
     cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize, width = vectors * kernels.lanes, mr = rows_of(kernels, vectors)
+    cdef Py_ssize_t size = kernels.itemsize, mr = rows_of(kernels, panel_vectors(c, first))
     cdef Py_ssize_t row_step = c.dilation_h * band.row, column_step = c.dilation_w * band.pixel
     cdef bint along_taps = ceil_div(c.taps_w, mr) * c.in_channels < ceil_div(c.in_channels, mr) * c.taps_w
     cdef Py_ssize_t count = c.taps_w if along_taps else c.in_channels
     cdef Py_ssize_t others = c.in_channels if along_taps else c.taps_w
-    cdef Py_ssize_t tiles = ceil_div(count, mr)
-    cdef Py_ssize_t index, at = 0, i, other, channel, tap
+    cdef Py_ssize_t tiles = ceil_div(count, mr), a_block = panels * c.taps_h * others
+    cdef Py_ssize_t index, at = 0, i, other, channel, tap, panel, width
     cdef fc_tile tile = new_tile()
     tile.depth = pixels
     tile.a_row = column_step if along_taps else band.channel
     tile.a_table = table
-    tile.b = turned
-    tile.b_step = width
-    tile.vectors = vectors
-    tile.c_row = width if along_taps else c.taps_h * c.taps_w * width
     tile.accumulate = accumulate
-    pace(&tile, ahead, ceil_div(lines_of(&ahead[0]), tiles * c.taps_h * others), 0)
+    if along_taps:
+        ahead[1].planes = 0
+    pace(&tile, ahead, ceil_div(lines_of(&ahead[0]), tiles * a_block),
+         ceil_div(lines_of(&ahead[1]), max(1, (tiles - 1) * a_block)))
     for index in range(tiles):
         tile.rows = <int>((count - at) // (tiles - index))
-        for i in range(c.taps_h):
-            for other in range(others):
-                channel, tap = (other, at) if along_taps else (at, other)
-                tile.a = band.data + size * (channel * band.channel + i * row_step + tap * column_step)
-                tile.c = sums + size * width * ((channel * c.taps_h + i) * c.taps_w + tap)
-                kernels.gemm_tile(&tile)
+        for panel in range(panels):
+            tile.vectors = panel_vectors(c, first + panel)
+            width = tile.vectors * kernels.lanes
+            tile.b = turned + panel * job.turned_bytes
+            tile.b_step = width
+            tile.c_row = width if along_taps else c.taps_h * c.taps_w * width
+            for i in range(c.taps_h):
+                for other in range(others):
+                    channel, tap = (other, at) if along_taps else (at, other)
+                    tile.a = band.data + size * (channel * band.channel + i * row_step + tap * column_step)
+                    tile.c = sums + panel * job.panel_bytes + size * width * (
+                        (channel * c.taps_h + i) * c.taps_w + tap)
+                    kernels.gemm_tile(&tile)
         at += tile.rows
 
 

@@ -1,6 +1,6 @@
 from fastconv._kernels.correlation cimport Correlation, ceil_div
 from fastconv._kernels.isa cimport fc_ahead, fc_tile
-from fastconv._kernels.operands cimport Chunk
+from fastconv._kernels.operands cimport Band, Chunk
 
 cdef enum:
     LINE = 64   # bytes, of the cache
@@ -16,7 +16,9 @@ cdef inline fc_ahead nothing_ahead() noexcept nogil:
     return ahead
 
 cdef fc_ahead rows_ahead(const Correlation *c, Chunk chunk) noexcept nogil
-cdef fc_ahead grads_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panel) noexcept nogil
+cdef fc_ahead grads_ahead(
+    const Correlation *c, Chunk chunk, Py_ssize_t panel, Py_ssize_t count) noexcept nogil
+cdef fc_ahead planes_ahead(const Correlation *c, Chunk chunk, const Band *band) noexcept nogil
 cdef void pace(fc_tile *tile, fc_ahead *ahead, Py_ssize_t some, Py_ssize_t others) noexcept nogil
 
 cdef inline Py_ssize_t lines_of(const fc_ahead *ahead) noexcept nogil:

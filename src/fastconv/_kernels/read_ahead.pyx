@@ -1,8 +1,10 @@
 """What a chunk of a convolution will read, brought into the cache while the one before is computed."""
 
-from fastconv._kernels.correlation cimport Correlation, band_height, beyond_cache, ceil_div, channels_last
+from fastconv._kernels.correlation cimport (
+    Correlation, band_height, band_width, beyond_cache, ceil_div, channels_last,
+)
 from fastconv._kernels.isa cimport fc_ahead, fc_tile
-from fastconv._kernels.operands cimport Chunk
+from fastconv._kernels.operands cimport Band, Chunk
 
 cdef enum:
     BURST = 8   # lines
@@ -36,12 +38,26 @@ cdef void pace(fc_tile *tile, fc_ahead *ahead, Py_ssize_t some, Py_ssize_t other
     tile.ahead = ahead if some + others > 0 else NULL
 
 
-cdef fc_ahead grads_ahead(const Correlation *c, Chunk chunk, Py_ssize_t panel) noexcept nogil:
-    """What turn_panel will read; add_products decides when."""
+cdef fc_ahead planes_ahead(const Correlation *c, Chunk chunk, const Band *band) noexcept nogil:
+    """A chunk's input where it lies, behind the first tile's channels: tiles take one after the other."""
+    cdef Py_ssize_t size = c.kernels.itemsize
+    cdef fc_ahead ahead = nothing_ahead()
+    ahead.plane, ahead.plane_step = band.data + size * c.kernels.mr * band.channel, size * band.channel
+    ahead.planes = max(0, c.in_channels - c.kernels.mr)
+    ahead.runs, ahead.run_step = chunk.images, size * band.image
+    ahead.bytes = size * ((band_height(c, chunk.rows) - 1) * band.row + band_width(c) * band.pixel)
+    if channels_last(c) or ahead.bytes <= 0 or not beyond_cache(c, c.x_image):
+        ahead.planes = 0
+    return ahead
+
+
+cdef fc_ahead grads_ahead(
+        const Correlation *c, Chunk chunk, Py_ssize_t panel, Py_ssize_t count) noexcept nogil:
+    """What turn_panel will read for so many panels of a group, at most; add_products decides when."""
     cdef Py_ssize_t size = c.kernels.itemsize, nr = c.kernels.nr, panels = ceil_div(c.out_channels, nr)
     cdef Py_ssize_t channel = panel % panels * nr
     cdef fc_ahead ahead = nothing_ahead()
-    ahead.planes, ahead.plane_step = min(nr, c.out_channels - channel), size * c.out_channel
+    ahead.planes, ahead.plane_step = min(count * nr, c.out_channels - channel), size * c.out_channel
     channel += panel // panels * c.out_channels
     ahead.plane = c.out + size * (
         chunk.image * c.out_image + channel * c.out_channel + chunk.row * c.out_row)
