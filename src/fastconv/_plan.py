@@ -218,7 +218,7 @@ def cost_strassen(w: Work) -> float:
     """As cost_direct, with an eighth of the products less, but none left out: sums of inputs, of which padded
     ones are copied first, of weights, and of results."""
     half = ceil_to(w.out_channels // 2, w.lanes)
-    each = 1.1 if w.wide else 1.4 if w.pointwise else 1.15
+    each = (1.1 if w.wide else 1.4) if w.pointwise else 1.05 if w.wide else 1.15
     product = 7 / 8 * each * w.halved * w.pixels * w.length / w.fused_a_cycle * 2 * half
     load = (0.9 if w.wide else 1.2) if w.pointwise else 0
     sums = ((0.55 if w.wide else 0.8) if w.pointwise else 1.4) * w.stride**2
