@@ -9,9 +9,10 @@ The transform back notices it, almost for nothing, and the direct kernels then c
 
 A dilated convolution is computed as many dense ones: see winograd_tiles.pyx.
 
-Threads share out blocks of tiles. Where tiles are few, all threads transform the tiles together and share out
-the output channels, so that weights are gone through once; transformed ones are not kept then. No sum depends
-on how.
+Threads share out blocks of tiles. Where tiles are few, transformed weights are not kept; where they are very
+few, all threads transform the tiles together and share out the output channels, so that weights are gone
+through once. (Threads that read what others wrote depend on how close their processors are: one virtual
+machine's moved between 30 and 180 ns.) No sum depends on how.
 
 Workspace in float32, twice that in float64: 144 bytes a weight for all transformed weights, unless there are
 few tiles; and for each thread, with C input channels of a group, at most about 144 * 96 * (C + 64) bytes for
@@ -42,6 +43,7 @@ cdef enum:
     BLOCK_CHANNELS = 64      # output channels that are transformed back at a time, about
     FEW_TILES = 256          # up to so many, transformed weights are not worth keeping; see _plan.packs
     MOST_V = 1 << 16         # elements of a position of V, where tiles are few
+    LEAST_TILES = 4          # register tiles a thread; with fewer, threads would rather not all transform weights
     LARGE_WEIGHT = 1 << 15   # channels in times out; beyond, the L2 cache does not keep a position of U
     PANEL_BYTES = 16384      # of a panel of U, which stays in the L1 cache
 
@@ -124,15 +126,17 @@ cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
     """Shares the tiles, and where they are few also the output channels, out to the threads."""
     cdef Py_ssize_t rows = p.table.mr, tiles = p.canvas.tiles
     cdef Py_ssize_t blocks
-    p.shared = p.few and p.groups == 1 and num_threads > 1
+    p.shared = p.few and p.groups == 1 and num_threads > 1 and tiles < LEAST_TILES * rows * num_threads
     if p.few:
         blocks = ceil_div(tiles * p.in_channels, MOST_V * (num_threads if p.shared else 1))
+        if p.groups == 1 and not p.shared:
+            blocks = round_up(blocks, num_threads)
     else:
         blocks = ceil_div(tiles, BLOCK_TILES * (2 if p.in_channels * p.out_channels > LARGE_WEIGHT else 1))
         if num_threads > 1 and p.groups == 1:
             blocks = min(round_up(blocks, num_threads), ceil_div(tiles, 4 * rows))
     blocks = max(blocks, 1)
-    p.block_tiles = round_up(ceil_div(tiles, blocks), rows)
+    p.block_tiles = ceil_div(tiles, blocks) if p.few else round_up(ceil_div(tiles, blocks), rows)
     p.blocks = ceil_div(tiles, p.block_tiles)
     p.range_panels = ceil_div(p.panels, min(p.panels, ceil_div(num_threads, p.blocks * p.groups)))
     p.block_panels = ceil_div(p.range_panels, ceil_div(p.range_panels * p.table.nr, BLOCK_CHANNELS))
