@@ -43,7 +43,7 @@ cdef enum:
     BLOCK_CHANNELS = 64      # output channels that are transformed back at a time, about
     FEW_TILES = 256          # up to so many, transformed weights are not worth keeping; see _plan.packs
     MOST_V = 1 << 16         # elements of a position of V, where tiles are few
-    LEAST_TILES = 4          # register tiles a thread; with fewer, threads would rather not all transform weights
+    LEAST_TILES = 4          # register tiles a thread; with fewer, not all threads should transform weights
     LARGE_WEIGHT = 1 << 15   # channels in times out; beyond, the L2 cache does not keep a position of U
     PANEL_BYTES = 16384      # of a panel of U, which stays in the L1 cache
 
