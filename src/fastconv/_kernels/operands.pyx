@@ -174,11 +174,7 @@ cdef void pack_weight_panel(
     Terms are in the order of sum_axes.
     """
     cdef Axis axes[3]
-    cdef Py_ssize_t i, j, m, r, at
-    cdef const float *from32
-    cdef float *to32 = <float *>packed
-    cdef const double *from64
-    cdef double *to64 = <double *>packed
+    cdef Py_ssize_t i, j, m, at
     cdef Py_ssize_t start = group * c.weight_group + first * c.weight_out
     cdef bint dense = c.weight_w == 1 and c.weight_h == c.taps_w and c.weight_in == c.taps_h * c.taps_w
     cdef Py_ssize_t size = c.kernels.itemsize, taps = c.taps_h * c.taps_w, channels, channel
@@ -205,17 +201,6 @@ cdef void pack_weight_panel(
         for j in range(axes[1].count):
             for m in range(axes[2].count):
                 at = start + i * axes[0].weight_step + j * axes[1].weight_step + m * axes[2].weight_step
-                if c.kernels.itemsize == 4:
-                    from32 = <const float *>c.weight + at
-                    for r in range(width):
-                        to32[r] = from32[r * c.weight_out]
-                    for r in range(width, padded):
-                        to32[r] = 0
-                    to32 += padded
-                else:
-                    from64 = <const double *>c.weight + at
-                    for r in range(width):
-                        to64[r] = from64[r * c.weight_out]
-                    for r in range(width, padded):
-                        to64[r] = 0
-                    to64 += padded
+                c.kernels.gather(packed, c.weight + at * size, c.weight_out, width)
+                memset(packed + width * size, 0, (padded - width) * size)
+                packed += padded * size
