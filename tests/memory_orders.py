@@ -5,6 +5,7 @@ expected of an operation must be computed from the array that comes out.
 """
 
 import ctypes
+import math
 import mmap
 import sys
 from collections.abc import Callable
@@ -131,6 +132,13 @@ def between_forbidden_pages(array: AnyArray, at_end: bool) -> AnyArray:
 
 
 HAS_FORBIDDEN_PAGES = sys.platform.startswith(("linux", "darwin"))
+
+
+def amid_nans(shape: tuple[int, ...], dtype: DTypeLike) -> tuple[AnyArray, AnyArray]:
+    """A larger array of NaN and an array in the middle of it, to see what is left out and what is overrun."""
+    size = math.prod(shape)
+    whole = np.full(size + 128, np.nan, dtype)
+    return whole, whole[64 : 64 + size].reshape(shape)
 
 
 def spoil_recycled_memory(dtype: DTypeLike, value: float = np.nan) -> None:

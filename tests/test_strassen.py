@@ -11,6 +11,7 @@ from cases import (
     to_nchw,
     to_nhwc,
 )
+from memory_orders import amid_nans
 
 import fastconv as fc
 from fastconv._kernels import conv_strassen
@@ -72,20 +73,13 @@ LARGE = [
 CASES = [*PLANES, *CHANNELS, *KERNELS]
 
 
-def canary(shape, dtype):
-    """An array of NaN in the middle of a larger one, to see what is left out and what is overrun."""
-    size = int(np.prod(shape))
-    whole = np.full(size + 128, np.nan, dtype)
-    return whole, whole[64 : 64 + size].reshape(shape)
-
-
 def results(case, arrays, layout, threads, relu=False):
     """The output and, where there is no stride, the gradient of x, as (N, C, H, W)."""
     x, weight, bias, grad_output = arrays
     g = case.geometry(layout)
     if layout == "NHWC":
         x, grad_output = to_nhwc(x), to_nhwc(grad_output)
-    buffers = [canary(a.shape, x.dtype) for a in (grad_output, x)]
+    buffers = [amid_nans(a.shape, x.dtype) for a in (grad_output, x)]
     (_, output), (_, grad_x) = buffers
     conv_strassen.forward(g, x, weight, bias, output, relu, threads)
     done = [output]

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 from cases import ConvCase, assert_within, conv_arrays, conv_expected, conv_expected_gradients
+from memory_orders import amid_nans
 
 from fastconv._kernels import conv_winograd
 from fastconv._kernels.geometry import ConvGeometry
@@ -107,19 +108,12 @@ def laid_out(array, channels_last):
     return np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if channels_last else array
 
 
-def canary(shape, dtype):
-    """An array of NaN in the middle of a larger one, to see what is left out and what is overrun."""
-    size = int(np.prod(shape))
-    whole = np.full(size + 128, np.nan, dtype)
-    return whole, whole[64 : 64 + size].reshape(shape)
-
-
 def results(case, arrays, channels_last, threads, relu=False):
     """The output and the gradients of x and weight, as (N, C, H, W)."""
     x, weight, bias, grad_output = arrays
     g = geometry(case, channels_last)
     x, grad_output = laid_out(x, channels_last), laid_out(grad_output, channels_last)
-    buffers = [canary(a.shape, x.dtype) for a in (grad_output, x, weight)]
+    buffers = [amid_nans(a.shape, x.dtype) for a in (grad_output, x, weight)]
     output, grad_x, grad_weight = (inner for _, inner in buffers)
     conv_winograd.forward(g, x, weight, bias, output, relu, threads)
     conv_winograd.grad_input(g, grad_output, weight, grad_x, threads)
