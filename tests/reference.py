@@ -26,6 +26,8 @@ NUMPY_PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"
 
 # ---- geometry ----
 
+MOST_POSITIONS = 10_000_000
+
 
 def pair(value: Pair) -> tuple[int, int]:
     """An int stands for (int, int)."""
@@ -35,12 +37,14 @@ def pair(value: Pair) -> tuple[int, int]:
 def conv_output_size(
     size: int, kernel: int, stride: int = 1, edges: Edges = (0, 0), dilation: int = 1
 ) -> int:
-    """How many positions a dilated kernel takes along one padded axis."""
+    """How many positions a dilated kernel takes along one padded axis; MemoryError where that is too many."""
     positions = 0
     start = -edges[0]
     while start + (kernel - 1) * dilation < size + edges[1]:
         positions += 1
         start += stride
+        if positions == MOST_POSITIONS:
+            raise MemoryError("too many positions")
     return positions
 
 

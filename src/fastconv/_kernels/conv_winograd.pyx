@@ -136,7 +136,7 @@ cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
         if num_threads > 1 and p.groups == 1:
             blocks = min(round_up(blocks, num_threads), ceil_div(tiles, 4 * rows))
     blocks = max(blocks, 1)
-    p.block_tiles = ceil_div(tiles, blocks) if p.few else round_up(ceil_div(tiles, blocks), rows)
+    p.block_tiles = ceil_div(tiles, blocks)
     p.blocks = ceil_div(tiles, p.block_tiles)
     p.range_panels = ceil_div(p.panels, min(p.panels, ceil_div(num_threads, p.blocks * p.groups)))
     p.block_panels = ceil_div(p.range_panels, ceil_div(p.range_panels * p.table.nr, BLOCK_CHANNELS))
