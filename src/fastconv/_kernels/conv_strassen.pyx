@@ -402,7 +402,7 @@ cdef bint is_large(const Product *p) noexcept nogil:
 
 
 cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil:
-    """Computes all of the result. False where there was no memory; nothing is written then."""
+    """Computes all of the result. False where there was no memory."""
     cdef fc_float_mode mode = 0
     cdef Product p = product_of(whole)
     cdef Py_ssize_t count = whole.batch * p.pieces, each, index, passed, items, groups
