@@ -137,6 +137,8 @@ cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
             blocks = min(round_up(blocks, num_threads), ceil_div(tiles, 4 * rows))
     blocks = max(blocks, 1)
     p.block_tiles = ceil_div(tiles, blocks)
+    if not p.few:
+        p.block_tiles = round_up(p.block_tiles, rows)
     p.blocks = ceil_div(tiles, p.block_tiles)
     p.range_panels = ceil_div(p.panels, min(p.panels, ceil_div(num_threads, p.blocks * p.groups)))
     p.block_panels = ceil_div(p.range_panels, ceil_div(p.range_panels * p.table.nr, BLOCK_CHANNELS))
