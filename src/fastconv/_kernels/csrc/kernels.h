@@ -417,8 +417,8 @@ typedef struct {
     /* fc_response for units begin .. end-1. */
     void (*response_norm)(const fc_response *job, ptrdiff_t begin, ptrdiff_t end, void *workspace);
 
-    /* a + b; a - b; relu of a + b (parameter: its ceiling); x * scale where the mask's byte isn't 0, else x * 0, which is NaN
-     * for what isn't finite. */
+    /* a + b; a - b; relu of a + b (parameter: its ceiling); x * scale where the mask's byte isn't 0, else x * 0, which
+     * is NaN for what isn't finite. */
     fc_binary *plus, *minus, *plus_relu;
     void (*keep)(void *dst, const void *x, const uint8_t *mask, ptrdiff_t count, double scale);
 
