@@ -149,6 +149,10 @@ OPERATIONS: dict[str, tuple[Operation, tuple[tuple[int, ...], ...]]] = {
         _convolution("winograd", padding=1),
         ((1, 9, 13, 15), (130, 9, 3, 3), (130,), (1, 130, 13, 15)),
     ),
+    "conv-winograd-some-tiles": (  # each thread transforms weights for tiles of its own
+        _convolution("winograd", padding=1),
+        ((5, 9, 25, 27), (98, 9, 3, 3), (98,), (5, 98, 25, 27)),
+    ),
     "conv-1x1": (_convolution("auto"), ((2, 17, 29, 31), (19, 17, 1, 1), (19,), (2, 19, 29, 31))),
     "conv-strided": (_convolution("auto", stride=2), ((2, 3, 41, 43), (21, 3, 5, 5), (21,), (2, 21, 19, 20))),
     "conv-5x5": (
