@@ -18,7 +18,7 @@ NAMES = {
     *("stride-2-dilation-3", "stride-beyond-kernel", "padding-asymmetric", "padding-beyond-image"),
     *("alexnet-first", "groups-2", "groups-wide", "depthwise-strided", "depthwise-dilated", "depthwise-5x5"),
     *("depthwise-times-2", "tile-1x1-7-of-17", "tile-3x3-1-of-1", "tile-3x3-2-of-33", "7x7-1x1", "7x7"),
-    "mnist-first",
+    *("mnist-first", "even-channels", "even-channels-strided"),
 }
 CASES = [case for case in CONV_CASES if case.name in NAMES]
 # One element each time, of an array by its place in `conv_arrays`.
@@ -92,9 +92,10 @@ def test_packed_weights(kernel: int, bad: float, dtype: Any, rng: np.random.Gene
     assert_same(packed(x), expected, error_bound(dtype, weight[0].size, "winograd"))
 
 
-def test_sums_that_overflow_only_in_between(rng: np.random.Generator) -> None:
-    """Transforms exceed the largest number before the products' sums do."""
+@pytest.mark.parametrize("algorithm", ["winograd", "strassen"])
+def test_sums_that_overflow_only_in_between(algorithm: str, rng: np.random.Generator) -> None:
+    """Transforms, or sums of quarters, exceed the largest number before the products' sums do."""
     x = rng.uniform(0.5, 1, (1, 8, 16, 16)).astype(np.float32) * np.float32(2.5e38)
     weight = rng.uniform(-1, 1, (8, 8, 3, 3)).astype(np.float32) / 100
     expected = reference.conv2d(x, weight)
-    assert_same(fc.conv2d(x, weight, algorithm="winograd"), expected, error_bound(np.float32, 72, "winograd"))
+    assert_same(fc.conv2d(x, weight, algorithm=algorithm), expected, error_bound(np.float32, 72, algorithm))
