@@ -156,6 +156,38 @@ def test_gradients_meet_in_order(channels, layout, dtype, rng, threads):
     np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.parametrize("columns", range(1, 36))
+@pytest.mark.parametrize("rows", [1, 2, 4, 5])
+def test_gradients_of_windows_that_tile_the_image(rows, columns, dtype, rng, threads):
+    """Every index in its own window of 2x2, or one of them, anywhere, in another; -0 counts as 0."""
+    size = (3, 2, 2 * rows, 2 * columns)
+    grad = rng.integers(-9, 9, (3, 2, rows, columns)).astype(dtype)
+    grad[grad == 0] = -0.0
+    row, column = np.ogrid[:rows, :columns]
+    at = (2 * row + rng.integers(0, 2, grad.shape)) * size[3] + 2 * column + rng.integers(0, 2, grad.shape)
+    for stray in [None, 0, grad.size // 2, grad.size - 1]:
+        indices = at.copy()
+        if stray is not None:
+            indices.flat[stray] = rng.integers(0, size[2] * size[3])
+        got = fc.max_pool2d_backward(grad, indices, size)
+        np.testing.assert_array_equal(got, reference.max_pool2d_backward(grad, indices, size))
+        assert not np.signbit(got[got == 0]).any()
+
+
+@pytest.mark.parametrize("columns", [4, 8, 16, 17])
+@pytest.mark.parametrize("far", [1 << 24, 1 << 32, -(1 << 32), -(1 << 63), (1 << 63) - 1])
+def test_an_index_far_from_its_window_is_refused(far, columns, dtype):
+    """Also where a part of its bits is an index of the window."""
+    size = (1, 1, 2 * columns, 2 * columns)
+    indices = fc.max_pool2d(np.zeros(size, dtype), 2, return_indices=True)[1]
+    for place in [0, columns, columns**2 - 1]:
+        bad = indices.copy()
+        with np.errstate(over="ignore"):
+            bad.flat[place] += np.int64(far)
+        with pytest.raises(ValueError, match=r"^indices: got values from .*, needs positions from 0 to"):
+            fc.max_pool2d_backward(np.ones(indices.shape, dtype), bad, size)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("index", [-1, 20, 1 << 32, -(1 << 63), (1 << 63) - 1, np.uint64((1 << 64) - 1)])
 @pytest.mark.parametrize("place", [0, 17, -1])

@@ -63,6 +63,12 @@ cdef extern from "kernels.h" nogil:
         const void *row_divisor
         const void *column_divisor
 
+    ctypedef struct fc_scatter:
+        void *grad_x
+        const void *grad_output
+        const int64_t *indices
+        Py_ssize_t pixels, width, outputs, out_width, channels
+
     ctypedef struct fc_ties:
         void *grad_x
         const void *grad_output
@@ -177,8 +183,8 @@ cdef extern from "kernels.h" nogil:
         void (*avg_pool)(const fc_pool *, const void *, void *, Py_ssize_t, Py_ssize_t, void *) noexcept nogil
         void (*avg_pool_backward)(const fc_pool *, const void *, void *, Py_ssize_t, Py_ssize_t,
                                   void *) noexcept nogil
-        int (*max_pool_backward)(void *, const void *, const int64_t *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                 Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+        int (*max_pool_backward)(const fc_scatter *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                                 Py_ssize_t) noexcept nogil
         void (*share_maxima)(const fc_ties *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*prefetch)(const void *, Py_ssize_t) noexcept nogil
         void (*lanes_from)(void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,

@@ -9,7 +9,7 @@ import numpy as np
 from fastconv._kernels import halves
 
 from fastconv._kernels.isa cimport (
-    FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, FC_POOL_LINES, fc_kernels, fc_pool, fc_ties, kernels_for,
+    FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, FC_POOL_LINES, fc_kernels, fc_pool, fc_scatter, fc_ties, kernels_for,
 )
 from fastconv._kernels.memory cimport empty, give_back, take
 from fastconv._kernels.threads cimport thread_index
@@ -270,18 +270,18 @@ def max_pool_backward(tuple input_size, bint channels_last, cnp.ndarray grad_out
     cdef int typenum = cnp.PyArray_TYPE(grad_output)
     cdef const fc_kernels *kernels = kernels_for(typenum)
     cdef cnp.ndarray grad_x = empty(axes, shape, typenum)
-    cdef Py_ssize_t size = kernels.itemsize
     cdef Py_ssize_t channels = shape[axes - 1] if channels_last else 1
     cdef Py_ssize_t first = axes - (3 if channels_last else 2)
-    cdef Py_ssize_t pixels = shape[first] * shape[first + 1]
-    cdef Py_ssize_t images = cnp.PyArray_SIZE(grad_x) // (pixels * channels)
-    cdef Py_ssize_t outputs = cnp.PyArray_SIZE(grad_output) // (images * channels)
-    cdef Py_ssize_t blocks, parts, part, block, begin, end
-    cdef char *x = <char *>cnp.PyArray_DATA(grad_x)
-    cdef const char *grad = <const char *>cnp.PyArray_DATA(grad_output)
-    cdef const int64_t *positions = <const int64_t *>cnp.PyArray_DATA(indices)
+    cdef Py_ssize_t blocks, parts, part, block, images
+    cdef fc_scatter job
     cdef int wrong = 0
     still(indices, cnp.NPY_INT64, cnp.PyArray_SIZE(grad_output))
+    job.grad_x, job.grad_output = cnp.PyArray_DATA(grad_x), cnp.PyArray_DATA(grad_output)
+    job.indices = <const int64_t *>cnp.PyArray_DATA(indices)
+    job.channels, job.width, job.out_width = channels, shape[first + 1], cnp.PyArray_DIM(grad_output, first + 1)
+    job.pixels = shape[first] * job.width
+    images = cnp.PyArray_SIZE(grad_x) // (job.pixels * channels)
+    job.outputs = cnp.PyArray_SIZE(grad_output) // (images * channels)
     # Images are shared out over threads; where they are few, their channels (by the cache line) are, too.
     parts = min(images, PARTS * num_threads) if num_threads > 1 else 1
     blocks = min((channels + FC_MAX_LANES - 1) // FC_MAX_LANES, (PARTS * num_threads + parts - 1) // parts)
@@ -289,11 +289,8 @@ def max_pool_backward(tuple input_size, bint channels_last, cnp.ndarray grad_out
         blocks = 1
     for part in prange(parts * blocks, num_threads=num_threads, nogil=True, schedule="dynamic"):
         block = part % blocks
-        begin = images * (part // blocks) // parts
-        end = images * (part // blocks + 1) // parts
         wrong += kernels.max_pool_backward(
-            x + begin * pixels * channels * size, grad + begin * outputs * channels * size,
-            positions + begin * outputs * channels, end - begin, pixels, outputs, channels,
+            &job, images * (part // blocks) // parts, images * (part // blocks + 1) // parts,
             block_start(channels, block, blocks), block_start(channels, block + 1, blocks))
     return None if wrong else grad_x
 

@@ -116,6 +116,17 @@ typedef struct {
     const void *row_divisor, *column_divisor;
 } fc_pool;
 
+/* The gradient of maxima that lie at `indices`: of each image
+ *     grad_x[i*channels + c] = the sum, in order, of grad_output[o*channels + c] over the o < outputs
+ *                              with indices[o*channels + c] == i,   i < pixels.
+ * Rows have `width` pixels and `out_width` outputs. */
+typedef struct {
+    void *grad_x;
+    const void *grad_output;
+    const int64_t *indices;
+    ptrdiff_t pixels, width, outputs, out_width, channels;
+} fc_scatter;
+
 /* The gradient of `maxima` over windows of size x size pixels that tile the images x: each number of grad_output is
  * shared evenly among the pixels of its window that equal the maximum; a window with a NaN gets zeros. Rows of out_w
  * windows each, of all images, lie one after the other. */
@@ -312,12 +323,9 @@ typedef struct {
     void (*avg_pool_backward)(const fc_pool *adjoint, const void *grad_output, void *grad_x, ptrdiff_t begin,
                               ptrdiff_t end, void *workspace);
 
-    /* Channels begin .. end-1 of `images` images in a row, each
-     *     grad_x[i*channels + c] = the sum, in order, of grad_output[o*channels + c] over the o < outputs
-     *                              with indices[o*channels + c] == i,   i < pixels.
-     * Returns nonzero where an index is outside 0 .. pixels-1; the values of grad_x are of no use then. */
-    int (*max_pool_backward)(void *grad_x, const void *grad_output, const int64_t *indices, ptrdiff_t images,
-                             ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t channels, ptrdiff_t begin, ptrdiff_t end);
+    /* fc_scatter for channels first .. last-1 of images begin .. end-1. Returns nonzero where an index is outside
+     * 0 .. pixels-1; the values of grad_x are of no use then. */
+    int (*max_pool_backward)(const fc_scatter *job, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t first, ptrdiff_t last);
 
     /* fc_ties for rows of windows begin .. end-1. */
     void (*share_maxima)(const fc_ties *job, ptrdiff_t begin, ptrdiff_t end);

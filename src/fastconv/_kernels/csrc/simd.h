@@ -15,6 +15,7 @@
  * the mask is set and 0 in the other lanes, for which it reads nothing; store_first(p, a, count) stores the
  * first count < LANES lanes. Where FC_STORES_APART is defined, store_apart(p, a, count) stores the first count <= LANES
  * lanes into every other element, and leaves those between them alone.
+ * Where FC_LOADS_INDICES is defined, load_index(p, base) is p[i] - base, rounded.
  * bits(mask) has bit i set where lane i is, and from_bits(set) is the mask of a number's lowest bits.
  * from_bytes(p) is 1 in the lanes whose byte isn't 0, else 0.
  * v32_from_half and v32_to_half convert a vector of halves in memory.

@@ -130,6 +130,19 @@ FC_INLINE void v64_store_index(int64_t *p, v64 a, int64_t base)
     _mm512_storeu_si512(p, _mm512_add_epi64(_mm512_cvtpd_epi64(a), _mm512_set1_epi64(base)));
 }
 
+#define FC_LOADS_INDICES
+FC_INLINE v32 v32_load_index(const int64_t *p, int64_t base)
+{
+    const __m512i origin = _mm512_set1_epi64(base);
+    const __m256 low = _mm512_cvtepi64_ps(_mm512_sub_epi64(_mm512_loadu_si512(p), origin));
+    const __m256 high = _mm512_cvtepi64_ps(_mm512_sub_epi64(_mm512_loadu_si512(p + 8), origin));
+    return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+}
+FC_INLINE v64 v64_load_index(const int64_t *p, int64_t base)
+{
+    return _mm512_cvtepi64_pd(_mm512_sub_epi64(_mm512_loadu_si512(p), _mm512_set1_epi64(base)));
+}
+
 FC_INLINE v32_mask v32_range(ptrdiff_t begin, ptrdiff_t end)
 {
     return (v32_mask)(((1u << clamp_lane(end)) - 1) & ~((1u << clamp_lane(begin)) - 1));
