@@ -68,7 +68,8 @@ cdef struct Product:
     const char *u                # transformed weights; NULL where each block transforms what it needs
     const char *bias             # NULL, or `panels` whole panels a group
     bint relu
-    Py_ssize_t blocks, block_tiles
+    Py_ssize_t blocks, block_tiles   # block_tiles: of the largest
+    Py_ssize_t unit                  # tiles, of which blocks are multiples
     Py_ssize_t panels            # of a group's output channels
     Py_ssize_t ranges, range_panels
     Py_ssize_t block_panels
@@ -125,7 +126,7 @@ cdef void transform_weights(const Product *p, char *u, int num_threads) noexcept
 cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
     """Shares the tiles, and where they are few also the output channels, out to the threads."""
     cdef Py_ssize_t rows = p.table.mr, tiles = p.canvas.tiles
-    cdef Py_ssize_t blocks
+    cdef Py_ssize_t blocks, units
     p.shared = p.few and p.groups == 1 and num_threads > 1 and tiles < LEAST_TILES * rows * num_threads
     if p.few:
         blocks = ceil_div(tiles * p.in_channels, MOST_V * (num_threads if p.shared else 1))
@@ -135,17 +136,21 @@ cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
         blocks = ceil_div(tiles, BLOCK_TILES * (2 if p.in_channels * p.out_channels > LARGE_WEIGHT else 1))
         if num_threads > 1 and p.groups == 1:
             blocks = min(round_up(blocks, num_threads), ceil_div(tiles, 4 * rows))
-    blocks = max(blocks, 1)
-    p.block_tiles = ceil_div(tiles, blocks)
-    if not p.few:
-        p.block_tiles = round_up(p.block_tiles, rows)
-    p.blocks = ceil_div(tiles, p.block_tiles)
+    p.unit = 1 if p.few else rows
+    units = ceil_div(tiles, p.unit)
+    p.blocks = max(1, min(blocks, units))
+    p.block_tiles = ceil_div(units, p.blocks) * p.unit
     p.range_panels = ceil_div(p.panels, min(p.panels, ceil_div(num_threads, p.blocks * p.groups)))
     p.block_panels = ceil_div(p.range_panels, ceil_div(p.range_panels * p.table.nr, BLOCK_CHANNELS))
     if p.shared:
         p.block_panels = min(ceil_div(BLOCK_CHANNELS, p.table.nr), ceil_div(p.panels, num_threads))
         p.range_panels = p.block_panels
     p.ranges = ceil_div(p.panels, p.range_panels)
+
+
+cdef Py_ssize_t block_start(const Product *p, Py_ssize_t block) noexcept nogil:
+    """First tile of a block: blocks are of one size, or differ by one unit."""
+    return min(part(block, p.blocks, ceil_div(p.canvas.tiles, p.unit)) * p.unit, p.canvas.tiles)
 
 
 cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const char *u,
@@ -203,13 +208,13 @@ cdef void load_block(
         const Product *p, Tiles v, Py_ssize_t group, Py_ssize_t block, Py_ssize_t channel,
         Py_ssize_t channels, char *work) noexcept nogil:
     """Some channels, from a multiple of the lanes on, of the V of a block."""
-    cdef Py_ssize_t first = block * p.block_tiles
+    cdef Py_ssize_t first = block_start(p, block)
     cdef Tiles m
     cdef char *u
     cdef char *scratch
     lay_out(p, work, &m, &u, &scratch)
     v.data += channel * p.table.itemsize
-    load_inputs(p.table, v, &p.x, &p.canvas, first, min(p.block_tiles, p.canvas.tiles - first),
+    load_inputs(p.table, v, &p.x, &p.canvas, first, block_start(p, block + 1) - first,
                 group * p.in_channels + channel, channels, scratch)
 
 
@@ -219,8 +224,8 @@ cdef bint convolve_range(
     """A block's V times one range of output channels. Returns whether all is finite."""
     cdef const fc_kernels *table = p.table
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
-    cdef Py_ssize_t first = block * p.block_tiles
-    cdef Py_ssize_t tiles = min(p.block_tiles, p.canvas.tiles - first)
+    cdef Py_ssize_t first = block_start(p, block)
+    cdef Py_ssize_t tiles = block_start(p, block + 1) - first
     cdef Py_ssize_t panel = index * p.range_panels
     cdef Py_ssize_t last_panel = min(panel + p.range_panels, p.panels)
     cdef Py_ssize_t count, channels, i, u_bytes = size * POSITIONS * u_position(p)
