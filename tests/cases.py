@@ -174,7 +174,10 @@ class ConvCase:
             return self.groups == 1 and enough and all(n > 0 and n % 2 == 0 for n in channels)
         if algorithm != "winograd":
             return True
-        return self.weight_shape[2:] in ((3, 3), (5, 5)) and reference.pair(self.stride) == (1, 1)
+        (height, width), (down, right) = self.weight_shape[2:], reference.pair(self.stride)
+        small = down == 1 and 3 <= height <= 5
+        simple = self.groups == 1 and reference.pair(self.dilation) == (1, 1)
+        return height == width and down == right and height > 2 * down and (small or simple)
 
 
 def runs(cases: list[ConvCase]) -> list[tuple[str, ConvCase]]:

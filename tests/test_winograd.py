@@ -15,10 +15,10 @@ from fastconv._kernels.isa import tile_shape
 ROWS, COLUMNS, LANES = tile_shape("f")
 
 
-def case(name, batch, channels, size, filters, padding=1, groups=1, side=3, dilation=1):
+def case(name, batch, channels, size, filters, padding=1, groups=1, side=3, dilation=1, stride=1):
     weight_shape = (filters, channels // groups, side, side)
     shape = (batch, channels, *size)
-    return ConvCase(name, shape, weight_shape, padding=padding, groups=groups, dilation=dilation)
+    return ConvCase(name, shape, weight_shape, stride, padding, dilation, groups)
 
 
 def _sizes():
@@ -70,8 +70,42 @@ def _dilations():
     ] + [case(f"dilated-images-{n}", n, 4, (5, 6), 6, 4, 2, 3, 4) for n in (1, 3, 9)]
 
 
+def _parts():
+    """Kernels that are sums of small ones: phases of a stride, runs of taps, or both."""
+    edges = [((0, 0), (0, 0)), ((2, 3), (4, 1)), ((9, 0), (0, 11)), ((0, 7), (13, 2))]
+    kernels = [
+        (6, 1),
+        (7, 1),
+        (11, 1),
+        (16, 1),
+        (5, 2),
+        (6, 2),
+        (7, 2),
+        (10, 2),
+        (11, 2),
+        (7, 3),
+        (11, 4),
+        (21, 4),
+    ]
+    return [
+        case(f"{k}x{k}-stride-{s}-of-{h}x{w}-padding-{e}", 2, c, (h, w), 5, e, 1, k, 1, s)
+        for k, s in kernels
+        for c, (h, w), e in zip([3, 1, 17, 2], [(23, 31), (11, 24), (21, 13), (20, 9)], edges, strict=True)
+        if all(n + sum(p) >= k for n, p in zip((h, w), e, strict=True))
+    ]
+
+
 CASES = [
     *_sizes(),
+    *(
+        case(f"4x4-size-{h}x{w}", 2, 3, (h, w), 4, 2, side=4)
+        for h, w in [(1, 5), (2, 3), (5, 4), (7, 12), (9, 6)]
+    ),
+    *(case(f"4x4-padding-{e}", 3, 2, (5, 6), 3, e, side=4) for e in [((0, 0), (0, 0)), ((0, 4), (3, 1))]),
+    *(case(f"4x4-channels-{n}", 2, n, (6, 5), 2 * n, 2, side=4) for n in (LANES, COLUMNS + 1, 66)),
+    case("4x4-dilation", 2, 3, (11, 12), 5, 3, 1, 4, 2),
+    case("4x4-groups-3", 2, 3 * 9, (5, 6), 3 * 17, 2, 3, 4),
+    *_parts(),
     *_dilations(),
     *_paddings(),
     *_channels(),
@@ -87,6 +121,10 @@ CASES = [
     case("nothing-batch", 0, 3, (5, 5), 4),
     case("nothing-in", 2, 0, (5, 5), 4),
     case("nothing-out", 2, 3, (5, 5), 0),
+    *(
+        case(f"nothing-{n}-{c}-{k}-of-parts", n, c, (9, 9), k, 2, 1, 7, 1, 2)
+        for n, c, k in [(0, 3, 4), (2, 0, 4), (2, 3, 0)]
+    ),
 ]
 LARGE = [
     ConvCase("c64", (2, 64, 14, 13), (48, 64, 3, 3), padding=1),
@@ -97,6 +135,10 @@ LARGE = [
     case("5x5-many-tiles", 3, 66, (20, 19), 70, 2, side=5),
     case("many-tiles-deep", 1, 470, (48, 47), 3),
     case("dilated", 3, 66, (40, 41), 70, 2, dilation=2),
+    case("4x4-many-tiles", 3, 66, (30, 29), 70, 2, side=4),
+    case("7x7", 2, 34, (20, 21), 70, 3, side=7),
+    case("7x7-stride-2", 3, 20, (50, 53), 70, 3, side=7, stride=2),
+    case("parts-of-one-image-at-a-time", 3, 1, (800, 760), 1, 3, side=7),
 ]
 
 
@@ -158,14 +200,16 @@ def test_error_where_nothing_cancels(case):
     padded = np.pad(x, ((0, 0), (0, 0), *case.edges))
     reach = [(taps - 1) * case.dilation + 1 for taps in case.weight_shape[2:]]
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, (2, 3))
-    windows = windows[..., :: case.dilation, :: case.dilation]
+    windows = windows[:, :, :: case.stride, :: case.stride, :: case.dilation, :: case.dilation]
     expected = np.einsum("nchwij,kcij->nkhw", windows, weight, optimize=True) + bias[:, None, None]
     assert_within(output, expected, case.tolerance(np.float32, "winograd"))
 
 
 WIDE = case("wide", 5, 9, (9, 50), 70)
 WIDE_5X5 = case("5x5-wide", 5, 9, (9, 50), 70, 2, side=5)
-THREADED = [CASES[12], *LARGE, WIDE, WIDE_5X5, case("grouped", 3, 34, (13, 13), 66, groups=2)]
+OF_PARTS = case("wide-of-parts", 5, 9, (19, 90), 70, 2, side=7, stride=2)
+KINDS = [WIDE, WIDE_5X5, OF_PARTS]
+THREADED = [CASES[12], *LARGE, *KINDS, case("grouped", 3, 34, (13, 13), 66, groups=2)]
 
 
 @pytest.mark.parametrize("case", THREADED, ids=str)
@@ -177,14 +221,14 @@ def test_same_bits_on_any_number_of_threads(case, dtype):
             np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("case", [WIDE, WIDE_5X5], ids=str)
+@pytest.mark.parametrize("case", KINDS, ids=str)
 def test_layouts_give_the_same_bits(case):
     arrays = conv_arrays(case, np.float32)
     for got, wanted in zip(results(case, arrays, True, 1), results(case, arrays, False, 1), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("case", [WIDE, WIDE_5X5], ids=str)
+@pytest.mark.parametrize("case", KINDS, ids=str)
 def test_relu_follows_the_bias(case, dtype):
     arrays = conv_arrays(case, dtype)
     plain, fused = (results(case, arrays, False, 1, relu=relu)[0] for relu in (False, True))
@@ -192,7 +236,7 @@ def test_relu_follows_the_bias(case, dtype):
     np.testing.assert_array_equal(fused, np.maximum(plain, 0))
 
 
-@pytest.mark.parametrize("case", [WIDE, WIDE_5X5], ids=str)
+@pytest.mark.parametrize("case", KINDS, ids=str)
 def test_packed_weights_and_no_bias(case, dtype):
     x, weight, bias, _ = conv_arrays(case, dtype)
     g = geometry(case, False)
@@ -204,15 +248,54 @@ def test_packed_weights_and_no_bias(case, dtype):
     assert_within(without, expected, case.tolerance(dtype, "winograd"))
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(5, 2), (11, 4), (6, 1), (7, 1)])
+def test_what_no_window_sees_may_be_infinite(kernel, stride, dtype):
+    """Parts have taps that the kernel has not, which meet pixels behind its windows."""
+    size = kernel + 3 * stride
+    seen = case(f"seen-{kernel}-{stride}", 1, 2, (size, size), 3, 0, 1, kernel, 1, stride)
+    x, weight, bias, grad_output = conv_arrays(seen, dtype)
+    larger = np.full((1, 2, size + stride - 1, size + stride - 1), np.inf, dtype)
+    larger[..., :size, :size] = x
+    whole = case("larger", *larger.shape[:2], larger.shape[2:], 3, 0, 1, kernel, 1, stride)
+    assert whole.output_shape == seen.output_shape
+    output, grad_x, grad_weight = results(whole, (larger, weight, bias, grad_output), False, 1)
+    assert not grad_x[..., size:, :].any()
+    assert not grad_x[..., size:].any()
+    check(seen, dtype, (output, grad_x[..., :size, :size], grad_weight))
+
+
 @pytest.mark.parametrize(
-    ("kernel", "stride", "dilation", "able"),
+    ("kernel", "stride", "dilation", "groups", "able"),
     [
-        *[((3, 3), 1, 1, True), ((5, 5), 1, 1, True), ((3, 2), 1, 1, False), ((3, 5), 1, 1, False)],
-        *[((4, 4), 1, 1, False), ((3, 3), 2, 1, False), ((5, 5), 1, 2, True)],
+        *[
+            ((3, 3), (1, 1), (1, 1), 2, True),
+            ((4, 4), (1, 1), (1, 2), 2, True),
+            ((5, 5), (1, 1), (1, 2), 1, True),
+        ],
+        *[
+            ((2, 2), (1, 1), (1, 1), 1, False),
+            ((3, 2), (1, 1), (1, 1), 1, False),
+            ((3, 5), (1, 1), (1, 1), 1, False),
+        ],
+        *[
+            ((3, 3), (2, 2), (1, 1), 1, False),
+            ((5, 5), (2, 2), (1, 1), 1, True),
+            ((5, 5), (2, 1), (1, 1), 1, False),
+        ],
+        *[
+            ((6, 6), (1, 1), (1, 1), 1, True),
+            ((6, 6), (3, 3), (1, 1), 1, False),
+            ((7, 7), (3, 3), (1, 1), 1, True),
+        ],
+        *[
+            ((7, 7), (1, 1), (1, 2), 1, False),
+            ((7, 7), (1, 1), (1, 1), 2, False),
+            ((99, 99), (1, 1), (1, 1), 1, True),
+        ],
     ],
 )
-def test_supports(kernel, stride, dilation, able):
+def test_supports(kernel, stride, dilation, groups, able):
     g = ConvGeometry(
-        (1, 2, 9, 9), (3, 2, *kernel), (1, 1), (stride, 1), (1, dilation), ((0, 0), (0, 0)), 1, False
+        (1, 4, 199, 199), (4, 4 // groups, *kernel), (1, 1), stride, dilation, ((0, 0), (0, 0)), groups, False
     )
     assert conv_winograd.supports(g) is able

@@ -275,7 +275,8 @@ def can(algorithm: str, g: ConvGeometry) -> bool:
 def needs(algorithm: str) -> str:
     """What `algorithm` asks of a convolution, for an error message."""
     return {
-        "winograd": "a 3x3 or 5x5 kernel with stride 1",
+        "winograd": "a square kernel, more than twice as large as its stride, "
+        "and, if larger than 5x5 or with a stride, one group and no dilation",
         "strassen": "one group, even numbers of channels and two rows of results",
     }.get(algorithm, "any")
 

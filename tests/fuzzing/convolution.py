@@ -71,10 +71,15 @@ def draw_conv(draw: Draw) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, .
     if draw.chance(0.4):
         geometry["algorithm"] = draw.one(["auto", "direct", "im2col", "winograd", "winograd", "strassen"])
         if geometry["algorithm"] == "winograd" and draw.chance(0.8):  # what it is able to do
-            kernel = draw.one([(3, 3), (5, 5)])
+            stride = draw.one([1, 1, 1, 2, 2, 3, 4])
+            kernel = (
+                draw.integer(3, 5) if stride == 1 and draw.chance(0.6) else 2 * stride + draw.integer(1, 6)
+            )
             geometry.pop("stride", None)
             geometry.pop("dilation", None)
-            weight_shape = (*weight_shape[:2], *kernel)
+            if stride > 1:
+                geometry["stride"] = stride
+            weight_shape = (*weight_shape[:2], kernel, kernel)
         if geometry["algorithm"] == "strassen" and draw.chance(0.8):
             geometry.pop("groups", None)
             channels = 2 * draw.integer(1, 20)

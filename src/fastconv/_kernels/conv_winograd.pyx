@@ -32,6 +32,10 @@ from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for
 from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.winograd_parts cimport (
+    Parts, dense_geometry, image_at, images_at_once, join_images, parts_of, room_for_images, split_images,
+    split_weight,
+)
 from fastconv._kernels.winograd_tiles cimport (
     Axis, BLOCK_TILES, Canvas, POSITIONS, Phase, Tiles, View, axis_of, canvas_of, load_inputs, part,
     phases_of, round_up, scratch_elements, store_outputs, tiles_at, view_of,
@@ -339,30 +343,39 @@ cdef int convolve(Product *p, int num_threads) except -1:
 
 def supports(ConvGeometry g) -> bool:
     """Whether this algorithm can do the convolution."""
-    return ((g.kernel_h == 3 or g.kernel_h == 5) and g.kernel_w == g.kernel_h
-            and g.stride_h == 1 and g.stride_w == 1)
+    return parts_of(g).count > 0
 
 
 cdef Product product_of(ConvGeometry g, const fc_kernels *table, bint for_grad_input) noexcept nogil:
-    """What the geometry settles; the input's gradient goes from output channels to input channels."""
+    """What the geometry of one small kernel settles; the input's gradient goes from output channels to input
+    channels, padded by the kernel's reach less what the input was."""
     cdef Product p
     memset(&p, 0, sizeof(p))
     p.table = table
-    p.side, p.images = g.kernel_h, g.batch
+    p.side = g.kernel_h
     p.groups = g.groups
     p.in_channels = (g.out_channels if for_grad_input else g.in_channels) // g.groups
     p.out_channels = (g.in_channels if for_grad_input else g.out_channels) // g.groups
     p.panels = ceil_div(p.out_channels, table.nr)
+    if for_grad_input:
+        p.rows = axis_of(g.out_h, (p.side - 1) * g.dilation_h - g.top, g.height, g.dilation_h)
+        p.columns = axis_of(g.out_w, (p.side - 1) * g.dilation_w - g.left, g.width, g.dilation_w)
+    else:
+        p.rows = axis_of(g.height, g.top, g.out_h, g.dilation_h)
+        p.columns = axis_of(g.width, g.left, g.out_w, g.dilation_w)
     return p
 
 
 def pack_weight(ConvGeometry g, cnp.ndarray weight, int num_threads) -> cnp.ndarray:
     """The transformed weights that `forward_packed` takes, and behind them the weights as they are."""
     cdef int typenum = cnp.PyArray_TYPE(weight)
-    cdef Product p = product_of(g, kernels_for(typenum), False)
+    cdef Parts parts = parts_of(g)
+    cdef ConvGeometry dense = dense_geometry(g, &parts)
+    cdef Product p = product_of(dense, kernels_for(typenum), False)
     cdef Py_ssize_t bytes = packed_elements(&p) * p.table.itemsize
     cdef cnp.ndarray packed = memory.aligned(bytes + cnp.PyArray_NBYTES(weight), typenum)
-    p.weights = weights_of(g, cnp.PyArray_BYTES(weight), False)
+    cdef cnp.ndarray small = split_weight(dense, &parts, weight, num_threads)
+    p.weights = weights_of(dense, cnp.PyArray_BYTES(small), False)
     transform_weights(&p, cnp.PyArray_BYTES(packed), num_threads)
     memcpy(cnp.PyArray_BYTES(packed) + bytes, cnp.PyArray_BYTES(weight), cnp.PyArray_NBYTES(weight))
     return packed
@@ -371,38 +384,57 @@ def pack_weight(ConvGeometry g, cnp.ndarray weight, int num_threads) -> cnp.ndar
 def forward(ConvGeometry g, cnp.ndarray x, cnp.ndarray weight, bias, cnp.ndarray out, bint relu,
             int num_threads) -> None:
     """out = x * weight + bias, then max(out, 0) with `relu`; bias may be None."""
-    cdef Product p = product_of(g, kernels_for(cnp.PyArray_TYPE(x)), False)
+    cdef Parts parts = parts_of(g)
+    cdef ConvGeometry dense = dense_geometry(g, &parts)
+    cdef Product p = product_of(dense, kernels_for(cnp.PyArray_TYPE(x)), False)
     check_arrays(g, cnp.PyArray_TYPE(x), x, weight, bias, out)
-    p.weights = weights_of(g, cnp.PyArray_BYTES(weight), False)
-    if not run_forward(&p, g, x, bias, out, relu, num_threads):
+    cdef cnp.ndarray small = split_weight(dense, &parts, weight, num_threads)
+    p.weights = weights_of(dense, cnp.PyArray_BYTES(small), False)
+    if not run_forward(&p, g, dense, &parts, x, bias, out, relu, num_threads):
         conv_direct.forward(g, x, weight, bias, out, relu, num_threads)
 
 
 def forward_packed(ConvGeometry g, cnp.ndarray x, cnp.ndarray packed, bias, cnp.ndarray out, bint relu,
                    int num_threads) -> None:
     """`forward` with weights from `pack_weight`."""
-    cdef Product p = product_of(g, kernels_for(cnp.PyArray_TYPE(x)), False)
+    cdef Parts parts = parts_of(g)
+    cdef ConvGeometry dense = dense_geometry(g, &parts)
+    cdef Product p = product_of(dense, kernels_for(cnp.PyArray_TYPE(x)), False)
     check_arrays(g, cnp.PyArray_TYPE(x), x, None, bias, out)
     p.u = cnp.PyArray_BYTES(packed)
-    if not run_forward(&p, g, x, bias, out, relu, num_threads):
+    if not run_forward(&p, g, dense, &parts, x, bias, out, relu, num_threads):
         conv_direct.forward(g, x, packed[packed_elements(&p):], bias, out, relu, num_threads)
 
 
-cdef int run_forward(Product *p, ConvGeometry g, cnp.ndarray x, bias, cnp.ndarray out, bint relu,
-                     int num_threads) except -1:
+cdef int run_forward(const Product *p, ConvGeometry g, ConvGeometry dense, const Parts *parts, cnp.ndarray x, bias,
+                     cnp.ndarray out, bint relu, int num_threads) except -1:
+    """Returns whether all is finite."""
+    cdef Py_ssize_t each = images_at_once(dense, parts, p.table), image = 0, images
+    cdef bint finite = True
+    cdef Product some = p[0]
     cdef char *whole_panels = NULL
-    p.x = view_of(cnp.PyArray_BYTES(x), g.in_channels, g.height, g.width, g.channels_last)
-    p.y = view_of(cnp.PyArray_BYTES(out), g.out_channels, g.out_h, g.out_w, g.channels_last)
-    p.rows = axis_of(g.height, g.top, g.out_h, g.dilation_h)
-    p.columns = axis_of(g.width, g.left, g.out_w, g.dilation_w)
-    p.relu = relu
-    if bias is not None:
-        whole_panels = padded_bias(p, cnp.PyArray_BYTES(bias))
-    p.bias = whole_panels
+    cdef char *dense_x = NULL
+    cdef char *data
     try:
-        return convolve(p, num_threads)
+        dense_x = room_for_images(dense, parts, p.table, each)
+        if bias is not None:
+            whole_panels = padded_bias(p, cnp.PyArray_BYTES(bias))
+        while finite and image < g.batch:
+            images = min(each, g.batch - image)
+            data = image_at(x, g.batch, image)
+            if dense_x != NULL:
+                split_images(p.table, g, dense, parts, data, dense_x, images, num_threads)
+                data = dense_x
+            some = p[0]
+            some.images, some.relu, some.bias = images, relu, whole_panels
+            some.x = view_of(data, dense.in_channels, dense.height, dense.width, g.channels_last)
+            some.y = view_of(image_at(out, g.batch, image), g.out_channels, g.out_h, g.out_w, g.channels_last)
+            finite = convolve(&some, num_threads)
+            image += images
     finally:
+        memory.give_back(dense_x)
         memory.give_back(whole_panels)
+    return finite
 
 
 cdef char *padded_bias(const Product *p, const char *bias) except NULL:
@@ -419,16 +451,40 @@ cdef char *padded_bias(const Product *p, const char *bias) except NULL:
 def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
                int num_threads) -> None:
     """grad_x: grad_output convolved with the flipped weights, padded by their reach less what x was."""
-    cdef Product p = product_of(g, kernels_for(cnp.PyArray_TYPE(grad_output)), True)
-    cdef Py_ssize_t reach_h = (p.side - 1) * g.dilation_h, reach_w = (p.side - 1) * g.dilation_w
+    cdef Parts parts = parts_of(g)
+    cdef ConvGeometry dense = dense_geometry(g, &parts)
+    cdef Product p = product_of(dense, kernels_for(cnp.PyArray_TYPE(grad_output)), True)
     check_arrays(g, cnp.PyArray_TYPE(grad_output), grad_x, weight, None, grad_output)
-    p.x = view_of(cnp.PyArray_BYTES(grad_output), g.out_channels, g.out_h, g.out_w, g.channels_last)
-    p.y = view_of(cnp.PyArray_BYTES(grad_x), g.in_channels, g.height, g.width, g.channels_last)
-    p.rows = axis_of(g.out_h, reach_h - g.top, g.height, g.dilation_h)
-    p.columns = axis_of(g.out_w, reach_w - g.left, g.width, g.dilation_w)
-    p.weights = weights_of(g, cnp.PyArray_BYTES(weight), True)
-    if not convolve(&p, num_threads):
+    cdef cnp.ndarray small = split_weight(dense, &parts, weight, num_threads)
+    p.weights = weights_of(dense, cnp.PyArray_BYTES(small), True)
+    if not run_grad_input(&p, g, dense, &parts, grad_output, grad_x, num_threads):
         conv_direct.grad_input(g, grad_output, weight, grad_x, num_threads)
+
+
+cdef int run_grad_input(const Product *p, ConvGeometry g, ConvGeometry dense, const Parts *parts,
+                        cnp.ndarray grad_output, cnp.ndarray grad_x, int num_threads) except -1:
+    """Returns whether all is finite."""
+    cdef Py_ssize_t each = images_at_once(dense, parts, p.table), image = 0, images
+    cdef bint finite = True
+    cdef Product some = p[0]
+    cdef char *dense_x = room_for_images(dense, parts, p.table, each)
+    cdef char *data
+    try:
+        while finite and image < g.batch:
+            images = min(each, g.batch - image)
+            data = image_at(grad_x, g.batch, image)
+            some = p[0]
+            some.images = images
+            some.x = view_of(image_at(grad_output, g.batch, image), g.out_channels, g.out_h, g.out_w, g.channels_last)
+            some.y = view_of(data if dense_x == NULL else dense_x, dense.in_channels, dense.height, dense.width,
+                             g.channels_last)
+            finite = convolve(&some, num_threads)
+            if dense_x != NULL:
+                join_images(p.table, g, dense, parts, data, dense_x, images, num_threads)
+            image += images
+    finally:
+        memory.give_back(dense_x)
+    return finite
 
 
 grad_weight = conv_winograd_weight.grad_weight

@@ -19,6 +19,10 @@ from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for
 from fastconv._kernels.memory cimport take_workspace
 from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.winograd_parts cimport (
+    Parts, dense_geometry, dense_weight, image_at, images_at_once, join_weight, parts_of, room_for_images,
+    split_images,
+)
 from fastconv._kernels.winograd_tiles cimport (
     Axis, BLOCK_TILES, Canvas, POSITIONS, Phase, Tiles, View, axis_of, canvas_of, load_grad_outputs,
     load_inputs, part, phases_of, round_up, scratch_elements, tiles_at, view_of,
@@ -114,9 +118,9 @@ cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept 
                                        min(lanes, in_channels - i * lanes), p.canvas.side)
 
 
-def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndarray grad,
-                int num_threads) -> None:
-    """grad = gradient of the weight; the order of its sums depends on the geometry alone."""
+cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, const char *grad_output,
+                    const char *x, char *grad, int num_threads) except -1:
+    """grad = gradient of the weight over some images; g is of one small kernel."""
     cdef fc_float_mode mode = 0
     cdef Reduction p
     cdef Axis rows = axis_of(g.height, g.top, g.out_h, g.dilation_h)
@@ -125,24 +129,21 @@ def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndar
     cdef char *work = NULL
     cdef char *scratch
     cdef Py_ssize_t parts, items, item, each, chunk
-    cdef int all_threads
     cdef Tiles v, w, s
-    check_arrays(g, cnp.PyArray_TYPE(x), x, grad, None, grad_output)
-    p.table = kernels_for(cnp.PyArray_TYPE(x))
+    p.table = table
     p.groups = g.groups
     p.in_channels = g.in_channels // g.groups
     p.out_channels = g.out_channels // g.groups
-    p.x = view_of(cnp.PyArray_BYTES(x), g.in_channels, g.height, g.width, g.channels_last)
-    p.y = view_of(cnp.PyArray_BYTES(grad_output), g.out_channels, g.out_h, g.out_w, g.channels_last)
-    p.grad_weight = cnp.PyArray_BYTES(grad)
-    p.bytes = cnp.PyArray_NBYTES(grad)
-    all_threads = num_threads
+    p.x = view_of(<char *>x, g.in_channels, g.height, g.width, g.channels_last)
+    p.y = view_of(<char *>grad_output, g.out_channels, g.out_h, g.out_w, g.channels_last)
+    p.grad_weight = grad
+    p.bytes = table.itemsize * g.out_channels * p.in_channels * g.kernel_h * g.kernel_w
     try:
         phases = <Phase *>take_workspace(phases_of(&rows, &columns) * <Py_ssize_t>sizeof(Phase))
-        p.canvas = canvas_of(g.kernel_h, g.batch, &rows, &columns, phases)
+        p.canvas = canvas_of(g.kernel_h, images, &rows, &columns, phases)
         if p.bytes == 0 or p.canvas.tiles == 0:
             memset(p.grad_weight, 0, p.bytes)
-            return
+            return 0
         p.in_block = round_up(ceil_div(p.in_channels, ceil_div(p.in_channels, GRAD_CHANNELS)), p.table.nr)
         p.in_blocks = ceil_div(p.in_channels, p.in_block)
         p.out_block = round_up(
@@ -165,5 +166,41 @@ def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndar
     finally:
         memory.give_back(work)
         memory.give_back(phases)
-    if not all_finite(p.table, grad, num_threads):
-        conv_direct.grad_weight(g, grad_output, x, grad, all_threads)
+    return 0
+
+
+cdef int sum_parts(ConvGeometry g, const fc_kernels *table, const Parts *parts, cnp.ndarray grad_output,
+                   cnp.ndarray x, cnp.ndarray grad, int num_threads) except -1:
+    """The same where the kernel is a sum of parts, of as many images at a time as these are made of."""
+    cdef ConvGeometry dense = dense_geometry(g, parts)
+    cdef Py_ssize_t each = images_at_once(dense, parts, table), image = 0, images
+    cdef cnp.ndarray total = dense_weight(dense, parts, cnp.PyArray_TYPE(grad))
+    cdef cnp.ndarray more = total if each >= g.batch else dense_weight(dense, parts, cnp.PyArray_TYPE(grad))
+    cdef char *dense_x = room_for_images(dense, parts, table, each)
+    try:
+        while image < g.batch:
+            images = min(each, g.batch - image)
+            split_images(table, g, dense, parts, image_at(x, g.batch, image), dense_x, images, num_threads)
+            sum_images(dense, table, images, image_at(grad_output, g.batch, image), dense_x,
+                       cnp.PyArray_BYTES(more if image else total), num_threads)
+            if image:
+                table.add(cnp.PyArray_DATA(total), cnp.PyArray_DATA(more), cnp.PyArray_SIZE(total))
+            image += images
+    finally:
+        memory.give_back(dense_x)
+    return join_weight(dense, parts, total, grad, num_threads)
+
+
+def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndarray grad,
+                int num_threads) -> None:
+    """grad = gradient of the weight; the order of its sums depends on the geometry alone."""
+    cdef const fc_kernels *table = kernels_for(cnp.PyArray_TYPE(x))
+    cdef Parts parts = parts_of(g)
+    check_arrays(g, cnp.PyArray_TYPE(x), x, grad, None, grad_output)
+    if parts.count > 1 and g.batch:
+        sum_parts(g, table, &parts, grad_output, x, grad, num_threads)
+    else:
+        sum_images(g, table, g.batch, cnp.PyArray_BYTES(grad_output), cnp.PyArray_BYTES(x),
+                   cnp.PyArray_BYTES(grad), num_threads)
+    if not all_finite(table, grad, num_threads):
+        conv_direct.grad_weight(g, grad_output, x, grad, num_threads)

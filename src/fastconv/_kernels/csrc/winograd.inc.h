@@ -1,4 +1,4 @@
-/* Winograd's F(4x4, 3x3) and F(2x2, 5x5): the transforms of tiles, one channel a vector lane.
+/* Winograd's F(4x4, 3x3), F(3x3, 4x4) and F(2x2, 5x5): the transforms of tiles, one channel a vector lane.
  *
  *     y = A^T [ (G g G^T) .* (B^T d B) ] A        d: 6x6 input, g: `side`^2 weights, y: `tile`^2 output
  *
@@ -19,7 +19,8 @@ static const double fc_a2b2 = 1.265625, fc_a2_b2 = 2.8125; /* a^2 b^2, a^2 + b^2
 static const double fc_at_0 = 64.0 / 81.0, fc_at_a = -128.0 / 243.0, fc_at_b = 32.0 / 243.0;
 
 /* body(..., side) with `side` a constant, so that the compiler unrolls it */
-#define FC_FOR_SIDE(body, ...) (side == 3 ? body(__VA_ARGS__, 3) : body(__VA_ARGS__, 5))
+#define FC_FOR_SIDE(body, ...) \
+    (side == 3 ? body(__VA_ARGS__, 3) : side == 4 ? body(__VA_ARGS__, 4) : body(__VA_ARGS__, 5))
 #endif
 
 #define C(x) V(set1)((T)(x))
@@ -43,23 +44,18 @@ FC_INLINE void FC(winograd_at)(VEC *y, const VEC m[6], int side)
     const VEC sum_a = V(add)(m[1], m[2]), difference_a = V(sub)(m[1], m[2]);
     const VEC sum_b = V(add)(m[3], m[4]), difference_b = V(sub)(m[3], m[4]);
     y[0] = V(add)(m[0], V(add)(sum_a, sum_b));
-    if (side == 5) {
-        y[1] = V(fma)(C(fc_a), difference_a, V(fma)(C(fc_b), difference_b, m[5]));
-    } else {
-        y[1] = V(fma)(C(fc_a), difference_a, V(mul)(C(fc_b), difference_b));
-        y[2] = V(fma)(C(fc_a2), sum_a, V(mul)(C(fc_b2), sum_b));
-        y[3] = V(fma)(C(fc_a3), difference_a, V(fma)(C(fc_b3), difference_b, m[5]));
-    }
+    y[1] = V(fma)(C(fc_a), difference_a, V(mul)(C(fc_b), difference_b));
+    if (side <= 4) y[2] = V(fma)(C(fc_a2), sum_a, V(mul)(C(fc_b2), sum_b));
+    if (side == 3) y[3] = V(fma)(C(fc_a3), difference_a, V(mul)(C(fc_b3), difference_b));
+    y[6 - side] = V(add)(y[6 - side], m[5]);
 }
 
 /* w = A y */
 FC_INLINE void FC(winograd_a)(VEC w[6], const VEC *y, int side)
 {
     VEC even_a = y[0], odd_a = y[1], even_b = y[0], odd_b = y[1];
-    if (side == 3) {
-        even_a = V(fma)(C(fc_a2), y[2], even_a), odd_a = V(fma)(C(fc_a2), y[3], odd_a);
-        even_b = V(fma)(C(fc_b2), y[2], even_b), odd_b = V(fma)(C(fc_b2), y[3], odd_b);
-    }
+    if (side <= 4) even_a = V(fma)(C(fc_a2), y[2], even_a), even_b = V(fma)(C(fc_b2), y[2], even_b);
+    if (side == 3) odd_a = V(fma)(C(fc_a2), y[3], odd_a), odd_b = V(fma)(C(fc_b2), y[3], odd_b);
     w[0] = y[0];
     w[1] = V(fma)(C(fc_a), odd_a, even_a);
     w[2] = V(fma)(C(-fc_a), odd_a, even_a);
@@ -75,9 +71,13 @@ FC_INLINE void FC(winograd_g)(VEC u[6], const VEC *g, int side)
     VEC even_b = V(mul)(C(fc_at_b), g[0]), odd_b = V(mul)(C(fc_b * fc_at_b), g[1]);
     even_a = V(fma)(C(fc_a2 * fc_at_a), g[2], even_a);
     even_b = V(fma)(C(fc_b2 * fc_at_b), g[2], even_b);
+    if (side >= 4) {
+        odd_a = V(fma)(C(fc_a3 * fc_at_a), g[3], odd_a);
+        odd_b = V(fma)(C(fc_b3 * fc_at_b), g[3], odd_b);
+    }
     if (side == 5) {
-        even_a = V(fma)(C(fc_a4 * fc_at_a), g[4], even_a), odd_a = V(fma)(C(fc_a3 * fc_at_a), g[3], odd_a);
-        even_b = V(fma)(C(fc_b4 * fc_at_b), g[4], even_b), odd_b = V(fma)(C(fc_b3 * fc_at_b), g[3], odd_b);
+        even_a = V(fma)(C(fc_a4 * fc_at_a), g[4], even_a);
+        even_b = V(fma)(C(fc_b4 * fc_at_b), g[4], even_b);
     }
     u[0] = V(mul)(C(fc_at_0), g[0]);
     u[1] = V(add)(even_a, odd_a);
@@ -95,10 +95,8 @@ FC_INLINE void FC(winograd_gt)(VEC *g, const VEC u[6], int side)
     g[0] = V(fma)(C(fc_at_0), u[0], V(fma)(C(fc_at_a), sum_a, V(mul)(C(fc_at_b), sum_b)));
     g[1] = V(fma)(C(fc_a * fc_at_a), difference_a, V(mul)(C(fc_b * fc_at_b), difference_b));
     g[2] = V(fma)(C(fc_a2 * fc_at_a), sum_a, V(mul)(C(fc_b2 * fc_at_b), sum_b));
-    if (side == 5) {
-        g[3] = V(fma)(C(fc_a3 * fc_at_a), difference_a, V(mul)(C(fc_b3 * fc_at_b), difference_b));
-        g[4] = V(fma)(C(fc_a4 * fc_at_a), sum_a, V(mul)(C(fc_b4 * fc_at_b), sum_b));
-    }
+    if (side >= 4) g[3] = V(fma)(C(fc_a3 * fc_at_a), difference_a, V(mul)(C(fc_b3 * fc_at_b), difference_b));
+    if (side == 5) g[4] = V(fma)(C(fc_a4 * fc_at_a), sum_a, V(mul)(C(fc_b4 * fc_at_b), sum_b));
     g[side - 1] = V(add)(g[side - 1], u[5]);
 }
 

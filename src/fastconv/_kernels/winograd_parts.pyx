@@ -1,0 +1,314 @@
+"""Kernels that are large or have a stride, as small ones of stride 1, which Winograd's algorithm can do.
+
+A kernel of R taps with stride s takes every s-th pixel of each phase of an image: R/s taps, stride 1. Where those
+are still too many, runs of them are kernels, too, each on an image of its own that is shifted. All these images
+are further channels of one image, and all these taps those of one kernel, (N, C, H, W) with (K, C, R, R) becoming
+
+    (N, S*S*C, P + side - 1, Q + side - 1) with (K, S*S*C, side, side),     S parts along an axis,
+
+whose channel (i*S + j)*C + c is part (i, j) of channel c. Padding is part of the images, and taps that there are
+none of are zero. 11x11 with stride 4 is 16 times 3x3; 7x7 is 4 times 4x4.
+"""
+
+cimport cython
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.string cimport memcpy, memset
+
+from fastconv._kernels.correlation cimport ceil_div, movers
+from fastconv._kernels.memory cimport empty, give_back, take_workspace
+from fastconv._kernels.winograd_tiles cimport View, view_of
+
+cnp.import_array()
+
+cdef enum:
+    LEAST_SIDE = 3          # of the kernels of parts
+    MOST_SIDE = 5
+    DENSE_BYTES = 1 << 24   # of the images of parts at a time, about
+
+
+cdef Parts parts_of(ConvGeometry g) noexcept nogil:
+    """count is 1 for a kernel that is small as it is, and 0 where there is no way."""
+    cdef Parts parts
+    cdef Py_ssize_t phase
+    parts.stride, parts.taps, parts.side, parts.runs, parts.count = g.stride_h, g.kernel_h, 0, 0, 0
+    if g.kernel_h != g.kernel_w or g.stride_h != g.stride_w:
+        return parts
+    phase = ceil_div(parts.taps, parts.stride)
+    parts.runs = ceil_div(phase, MOST_SIDE)
+    parts.side = ceil_div(phase, parts.runs)
+    if parts.side < LEAST_SIDE:
+        return parts
+    if parts.stride * parts.runs == 1 or (g.groups == 1 and g.dilation_h == 1 and g.dilation_w == 1):
+        parts.count = parts.stride * parts.runs
+    return parts
+
+
+cdef inline Py_ssize_t first_tap(const Parts *parts, Py_ssize_t part) noexcept nogil:
+    return part % parts.stride + part // parts.stride * parts.stride * parts.side
+
+
+cdef ConvGeometry dense_geometry(ConvGeometry g, const Parts *parts):
+    """The convolution of the parts; g where there is one."""
+    if parts.count == 1:
+        return g
+    channels = parts.count * parts.count * g.in_channels
+    return ConvGeometry(
+        (g.batch, channels, g.out_h + parts.side - 1, g.out_w + parts.side - 1),
+        (g.out_channels, channels, parts.side, parts.side),
+        (g.out_h, g.out_w), (1, 1), (1, 1), ((0, 0), (0, 0)), 1, g.channels_last)
+
+
+cdef Py_ssize_t images_at_once(ConvGeometry dense, const Parts *parts, const fc_kernels *table) noexcept nogil:
+    """All, where there is one part."""
+    if parts.count == 1:
+        return dense.batch
+    return max(1, min(dense.batch, DENSE_BYTES // max(1, image_bytes(dense, table))))
+
+
+cdef inline Py_ssize_t image_bytes(ConvGeometry dense, const fc_kernels *table) noexcept nogil:
+    return table.itemsize * dense.in_channels * dense.height * dense.width
+
+
+cdef char *room_for_images(ConvGeometry dense, const Parts *parts, const fc_kernels *table,
+                           Py_ssize_t images) except? NULL:
+    """For the images of the parts; for `give_back`. NULL where there is one part."""
+    return NULL if parts.count == 1 else take_workspace(images * image_bytes(dense, table))
+
+
+cdef char *image_at(cnp.ndarray array, Py_ssize_t images, Py_ssize_t image) noexcept:
+    """Where an image of an array of them begins."""
+    return cnp.PyArray_BYTES(array) + cnp.PyArray_NBYTES(array) // images * image
+
+
+# ---- weights ----
+
+
+cdef Py_ssize_t *places_of(ConvGeometry dense, const Parts *parts) except NULL:
+    """Of each tap of a channel of a filter, where it is among those of the dense filter; for `give_back`."""
+    cdef Py_ssize_t taps = parts.taps, side = parts.side, count = parts.count, stride = parts.stride
+    cdef Py_ssize_t part_taps = dense.in_channels // (count * count) * side * side, row, column, part_h, part_w
+    cdef Py_ssize_t *places = <Py_ssize_t *>take_workspace(taps * taps * <Py_ssize_t>sizeof(Py_ssize_t))
+    for row in range(taps):
+        part_h = row % stride + row // (stride * side) * stride
+        for column in range(taps):
+            part_w = column % stride + column // (stride * side) * stride
+            places[row * taps + column] = (
+                (part_h * count + part_w) * part_taps + row // stride % side * side + column // stride % side)
+    return places
+
+
+cdef void move_taps(ConvGeometry dense, const Parts *parts, const Py_ssize_t *places, cython.floating *dense_weight,
+                    cython.floating *weight, bint joining, int num_threads) noexcept nogil:
+    cdef Py_ssize_t taps = parts.taps * parts.taps, part_taps = parts.side * parts.side
+    cdef Py_ssize_t channels = dense.in_channels // (parts.count * parts.count)
+    cdef Py_ssize_t whole = dense.in_channels * part_taps, k, c, i
+    cdef cython.floating *small
+    cdef cython.floating *large
+    for k in prange(dense.out_channels, num_threads=num_threads, schedule="static"):
+        for c in range(channels):
+            small = dense_weight + k * whole + c * part_taps
+            large = weight + (k * channels + c) * taps
+            if joining:
+                for i in range(taps):
+                    large[i] = small[places[i]]
+            else:
+                for i in range(taps):
+                    small[places[i]] = large[i]
+
+
+cdef int convert(ConvGeometry dense, const Parts *parts, cnp.ndarray dense_weight, cnp.ndarray weight,
+                 bint joining, int num_threads) except -1:
+    cdef Py_ssize_t *places = places_of(dense, parts)
+    cdef void *small = cnp.PyArray_DATA(dense_weight)
+    cdef void *large = cnp.PyArray_DATA(weight)
+    cdef bint single = cnp.PyArray_TYPE(weight) == cnp.NPY_FLOAT32
+    num_threads = movers(cnp.PyArray_NBYTES(weight), num_threads)
+    with nogil:
+        if single:
+            move_taps(dense, parts, places, <float *>small, <float *>large, joining, num_threads)
+        else:
+            move_taps(dense, parts, places, <double *>small, <double *>large, joining, num_threads)
+    give_back(places)
+    return 0
+
+
+cdef cnp.ndarray dense_weight(ConvGeometry dense, const Parts *parts, int typenum):
+    """Room for the weight of the dense convolution."""
+    cdef cnp.npy_intp[4] shape
+    shape[0], shape[1] = dense.out_channels, dense.in_channels
+    shape[2] = shape[3] = parts.side
+    return empty(4, shape, typenum)
+
+
+cdef cnp.ndarray split_weight(ConvGeometry dense, const Parts *parts, cnp.ndarray weight, int num_threads):
+    """The weight of the dense convolution."""
+    if parts.count == 1:
+        return weight
+    cdef cnp.ndarray result = dense_weight(dense, parts, cnp.PyArray_TYPE(weight))
+    memset(cnp.PyArray_DATA(result), 0, cnp.PyArray_NBYTES(result))
+    convert(dense, parts, result, weight, False, num_threads)
+    return result
+
+
+cdef int join_weight(ConvGeometry dense, const Parts *parts, cnp.ndarray dense_weight, cnp.ndarray weight,
+                     int num_threads) except -1:
+    """Its gradient as the gradient of the weight."""
+    return convert(dense, parts, dense_weight, weight, True, num_threads)
+
+
+# ---- images ----
+
+# What a part has of the image's columns, or rows: pixel `first` of the part is pixel `from_first` of the image, and
+# `count` pixels of the part from there on are in the image.
+cdef struct Reach:
+    Py_ssize_t first, count, from_first
+
+# Both ways. An item is a channel of an image, or a row where channels come last, of which all are moved together.
+cdef struct Move:
+    const fc_kernels *table
+    Parts parts
+    View x, dense
+    Py_ssize_t height, width, dense_height, dense_width
+    Py_ssize_t seen              # rows: those behind have no tap, only what parts have instead
+    Py_ssize_t top
+    Py_ssize_t channels
+    bint channels_last
+    const Reach *columns         # by parts
+
+
+cdef Reach reach_of(const Parts *parts, Py_ssize_t part, Py_ssize_t before, Py_ssize_t size,
+                    Py_ssize_t dense_size) noexcept nogil:
+    cdef Py_ssize_t begin = first_tap(parts, part) - before
+    cdef Reach reach
+    reach.first = min(ceil_div(max(-begin, 0), parts.stride), dense_size)
+    reach.count = max(0, min(dense_size, ceil_div(max(size - begin, 0), parts.stride)) - reach.first)
+    reach.from_first = begin + reach.first * parts.stride
+    return reach
+
+
+cdef inline Py_ssize_t seen_of(const Parts *parts, Py_ssize_t size, Py_ssize_t out, Py_ssize_t before) noexcept nogil:
+    """How far the windows reach."""
+    return max(0, min(size, (out - 1) * parts.stride + parts.taps - before))
+
+
+cdef Move move_of(const fc_kernels *table, ConvGeometry g, ConvGeometry dense, const Parts *parts, char *x,
+                  char *dense_x, Reach *columns) noexcept nogil:
+    cdef Move m
+    cdef Py_ssize_t part
+    m.table, m.parts, m.columns = table, parts[0], columns
+    m.x = view_of(x, g.in_channels, g.height, g.width, g.channels_last)
+    m.dense = view_of(dense_x, dense.in_channels, dense.height, dense.width, g.channels_last)
+    m.height, m.width, m.dense_height, m.dense_width = g.height, g.width, dense.height, dense.width
+    m.seen = seen_of(parts, g.height, g.out_h, g.top)
+    m.top, m.channels, m.channels_last = g.top, g.in_channels, g.channels_last
+    for part in range(parts.count):
+        columns[part] = reach_of(parts, part, g.left, seen_of(parts, g.width, g.out_w, g.left), dense.width)
+    return m
+
+
+cdef inline char *part_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t row, Py_ssize_t part_h,
+                           Py_ssize_t part_w) noexcept nogil:
+    """Where a row of a part begins."""
+    return m.dense.data + m.table.itemsize * (
+        image * m.dense.image + row * m.dense.row
+        + ((part_h * m.parts.count + part_w) * m.channels + channel) * m.dense.channel)
+
+
+cdef inline char *image_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t y) noexcept nogil:
+    return m.x.data + m.table.itemsize * (image * m.x.image + channel * m.x.channel + y * m.x.row)
+
+
+cdef void split_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t row,
+                    Py_ssize_t part_h) noexcept nogil:
+    """A row of all parts (part_h, ...) of a channel, or of all channels."""
+    cdef Py_ssize_t size = m.table.itemsize, stride = m.parts.stride, pixel = size * m.channels
+    cdef Py_ssize_t y = row * stride + first_tap(&m.parts, part_h) - m.top
+    cdef bint inside = 0 <= y < m.seen
+    cdef const char *source = image_row(m, image, channel, y) if inside else <char *>NULL
+    cdef Py_ssize_t part_w, j
+    cdef const Reach *reach
+    cdef char *target
+    for part_w in range(m.parts.count):
+        reach = &m.columns[part_w]
+        target = part_row(m, image, channel, row, part_h, part_w)
+        if m.channels_last:
+            for j in range(m.dense_width):
+                if inside and reach.first <= j < reach.first + reach.count:
+                    memcpy(target, source + (reach.from_first + (j - reach.first) * stride) * pixel, pixel)
+                else:
+                    memset(target, 0, pixel)
+                target += size * m.dense.pixel
+            continue
+        if not inside or reach.count < m.dense_width:
+            memset(target, 0, size * m.dense_width)
+        if inside:
+            m.table.gather(target + size * reach.first, source + size * reach.from_first, stride, reach.count)
+
+
+cdef int split_images(const fc_kernels *table, ConvGeometry g, ConvGeometry dense, const Parts *parts,
+                      const char *x, char *dense_x, Py_ssize_t images, int num_threads) except -1:
+    """The images of the parts."""
+    cdef Reach *columns = <Reach *>take_workspace(parts.count * <Py_ssize_t>sizeof(Reach))
+    cdef Move m = move_of(table, g, dense, parts, <char *>x, dense_x, columns)
+    cdef Py_ssize_t each = m.dense_height if m.channels_last else m.channels, item, row, part_h
+    num_threads = movers(images * m.dense.image * table.itemsize, num_threads)
+    for item in prange(images * each, num_threads=num_threads, schedule="static", nogil=True):
+        if m.channels_last:
+            for part_h in range(m.parts.count):
+                split_row(&m, item // each, 0, item % each, part_h)
+        else:
+            for row in range(m.dense_height):
+                for part_h in range(m.parts.count):
+                    split_row(&m, item // each, item % each, row, part_h)
+    give_back(columns)
+    return 0
+
+
+cdef void join_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t y) noexcept nogil:
+    """Row y of a channel, or of all channels: each pixel is the sum over the parts that have it."""
+    cdef Py_ssize_t size = m.table.itemsize, stride = m.parts.stride, pixel = size * m.channels
+    cdef Py_ssize_t phase = (y + m.top) % stride, run, part_h, part_w, row, j
+    cdef char *target = image_row(m, image, channel, y)
+    cdef char *to
+    cdef const char *source
+    cdef const Reach *reach
+    memset(target, 0, m.width * (pixel if m.channels_last else size))
+    if y >= m.seen:
+        return
+    for run in range(m.parts.runs):
+        part_h = phase + run * stride
+        row = (y + m.top) // stride - run * m.parts.side
+        if row < 0 or row >= m.dense_height:
+            continue
+        for part_w in range(m.parts.count):
+            reach = &m.columns[part_w]
+            source = part_row(m, image, channel, row, part_h, part_w)
+            if m.channels_last:
+                for j in range(reach.count):
+                    m.table.add(target + (reach.from_first + j * stride) * pixel,
+                                source + (reach.first + j) * size * m.dense.pixel, m.channels)
+                continue
+            source += size * reach.first
+            to = target + size * reach.from_first
+            if m.parts.runs == 1:
+                m.table.scatter(to, stride, source, reach.count)
+            else:
+                m.table.scatter_add(to, stride, source, reach.count)
+
+
+cdef int join_images(const fc_kernels *table, ConvGeometry g, ConvGeometry dense, const Parts *parts, char *x,
+                     const char *dense_x, Py_ssize_t images, int num_threads) except -1:
+    """The gradient of the images from that of their parts."""
+    cdef Reach *columns = <Reach *>take_workspace(parts.count * <Py_ssize_t>sizeof(Reach))
+    cdef Move m = move_of(table, g, dense, parts, x, <char *>dense_x, columns)
+    cdef Py_ssize_t each = m.height if m.channels_last else m.channels, item, y
+    num_threads = movers(images * m.dense.image * table.itemsize, num_threads)
+    for item in prange(images * each, num_threads=num_threads, schedule="static", nogil=True):
+        if m.channels_last:
+            join_row(&m, item // each, 0, item % each)
+        else:
+            for y in range(m.height):
+                join_row(&m, item // each, item % each, y)
+    give_back(columns)
+    return 0
