@@ -14,8 +14,11 @@ from fastconv._spec import conv_spec
 # with AVX2's tile for float32.
 AVX2 = (6, 16, 8)
 LAYERS = {
-    "AlexNet's first": ((16, 3, 224, 224), (96, 3, 11, 11), 4, 2, "direct", "rows", "direct"),
-    "ResNet's first": ((16, 3, 224, 224), (64, 3, 7, 7), 2, 3, "rows", "rows", "direct"),
+    "AlexNet's first": ((16, 3, 224, 224), (96, 3, 11, 11), 4, 2, "winograd", "winograd", "winograd"),
+    "ResNet's first": ((16, 3, 224, 224), (64, 3, 7, 7), 2, 3, "winograd", "winograd", "winograd"),
+    "5x5, stride 2, of one channel": ((8, 1, 96, 96), (16, 1, 5, 5), 2, 2, "rows", "rows", "direct"),
+    "4x4": ((8, 64, 28, 28), (64, 64, 4, 4), 1, 1, "winograd", "winograd", "winograd"),
+    "7x7 of a small image": ((1, 16, 14, 14), (16, 16, 7, 7), 1, 3, "direct", "direct", "direct"),
     "3x3": ((16, 128, 28, 28), (128, 128, 3, 3), 1, 1, "winograd", "winograd", "winograd"),
     "3x3 of a 13x13 image": ((16, 384, 13, 13), (256, 384, 3, 3), 1, 1, "winograd", "winograd", "winograd"),
     "3x3 of a 7x7 image": ((1, 512, 7, 7), (512, 512, 3, 3), 1, 1, "winograd", "winograd", "direct"),
@@ -56,7 +59,8 @@ def test_kernels_of_a_dilated_layer(dilation: int, kernels: str) -> None:
         ((1, 512, 7, 7), (512, 512, 1, 1), 1, "direct", "direct"),  # packing does
         ((16, 256, 28, 28), (256, 256, 3, 3), 2, "strassen", "direct"),
         ((16, 512, 14, 14), (512, 512, 3, 3), 2, "direct", "direct"),  # 7 rows make halves of 4
-        ((8, 64, 64, 64), (64, 64, 7, 7), 1, "strassen", "strassen"),
+        ((8, 64, 64, 64), (64, 64, 7, 7), 1, "winograd", "winograd"),
+        ((8, 256, 32, 32), (256, 256, 2, 2), 1, "strassen", "strassen"),
     ],
 )
 def test_kernels_of_many_channels(

@@ -47,6 +47,8 @@ class Work:
     step: int  # pixels from one result to the next along a row of the image
     tiles: int  # Winograd's blocks of results
     block: int  # rows and columns of such a block
+    tiled_in: int  # channels of these blocks' inputs, those of all parts of a large or strided kernel
+    tiled_out: int  # of their results
     rows: int  # of a register tile
     columns: int
     lanes: int
@@ -93,7 +95,13 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
         height, width, stride, phases_h, phases_w = g.height, g.width, 1, g.stride_h, g.stride_w
     pixels = g.batch * height * width
     flat = taps == stride == g.stride_h == 1 and g.height * g.width == height * width
-    block = max(1, 7 - g.kernel_h)
+    side, parts = conv_winograd.small_kernel(g)
+    block = max(1, 7 - side)
+    tiles = g.batch * blocks(height, block, g.dilation_h) * blocks(width, block, g.dilation_w)
+    tiled_in, tiled_out = in_channels * parts**2, out_channels
+    if task == "grad_input" and parts > 1:  # results reach so far around the images that they share blocks
+        tiles = ceil_div(g.batch * (g.out_h + side - 1) * (g.out_w + side - 1), block**2)
+        tiled_in, tiled_out = in_channels, out_channels * parts**2
     lines = height * width if flat else height
     return Work(
         g.groups,
@@ -104,8 +112,10 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
         in_channels * taps / (phases_h * phases_w),
         stride,
         phases_w,
-        g.batch * blocks(height, block, g.dilation_h) * blocks(width, block, g.dilation_w),
+        tiles,
         block,
+        tiled_in,
+        tiled_out,
         *tile,
         seen(g.height, g.out_h, g.kernel_h, g.stride_h, g.dilation_h, g.top)
         * seen(g.width, g.out_w, g.kernel_w, g.stride_w, g.dilation_w, g.left),
@@ -149,9 +159,13 @@ def cost_direct(w: Work) -> float:
 
 def cost_rows(w: Work) -> float:
     """Pixels in vectors, rows filled up to whole ones; a tile takes a while to begin. Nothing fetches ahead:
-    many planes come slowly. A stride along rows has the columns of the image sorted first."""
+    many planes come slowly. A stride along rows has the columns of the image sorted first. AVX2's tiles of
+    few rows, and the more columns, have not the registers that they need."""
     filled = w.pixels / max(w.row, 1) * ceil_to(w.row, w.lanes)
-    product = (1.2 if w.pointwise else 1.08) * filled * w.length * w.out_channels / w.fused_a_cycle
+    each = 1.2 if w.pointwise else 1.08
+    if not w.wide and 1 < w.out_channels <= w.rows // 2:
+        each *= 1.9
+    product = each * filled * w.length * w.out_channels / w.fused_a_cycle
     tiles = filled / w.columns * ceil_div(w.out_channels, w.rows)
     many = max(0, w.in_channels - 32) * (5 if w.wide else 1.2) if w.pointwise else 0.35 * w.in_channels
     results = (80 if w.wide else 30) * tiles + 0.4 * w.results
@@ -181,12 +195,19 @@ def cost_transform(w: Work) -> float:
     return (13 if w.block == 4 else 8) * 36
 
 
+def cost_parts(w: Work) -> float:
+    """Moving pixels between an image and its parts, where a kernel has several, and making room for them."""
+    if w.tiled_in == w.in_channels and w.tiled_out == w.out_channels:
+        return 0
+    return 20000 + w.tiles * w.block**2 * (w.tiled_in if w.tiled_in > w.in_channels else w.tiled_out)
+
+
 def cost_winograd(w: Work) -> float:
-    """36 products a block, not 144 (3x3) or 100 (5x5); transforms of input, weight and results."""
-    product = 1.3 * 36 * w.tiles * w.in_channels * w.out_channels / w.fused_a_cycle
-    blocks = cost_transform(w) * w.tiles * (w.in_channels + w.out_channels) / w.vector
-    weights = 0 if w.packed and not w.few_tiles else 5 * 36 * w.in_channels * w.out_channels / w.vector
-    return w.groups * (product + blocks + weights)
+    """36 products a block, not 144 (3x3, 4x4) or 100 (5x5); transforms of input, weight and results."""
+    product = 1.3 * 36 * w.tiles * w.tiled_in * w.tiled_out / w.fused_a_cycle
+    blocks = cost_transform(w) * w.tiles * (w.tiled_in + w.tiled_out) / w.vector
+    weights = 0 if w.packed and not w.few_tiles else 5 * 36 * w.tiled_in * w.tiled_out / w.vector
+    return w.groups * (product + blocks + weights + cost_parts(w))
 
 
 def cost_direct_weight(w: Work) -> float:
@@ -207,11 +228,11 @@ def cost_rows_weight(w: Work) -> float:
 
 def cost_winograd_weight(w: Work) -> float:
     """As cost_winograd; each 64 channels of one side transform the other side's blocks again."""
-    in_channels, out_channels = ceil_to(w.in_channels, w.lanes), ceil_to(w.out_channels, w.lanes)
-    product = 1.3 * 36 * w.tiles * in_channels * w.out_channels / w.fused_a_cycle
-    repeats = in_channels * ceil_div(w.out_channels, 64) + out_channels * ceil_div(w.in_channels, 64)
+    in_channels, out_channels = ceil_to(w.tiled_in, w.lanes), ceil_to(w.tiled_out, w.lanes)
+    product = 1.3 * 36 * w.tiles * in_channels * w.tiled_out / w.fused_a_cycle
+    repeats = in_channels * ceil_div(w.tiled_out, 64) + out_channels * ceil_div(w.tiled_in, 64)
     transforms = 6 * 36 * w.tiles * repeats / w.vector
-    return w.groups * (product + transforms + 80 * w.in_channels * w.out_channels)
+    return w.groups * (product + transforms + 80 * w.tiled_in * w.tiled_out + cost_parts(w))
 
 
 def cost_strassen(w: Work) -> float:
@@ -275,8 +296,8 @@ def can(algorithm: str, g: ConvGeometry) -> bool:
 def needs(algorithm: str) -> str:
     """What `algorithm` asks of a convolution, for an error message."""
     return {
-        "winograd": "a square kernel, more than twice as large as its stride, "
-        "and, if larger than 5x5 or with a stride, one group and no dilation",
+        "winograd": "a square kernel, more than twice and at most ten times as large as its stride; "
+        "if it is larger than 5x5 or has a stride, one group and no dilation",
         "strassen": "one group, even numbers of channels and two rows of results",
     }.get(algorithm, "any")
 

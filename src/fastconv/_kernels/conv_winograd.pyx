@@ -1,13 +1,14 @@
-"""3x3 and 5x5 convolution with stride 1 by Winograd's F(4x4, 3x3) and F(2x2, 5x5), forward and backward.
+"""Convolution by Winograd's F(4x4, 3x3), F(3x3, 4x4) and F(2x2, 5x5), forward and backward.
 
-An image is cut into tiles of 4x4 or 2x2 outputs, each seeing 6x6 inputs. Transformed tiles of one block,
+An image is cut into tiles of 4x4, 3x3 or 2x2 outputs, each seeing 6x6 inputs. Transformed tiles of one block,
 V[position][tile][channel], times transformed weights, U[panel][position][channel][column of the panel], is a
 matrix product at each of 36 positions; its result M[position][tile][output channel] is transformed back.
 
 A NaN or an infinity would spoil its whole tile, and numbers near the largest overflow before their sums do.
 The transform back notices it, almost for nothing, and the direct kernels then compute the call again.
 
-A dilated convolution is computed as many dense ones: see winograd_tiles.pyx.
+A dilated convolution is computed as many dense ones, see winograd_tiles.pyx, and one with a larger kernel or
+a stride as one with a small kernel, see winograd_parts.pyx.
 
 Threads share out blocks of tiles. Where tiles are few, transformed weights are not kept; where they are very
 few, all threads transform the tiles together and share out the output channels, so that weights are gone
@@ -341,6 +342,12 @@ cdef int convolve(Product *p, int num_threads) except -1:
     return spoilt == 0
 
 
+def small_kernel(ConvGeometry g) -> tuple:
+    """Taps and number, both along an axis, of the kernels that this algorithm computes the one of g by."""
+    cdef Parts parts = parts_of(g)
+    return parts.side, parts.count
+
+
 def supports(ConvGeometry g) -> bool:
     """Whether this algorithm can do the convolution."""
     return parts_of(g).count > 0
@@ -406,8 +413,8 @@ def forward_packed(ConvGeometry g, cnp.ndarray x, cnp.ndarray packed, bias, cnp.
         conv_direct.forward(g, x, packed[packed_elements(&p):], bias, out, relu, num_threads)
 
 
-cdef int run_forward(const Product *p, ConvGeometry g, ConvGeometry dense, const Parts *parts, cnp.ndarray x, bias,
-                     cnp.ndarray out, bint relu, int num_threads) except -1:
+cdef int run_forward(const Product *p, ConvGeometry g, ConvGeometry dense, const Parts *parts, cnp.ndarray x,
+                     bias, cnp.ndarray out, bint relu, int num_threads) except -1:
     """Returns whether all is finite."""
     cdef Py_ssize_t each = images_at_once(dense, parts, p.table), image = 0, images
     cdef bint finite = True
@@ -475,9 +482,11 @@ cdef int run_grad_input(const Product *p, ConvGeometry g, ConvGeometry dense, co
             data = image_at(grad_x, g.batch, image)
             some = p[0]
             some.images = images
-            some.x = view_of(image_at(grad_output, g.batch, image), g.out_channels, g.out_h, g.out_w, g.channels_last)
-            some.y = view_of(data if dense_x == NULL else dense_x, dense.in_channels, dense.height, dense.width,
-                             g.channels_last)
+            some.x = view_of(
+                image_at(grad_output, g.batch, image), g.out_channels, g.out_h, g.out_w, g.channels_last)
+            some.y = view_of(
+                data if dense_x == NULL else dense_x, dense.in_channels, dense.height, dense.width,
+                g.channels_last)
             finite = convolve(&some, num_threads)
             if dense_x != NULL:
                 join_images(p.table, g, dense, parts, data, dense_x, images, num_threads)

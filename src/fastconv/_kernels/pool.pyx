@@ -9,7 +9,8 @@ import numpy as np
 from fastconv._kernels import halves
 
 from fastconv._kernels.isa cimport (
-    FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, FC_POOL_LINES, fc_kernels, fc_pool, fc_scatter, fc_ties, kernels_for,
+    FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, FC_POOL_LINES, fc_kernels, fc_pool, fc_scatter, fc_ties,
+    kernels_for,
 )
 from fastconv._kernels.memory cimport empty, give_back, take
 from fastconv._kernels.threads cimport thread_index
@@ -278,7 +279,8 @@ def max_pool_backward(tuple input_size, bint channels_last, cnp.ndarray grad_out
     still(indices, cnp.NPY_INT64, cnp.PyArray_SIZE(grad_output))
     job.grad_x, job.grad_output = cnp.PyArray_DATA(grad_x), cnp.PyArray_DATA(grad_output)
     job.indices = <const int64_t *>cnp.PyArray_DATA(indices)
-    job.channels, job.width, job.out_width = channels, shape[first + 1], cnp.PyArray_DIM(grad_output, first + 1)
+    job.channels = channels
+    job.width, job.out_width = shape[first + 1], cnp.PyArray_DIM(grad_output, first + 1)
     job.pixels = shape[first] * job.width
     images = cnp.PyArray_SIZE(grad_x) // (job.pixels * channels)
     job.outputs = cnp.PyArray_SIZE(grad_output) // (images * channels)

@@ -3,9 +3,9 @@ cimport numpy as cnp
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels
 
-# A kernel as a sum of small ones, the same number along each axis. Part i has the taps first_tap(i) + u*stride, of
-# which those below `taps` exist, u < side. It is a kernel of stride 1 on an image of its own, whose pixel j is the
-# pixel j*stride + first_tap(i) - padding of the image.
+# A kernel as a sum of small ones, the same number along each axis. Part i has the taps
+# first_tap(i) + u*stride, u < side, of which those below `taps` exist. It is a kernel of stride 1 on an image
+# of its own, whose pixel j is pixel j*stride + first_tap(i) - padding of the image.
 ctypedef struct Parts:
     Py_ssize_t stride, taps, side
     Py_ssize_t runs              # of `side` taps, in each phase of the stride

@@ -1,13 +1,16 @@
 """Kernels that are large or have a stride, as small ones of stride 1, which Winograd's algorithm can do.
 
-A kernel of R taps with stride s takes every s-th pixel of each phase of an image: R/s taps, stride 1. Where those
-are still too many, runs of them are kernels, too, each on an image of its own that is shifted. All these images
-are further channels of one image, and all these taps those of one kernel, (N, C, H, W) with (K, C, R, R) becoming
+With stride s, each s-th tap of a kernel meets each s-th pixel of an image: those taps are a kernel of
+stride 1 on an image of those pixels. Where they are still too many, runs of them are kernels, too, each on an
+image that is shifted. All these images are channels of one image, and these kernels, the parts, are one with
+as many channels: (N, C, H, W) with (K, C, R, R) becomes
 
     (N, S*S*C, P + side - 1, Q + side - 1) with (K, S*S*C, side, side),     S parts along an axis,
 
-whose channel (i*S + j)*C + c is part (i, j) of channel c. Padding is part of the images, and taps that there are
-none of are zero. 11x11 with stride 4 is 16 times 3x3; 7x7 is 4 times 4x4.
+whose channel (i*S + j)*C + c is part (i, j) of channel c. Padding is pixels of these images, and taps that a
+part lacks are zeros. 11x11 with stride 4 is 16 times 3x3, 7x7 with stride 1 is 4 times 4x4.
+
+Workspace: the weights of all parts, and the images of parts, as many at a time as take DENSE_BYTES, or one.
 """
 
 cimport cython
@@ -24,6 +27,7 @@ cnp.import_array()
 cdef enum:
     LEAST_SIDE = 3          # of the kernels of parts
     MOST_SIDE = 5
+    MOST_RUNS = 2           # so that parts have four times as many pixels as the image, at most
     DENSE_BYTES = 1 << 24   # of the images of parts at a time, about
 
 
@@ -31,13 +35,14 @@ cdef Parts parts_of(ConvGeometry g) noexcept nogil:
     """count is 1 for a kernel that is small as it is, and 0 where there is no way."""
     cdef Parts parts
     cdef Py_ssize_t phase
-    parts.stride, parts.taps, parts.side, parts.runs, parts.count = g.stride_h, g.kernel_h, 0, 0, 0
+    memset(&parts, 0, sizeof(parts))
+    parts.stride, parts.taps = g.stride_h, g.kernel_h
     if g.kernel_h != g.kernel_w or g.stride_h != g.stride_w:
         return parts
     phase = ceil_div(parts.taps, parts.stride)
     parts.runs = ceil_div(phase, MOST_SIDE)
     parts.side = ceil_div(phase, parts.runs)
-    if parts.side < LEAST_SIDE:
+    if parts.side < LEAST_SIDE or parts.runs > MOST_RUNS:
         return parts
     if parts.stride * parts.runs == 1 or (g.groups == 1 and g.dilation_h == 1 and g.dilation_w == 1):
         parts.count = parts.stride * parts.runs
@@ -59,7 +64,8 @@ cdef ConvGeometry dense_geometry(ConvGeometry g, const Parts *parts):
         (g.out_h, g.out_w), (1, 1), (1, 1), ((0, 0), (0, 0)), 1, g.channels_last)
 
 
-cdef Py_ssize_t images_at_once(ConvGeometry dense, const Parts *parts, const fc_kernels *table) noexcept nogil:
+cdef Py_ssize_t images_at_once(ConvGeometry dense, const Parts *parts,
+                               const fc_kernels *table) noexcept nogil:
     """All, where there is one part."""
     if parts.count == 1:
         return dense.batch
@@ -85,9 +91,10 @@ cdef char *image_at(cnp.ndarray array, Py_ssize_t images, Py_ssize_t image) noex
 
 
 cdef Py_ssize_t *places_of(ConvGeometry dense, const Parts *parts) except NULL:
-    """Of each tap of a channel of a filter, where it is among those of the dense filter; for `give_back`."""
+    """Where each tap of a channel is in a dense filter whose first channel it is; for `give_back`."""
     cdef Py_ssize_t taps = parts.taps, side = parts.side, count = parts.count, stride = parts.stride
-    cdef Py_ssize_t part_taps = dense.in_channels // (count * count) * side * side, row, column, part_h, part_w
+    cdef Py_ssize_t part_taps = dense.in_channels // (count * count) * side * side
+    cdef Py_ssize_t row, column, part_h, part_w
     cdef Py_ssize_t *places = <Py_ssize_t *>take_workspace(taps * taps * <Py_ssize_t>sizeof(Py_ssize_t))
     for row in range(taps):
         part_h = row % stride + row // (stride * side) * stride
@@ -98,8 +105,9 @@ cdef Py_ssize_t *places_of(ConvGeometry dense, const Parts *parts) except NULL:
     return places
 
 
-cdef void move_taps(ConvGeometry dense, const Parts *parts, const Py_ssize_t *places, cython.floating *dense_weight,
-                    cython.floating *weight, bint joining, int num_threads) noexcept nogil:
+cdef void move_taps(ConvGeometry dense, const Parts *parts, const Py_ssize_t *places,
+                    cython.floating *dense_weight, cython.floating *weight, bint joining,
+                    int num_threads) noexcept nogil:
     cdef Py_ssize_t taps = parts.taps * parts.taps, part_taps = parts.side * parts.side
     cdef Py_ssize_t channels = dense.in_channels // (parts.count * parts.count)
     cdef Py_ssize_t whole = dense.in_channels * part_taps, k, c, i
@@ -117,8 +125,9 @@ cdef void move_taps(ConvGeometry dense, const Parts *parts, const Py_ssize_t *pl
                     small[places[i]] = large[i]
 
 
-cdef int convert(ConvGeometry dense, const Parts *parts, cnp.ndarray dense_weight, cnp.ndarray weight,
-                 bint joining, int num_threads) except -1:
+cdef int move_weight(ConvGeometry dense, const Parts *parts, cnp.ndarray dense_weight, cnp.ndarray weight,
+                     bint joining, int num_threads) except -1:
+    """To the dense weight, or back when `joining`."""
     cdef Py_ssize_t *places = places_of(dense, parts)
     cdef void *small = cnp.PyArray_DATA(dense_weight)
     cdef void *large = cnp.PyArray_DATA(weight)
@@ -147,24 +156,24 @@ cdef cnp.ndarray split_weight(ConvGeometry dense, const Parts *parts, cnp.ndarra
         return weight
     cdef cnp.ndarray result = dense_weight(dense, parts, cnp.PyArray_TYPE(weight))
     memset(cnp.PyArray_DATA(result), 0, cnp.PyArray_NBYTES(result))
-    convert(dense, parts, result, weight, False, num_threads)
+    move_weight(dense, parts, result, weight, False, num_threads)
     return result
 
 
 cdef int join_weight(ConvGeometry dense, const Parts *parts, cnp.ndarray dense_weight, cnp.ndarray weight,
                      int num_threads) except -1:
     """Its gradient as the gradient of the weight."""
-    return convert(dense, parts, dense_weight, weight, True, num_threads)
+    return move_weight(dense, parts, dense_weight, weight, True, num_threads)
 
 
 # ---- images ----
 
-# What a part has of the image's columns, or rows: pixel `first` of the part is pixel `from_first` of the image, and
-# `count` pixels of the part from there on are in the image.
+# What a part has of the image's columns: column `first` of the part is column `from_first` of the image, and
+# `count` columns of the part from there on are in the image.
 cdef struct Reach:
     Py_ssize_t first, count, from_first
 
-# Both ways. An item is a channel of an image, or a row where channels come last, of which all are moved together.
+# Both ways. Rows are moved channel by channel, or where channels come last, with all channels.
 cdef struct Move:
     const fc_kernels *table
     Parts parts
@@ -187,7 +196,8 @@ cdef Reach reach_of(const Parts *parts, Py_ssize_t part, Py_ssize_t before, Py_s
     return reach
 
 
-cdef inline Py_ssize_t seen_of(const Parts *parts, Py_ssize_t size, Py_ssize_t out, Py_ssize_t before) noexcept nogil:
+cdef inline Py_ssize_t seen_of(const Parts *parts, Py_ssize_t size, Py_ssize_t out,
+                               Py_ssize_t before) noexcept nogil:
     """How far the windows reach."""
     return max(0, min(size, (out - 1) * parts.stride + parts.taps - before))
 
@@ -207,8 +217,8 @@ cdef Move move_of(const fc_kernels *table, ConvGeometry g, ConvGeometry dense, c
     return m
 
 
-cdef inline char *part_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t row, Py_ssize_t part_h,
-                           Py_ssize_t part_w) noexcept nogil:
+cdef inline char *part_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t row,
+                           Py_ssize_t part_h, Py_ssize_t part_w) noexcept nogil:
     """Where a row of a part begins."""
     return m.dense.data + m.table.itemsize * (
         image * m.dense.image + row * m.dense.row
