@@ -17,7 +17,7 @@ machine's moved between 30 and 180 ns.) No sum depends on how.
 
 Workspace in float32, twice that in float64: 144 bytes a weight for all transformed weights, unless there are
 few tiles; and for each thread, with C input channels of a group, at most about 144 * 96 * (C + 64) bytes for
-V and M (11 MB for 512 channels), or for few tiles 144 * (65536 + 256 * 64 + 64 * C) bytes (16 MB).
+V and M (11 MB for 512 channels), or for few tiles 144 * (65536 + 256 * 64) bytes and 640 KB (13 MB).
 """
 
 cimport numpy as cnp
@@ -51,6 +51,7 @@ cdef enum:
     LEAST_TILES = 4          # register tiles a thread; with fewer, not all threads should transform weights
     LARGE_WEIGHT = 1 << 15   # channels in times out; beyond, the L2 cache does not keep a position of U
     PANEL_BYTES = 16384      # of a panel of U, which stays in the L1 cache
+    U_BYTES = 655360         # of a panel that a block transforms for itself: it stays in the L2 cache
 
 few_tiles = FEW_TILES
 
@@ -78,6 +79,7 @@ cdef struct Product:
     Py_ssize_t panels            # of a group's output channels
     Py_ssize_t ranges, range_panels
     Py_ssize_t block_panels
+    Py_ssize_t u_channels        # input channels that U has: all, or those a block transforms at a time
     bint few                     # tiles: as few blocks as possible, for each goes through all weights
     bint shared                  # all threads work on one block of tiles
 
@@ -86,7 +88,7 @@ cdef struct Product:
 
 cdef inline Py_ssize_t u_position(const Product *p) noexcept nogil:
     """Elements from one position of a panel of U to the next, a cache line more than it needs."""
-    return p.in_channels * p.table.nr + 64 // p.table.itemsize
+    return p.u_channels * p.table.nr + 64 // p.table.itemsize
 
 
 cdef Weights weights_of(ConvGeometry g, const char *data, bint for_grad_input) noexcept nogil:
@@ -101,12 +103,16 @@ cdef Weights weights_of(ConvGeometry g, const char *data, bint for_grad_input) n
     return result
 
 
-cdef void transform_panel(const Product *p, Py_ssize_t group, Py_ssize_t panel, char *u) noexcept nogil:
+cdef void transform_panel(const Product *p, Py_ssize_t group, Py_ssize_t panel, Py_ssize_t channel,
+                          char *u) noexcept nogil:
+    """Of some input channels, from `channel` on."""
     cdef const Weights *w = &p.weights
     cdef Py_ssize_t first = panel * p.table.nr
     p.table.winograd_weight(
-        u, u_position(p), w.data + p.table.itemsize * (group * w.group + first * w.column), w.column, w.depth,
-        min(p.table.nr, p.out_channels - first), p.in_channels, w.flip, p.side)
+        u, u_position(p),
+        w.data + p.table.itemsize * (group * w.group + first * w.column + channel * w.depth), w.column,
+        w.depth, min(p.table.nr, p.out_channels - first), min(p.u_channels, p.in_channels - channel), w.flip,
+        p.side)
 
 
 cdef Py_ssize_t packed_elements(const Product *p) noexcept nogil:
@@ -121,7 +127,7 @@ cdef void transform_weights(const Product *p, char *u, int num_threads) noexcept
     with nogil, parallel(num_threads=num_threads):
         mode = fc_flush_denormals()
         for item in prange(p.groups * p.panels, schedule="static"):
-            transform_panel(p, item // p.panels, item % p.panels, u + item * bytes)
+            transform_panel(p, item // p.panels, item % p.panels, 0, u + item * bytes)
         fc_restore_float_mode(mode)
 
 
@@ -131,7 +137,7 @@ cdef void transform_weights(const Product *p, char *u, int num_threads) noexcept
 cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
     """Shares the tiles, and where they are few also the output channels, out to the threads."""
     cdef Py_ssize_t rows = p.table.mr, tiles = p.canvas.tiles
-    cdef Py_ssize_t blocks, units
+    cdef Py_ssize_t blocks, units, slices
     p.shared = p.few and p.groups == 1 and num_threads > 1 and tiles < LEAST_TILES * rows * num_threads
     if p.few:
         blocks = ceil_div(tiles * p.in_channels, MOST_V * (num_threads if p.shared else 1))
@@ -147,8 +153,13 @@ cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
     p.block_tiles = ceil_div(units, p.blocks) * p.unit
     p.range_panels = ceil_div(p.panels, min(p.panels, ceil_div(num_threads, p.blocks * p.groups)))
     p.block_panels = ceil_div(p.range_panels, ceil_div(p.range_panels * p.table.nr, BLOCK_CHANNELS))
-    if p.shared:
+    if p.u == NULL:
+        p.block_panels = 1
+        slices = max(1, ceil_div(p.in_channels * p.table.nr * POSITIONS * p.table.itemsize, U_BYTES))
+        p.u_channels = max(1, round_up(ceil_div(p.in_channels, slices), p.table.lanes))
+    elif p.shared:
         p.block_panels = min(ceil_div(BLOCK_CHANNELS, p.table.nr), ceil_div(p.panels, num_threads))
+    if p.shared:
         p.range_panels = p.block_panels
     p.ranges = ceil_div(p.panels, p.range_panels)
 
@@ -158,13 +169,15 @@ cdef Py_ssize_t block_start(const Product *p, Py_ssize_t block) noexcept nogil:
     return min(part(block, p.blocks, ceil_div(p.canvas.tiles, p.unit)) * p.unit, p.canvas.tiles)
 
 
-cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const char *u,
+cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const char *u, Py_ssize_t first,
                    Py_ssize_t out_channels) noexcept nogil:
-    """M = V U at each position, for the output channels of some panels."""
+    """M = V U at each position, for the output channels of some panels and the input channels of U, which are
+    those from `first` on; M += it where that isn't 0."""
     cdef const fc_kernels *table = p.table
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
     cdef Py_ssize_t u_step = u_position(p)
-    cdef Py_ssize_t slices = max(1, ceil_div(p.in_channels * nr * size, PANEL_BYTES))
+    cdef Py_ssize_t channels = min(p.u_channels, p.in_channels - first)
+    cdef Py_ssize_t slices = max(1, ceil_div(channels * nr * size, PANEL_BYTES))
     cdef Py_ssize_t position, panel, i, channel, j, row, ahead, heights
     cdef fc_tile tile = new_tile()
     tile.a_row = v.tile
@@ -176,9 +189,9 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
             tile.vectors = vectors_for(table, out_channels - panel * nr)
             heights = ceil_div(tiles, rows_of(table, tile.vectors))
             for i in range(slices):
-                channel = part(i, slices, p.in_channels)
-                tile.depth = part(i + 1, slices, p.in_channels) - channel
-                tile.accumulate = i > 0
+                channel = part(i, slices, channels)
+                tile.depth = part(i + 1, slices, channels) - channel
+                tile.accumulate = first + i > 0
                 tile.b = u + size * ((panel * POSITIONS + position) * u_step + channel * nr)
                 ahead = size * nr * tile.depth
                 for j in range(heights):
@@ -186,7 +199,7 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
                                    part(j + 1, heights, ahead) - part(j, heights, ahead))
                     row = part(j, heights, tiles)
                     tile.rows = <int>(part(j + 1, heights, tiles) - row)
-                    tile.a = v.data + size * (position * v.position + row * v.tile + channel)
+                    tile.a = v.data + size * (position * v.position + row * v.tile + first + channel)
                     tile.c = m.data + size * (position * m.position + row * m.tile + panel * nr)
                     table.gemm_tile(&tile)
 
@@ -233,10 +246,10 @@ cdef bint convolve_range(
     cdef Py_ssize_t tiles = block_start(p, block + 1) - first
     cdef Py_ssize_t panel = index * p.range_panels
     cdef Py_ssize_t last_panel = min(panel + p.range_panels, p.panels)
-    cdef Py_ssize_t count, channels, i, u_bytes = size * POSITIONS * u_position(p)
+    cdef Py_ssize_t count, channels, channel, i, u_bytes = size * POSITIONS * u_position(p)
     cdef bint finite = True
     cdef const char *bias
-    cdef const char *u
+    cdef char *u
     cdef char *own_u
     cdef char *scratch
     cdef Tiles m
@@ -244,13 +257,14 @@ cdef bint convolve_range(
     while panel < last_panel:
         count = min(p.block_panels, last_panel - panel)
         channels = min(count * nr, p.out_channels - panel * nr)
-        if p.u == NULL:
-            for i in range(count):
-                transform_panel(p, group, panel + i, own_u + i * u_bytes)
-            u = own_u
-        else:
-            u = p.u + (group * p.panels + panel) * u_bytes
-        multiply(p, v, m, tiles, u, channels)
+        u = own_u if p.u == NULL else <char *>p.u + (group * p.panels + panel) * u_bytes
+        channel = 0
+        while channel == 0 or channel < p.in_channels:
+            if p.u == NULL:
+                for i in range(count):
+                    transform_panel(p, group, panel + i, channel, u + i * u_bytes)
+            multiply(p, v, m, tiles, u, channel, channels)
+            channel += p.u_channels
         bias = <const char *>NULL if p.bias == NULL else p.bias + size * (group * p.panels + panel) * nr
         finite &= store_outputs(table, m, &p.y, &p.canvas, first, tiles, group * p.out_channels + panel * nr,
                                 channels, bias, p.relu, scratch)
@@ -363,6 +377,7 @@ cdef Product product_of(ConvGeometry g, const fc_kernels *table, bint for_grad_i
     p.groups = g.groups
     p.in_channels = (g.out_channels if for_grad_input else g.in_channels) // g.groups
     p.out_channels = (g.in_channels if for_grad_input else g.out_channels) // g.groups
+    p.u_channels = max(1, p.in_channels)
     p.panels = ceil_div(p.out_channels, table.nr)
     if for_grad_input:
         p.rows = axis_of(g.out_h, (p.side - 1) * g.dilation_h - g.top, g.height, g.dilation_h)
