@@ -153,8 +153,15 @@ OPERATIONS: dict[str, tuple[Operation, tuple[tuple[int, ...], ...]]] = {
         _convolution("winograd", padding=1),
         ((5, 9, 25, 27), (98, 9, 3, 3), (98,), (5, 98, 25, 27)),
     ),
+    "conv-winograd-of-parts": (
+        _convolution("winograd", stride=2, padding=3),
+        ((2, 3, 61, 63), (21, 3, 7, 7), (21,), (2, 21, 31, 32)),
+    ),
     "conv-1x1": (_convolution("auto"), ((2, 17, 29, 31), (19, 17, 1, 1), (19,), (2, 19, 29, 31))),
-    "conv-strided": (_convolution("auto", stride=2), ((2, 3, 41, 43), (21, 3, 5, 5), (21,), (2, 21, 19, 20))),
+    "conv-strided": (
+        _convolution("direct", stride=2),
+        ((2, 3, 41, 43), (21, 3, 5, 5), (21,), (2, 21, 19, 20)),
+    ),
     "conv-5x5": (
         _convolution("auto", padding=2),
         ((2, 19, 29, 31), (17, 19, 5, 5), (17,), (2, 17, 29, 31)),

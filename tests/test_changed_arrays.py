@@ -92,6 +92,7 @@ CHANGED_KIND = {
         "fc.conv2d(x, weight, padding=1, algorithm='direct')",
         "fc.conv2d(x, weight, padding=1, algorithm='im2col')",
         "fc.conv2d(x, weight, padding=1, algorithm='winograd')",
+        "fc.conv2d(x, np.ones((8, 8, 7, 7), np.float32), stride=2, algorithm='winograd')",
         "fc.conv2d(x, weight, padding=1, algorithm='strassen')",
         "fc.conv2d_backward(x, x, weight, padding=1)",
         "fc.conv2d(x, weight[:, :1], padding=1, groups=8)",

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import reference
 import reference_layers
 from cases import error_bound
 from networks import IMAGE, small_network
@@ -98,18 +99,20 @@ def test_only_modules_can_be_frozen(module):
         nn.freeze(module)
 
 
-@pytest.mark.parametrize("images", [1, 40])  # 9 of Winograd's blocks, 360
+@pytest.mark.parametrize("images", [1, 40])  # 9 or 16 of Winograd's blocks, 360 or 640
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_convolution_by_winograd(rng, images, dtype):
+@pytest.mark.parametrize(("size", "kernel", "stride"), [(12, 3, 1), (24, 7, 2)])
+def test_a_convolution_by_winograd(rng, size, kernel, stride, images, dtype):
     """Whose weights are kept transformed for many blocks alone."""
-    layer = nn.Conv2d(32, 40, 3, padding=1, dtype=dtype, rng=rng)
-    x = rng.standard_normal((images, 32, 12, 12)).astype(dtype)
-    assert fc.conv2d_algorithm(x.shape, layer.weight.data.shape, padding=1, dtype=dtype) == "winograd"
-    exact = fc.conv2d(x.astype(np.float64), layer.weight.data, layer.bias.data, padding=1, algorithm="direct")
+    layer = nn.Conv2d(32, 40, kernel, stride, kernel // 2, dtype=dtype, rng=rng)
+    x = rng.standard_normal((images, 32, size, size)).astype(dtype)
+    arguments = {"stride": stride, "padding": kernel // 2}
+    assert fc.conv2d_algorithm(x.shape, layer.weight.data.shape, **arguments, dtype=dtype) == "winograd"
+    exact = reference.conv2d(x, layer.weight.data, layer.bias.data, **arguments)
     frozen = nn.freeze(layer)
     for _ in range(2):
         error = np.abs(frozen(x) - exact).max() / np.abs(exact).max()
-        assert error <= error_bound(dtype, 32 * 9, "winograd")
+        assert error <= error_bound(dtype, 32 * kernel**2, "winograd")
 
 
 def test_images_that_do_not_fit(rng):

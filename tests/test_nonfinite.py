@@ -74,21 +74,20 @@ def test_where_they_go(algorithm: str, case: ConvCase, layout: str, dtype: Any) 
             assert not np.isfinite(back(grad_x)[~np.isfinite(expected[1])]).any()
 
 
-@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (7, 2)])
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
-def test_packed_weights(kernel: int, bad: float, dtype: Any, rng: np.random.Generator) -> None:
+def test_packed_weights(kernel: int, stride: int, bad: float, dtype: Any, rng: np.random.Generator) -> None:
     """Frozen layers, where Winograd has only transformed weights; relu and bias, too."""
     x, weight, bias = (
         rng.normal(size=s).astype(dtype) for s in ((2, 32, 40, 40), (32, 32, kernel, kernel), (32,))
     )
     x[1, 3, 7, 9] = bad
-    spec = fc.conv2d_algorithm(x.shape, weight.shape, padding=1, dtype=dtype)
-    assert spec == "winograd"
+    assert fc.conv2d_algorithm(x.shape, weight.shape, stride, padding=1, dtype=dtype) == "winograd"
     packed = PackedConv2d(
         weight, bias, x.dtype, True,
-        stride=1, padding=1, dilation=1, groups=1, padding_mode="zeros", layout="NCHW",
+        stride=stride, padding=1, dilation=1, groups=1, padding_mode="zeros", layout="NCHW",
     )  # fmt: skip
-    expected = np.maximum(reference.conv2d(x, weight, bias, padding=1), 0)
+    expected = np.maximum(reference.conv2d(x, weight, bias, stride, padding=1), 0)
     assert_same(packed(x), expected, error_bound(dtype, weight[0].size, "winograd"))
 
 
