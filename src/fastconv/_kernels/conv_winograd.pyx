@@ -428,46 +428,24 @@ def forward_packed(ConvGeometry g, cnp.ndarray x, cnp.ndarray packed, bias, cnp.
         conv_direct.forward(g, x, packed[packed_elements(&p):], bias, out, relu, num_threads)
 
 
-cdef int run_forward(const Product *p, ConvGeometry g, ConvGeometry dense, const Parts *parts, cnp.ndarray x,
-                     bias, cnp.ndarray out, bint relu, int num_threads) except -1:
-    """Returns whether all is finite."""
-    cdef Py_ssize_t each = images_at_once(dense, parts, p.table), image = 0, images
-    cdef bint finite = True
-    cdef Product some = p[0]
-    cdef char *whole_panels = NULL
-    cdef char *dense_x = NULL
-    cdef char *data
-    try:
-        dense_x = room_for_images(dense, parts, p.table, each)
-        if bias is not None:
-            whole_panels = padded_bias(p, cnp.PyArray_BYTES(bias))
-        while finite and image < g.batch:
-            images = min(each, g.batch - image)
-            data = image_at(x, g.batch, image)
-            if dense_x != NULL:
-                split_images(p.table, g, dense, parts, data, dense_x, images, num_threads)
-                data = dense_x
-            some = p[0]
-            some.images, some.relu, some.bias = images, relu, whole_panels
-            some.x = view_of(data, dense.in_channels, dense.height, dense.width, g.channels_last)
-            some.y = view_of(image_at(out, g.batch, image), g.out_channels, g.out_h, g.out_w, g.channels_last)
-            finite = convolve(&some, num_threads)
-            image += images
-    finally:
-        memory.give_back(dense_x)
-        memory.give_back(whole_panels)
-    return finite
-
-
-cdef char *padded_bias(const Product *p, const char *bias) except NULL:
-    """The bias with each group in whole panels; for `give_back`."""
+cdef int run_forward(Product *p, ConvGeometry g, ConvGeometry dense, const Parts *parts, cnp.ndarray x, bias,
+                     cnp.ndarray out, bint relu, int num_threads) except -1:
+    """`run`, with the bias in whole panels of each group."""
     cdef Py_ssize_t size = p.table.itemsize, group
-    cdef Py_ssize_t padded = size * round_up(p.out_channels, p.table.nr), dense = size * p.out_channels
-    cdef char *result = take_workspace(p.groups * padded)
-    memset(result, 0, p.groups * padded)
-    for group in range(p.groups):
-        memcpy(result + group * padded, bias + group * dense, dense)
-    return result
+    cdef Py_ssize_t padded = size * round_up(p.out_channels, p.table.nr), filled = size * p.out_channels
+    cdef char *panels = NULL
+    p.relu = relu
+    if bias is None:
+        return run(p, g, dense, parts, x, out, False, num_threads)
+    panels = take_workspace(p.groups * padded)
+    try:
+        memset(panels, 0, p.groups * padded)
+        for group in range(p.groups):
+            memcpy(panels + group * padded, cnp.PyArray_BYTES(bias) + group * filled, filled)
+        p.bias = panels
+        return run(p, g, dense, parts, x, out, False, num_threads)
+    finally:
+        memory.give_back(panels)
 
 
 def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
@@ -479,33 +457,38 @@ def grad_input(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.
     check_arrays(g, cnp.PyArray_TYPE(grad_output), grad_x, weight, None, grad_output)
     cdef cnp.ndarray small = split_weight(dense, &parts, weight, num_threads)
     p.weights = weights_of(dense, cnp.PyArray_BYTES(small), True)
-    if not run_grad_input(&p, g, dense, &parts, grad_output, grad_x, num_threads):
+    if not run(&p, g, dense, &parts, grad_x, grad_output, True, num_threads):
         conv_direct.grad_input(g, grad_output, weight, grad_x, num_threads)
 
 
-cdef int run_grad_input(const Product *p, ConvGeometry g, ConvGeometry dense, const Parts *parts,
-                        cnp.ndarray grad_output, cnp.ndarray grad_x, int num_threads) except -1:
-    """Returns whether all is finite."""
-    cdef Py_ssize_t each = images_at_once(dense, parts, p.table), image = 0, images
+cdef int run(const Product *p, ConvGeometry g, ConvGeometry dense, const Parts *parts, cnp.ndarray inputs,
+             cnp.ndarray results, bint for_grad_input, int num_threads) except -1:
+    """From images of g's inputs to images of its results, or back; as many at a time as parts are made of.
+
+    Returns whether all is finite.
+    """
+    cdef Py_ssize_t each = images_at_once(dense, parts, p.table), image = 0
     cdef bint finite = True
-    cdef Product some = p[0]
+    cdef Product some
+    cdef View x, y
     cdef char *dense_x = room_for_images(dense, parts, p.table, each)
     cdef char *data
     try:
         while finite and image < g.batch:
-            images = min(each, g.batch - image)
-            data = image_at(grad_x, g.batch, image)
             some = p[0]
-            some.images = images
-            some.x = view_of(
-                image_at(grad_output, g.batch, image), g.out_channels, g.out_h, g.out_w, g.channels_last)
-            some.y = view_of(
-                data if dense_x == NULL else dense_x, dense.in_channels, dense.height, dense.width,
-                g.channels_last)
+            some.images = min(each, g.batch - image)
+            data = image_at(inputs, g.batch, image)
+            if dense_x != NULL and not for_grad_input:
+                split_images(p.table, g, dense, parts, data, dense_x, some.images, num_threads)
+            x = view_of(data if dense_x == NULL else dense_x, dense.in_channels, dense.height, dense.width,
+                        g.channels_last)
+            y = view_of(image_at(results, g.batch, image), g.out_channels, g.out_h, g.out_w, g.channels_last)
+            some.x = y if for_grad_input else x
+            some.y = x if for_grad_input else y
             finite = convolve(&some, num_threads)
-            if dense_x != NULL:
-                join_images(p.table, g, dense, parts, data, dense_x, images, num_threads)
-            image += images
+            if dense_x != NULL and for_grad_input:
+                join_images(p.table, g, dense, parts, data, dense_x, some.images, num_threads)
+            image += some.images
     finally:
         memory.give_back(dense_x)
     return finite
