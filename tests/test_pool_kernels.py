@@ -174,6 +174,18 @@ def test_gradients_of_windows_that_tile_the_image(rows, columns, dtype, rng, thr
         assert not np.signbit(got[got == 0]).any()
 
 
+def test_a_gradient_that_is_written_past_the_cache(dtype, rng, threads):
+    """32 MiB in rows of whole cache lines, of which the last vector overlaps the one before."""
+    size = (2, 4, 1024, 1040) if dtype == np.float32 else (1, 4, 1024, 1048)
+    shape = (*size[:2], size[2] // 2, size[3] // 2)
+    grad = rng.integers(1, 9, shape).astype(dtype)
+    down, right = rng.integers(0, 2, (2, *shape))
+    row, column = np.ogrid[: shape[2], : shape[3]]
+    got = fc.max_pool2d_backward(grad, (2 * row + down) * size[3] + 2 * column + right, size)
+    for i, j in np.ndindex(2, 2):
+        np.testing.assert_array_equal(got[..., i::2, j::2], np.where((down == i) & (right == j), grad, 0))
+
+
 @pytest.mark.parametrize("columns", [4, 8, 16, 17])
 @pytest.mark.parametrize("far", [1 << 24, 1 << 32, -(1 << 32), -(1 << 63), (1 << 63) - 1])
 def test_an_index_far_from_its_window_is_refused(far, columns, dtype):

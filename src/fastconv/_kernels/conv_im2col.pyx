@@ -22,7 +22,7 @@ from fastconv._kernels.correlation cimport (
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
-    FC_MAX_NR, fc_kernels, fc_streamed, fc_tile, kernels_for, new_tile, vectors_for,
+    FC_MAX_NR, FC_STREAMED, fc_kernels, fc_streamed, fc_tile, kernels_for, new_tile, vectors_for,
 )
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.operands cimport (
@@ -39,7 +39,6 @@ cdef enum:
     PANEL_BYTES = 24576       # of a panel, which stays in the first-level cache: terms of a sum at a time
     RESULT_BYTES = 262144     # of results that blocks of a sum are added to
     PIXELS = 4096             # of a chunk, at most
-    STREAMED = 33554432       # bytes of results from which on they are written past the cache
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
     SPLIT_ITEMS = 16          # fewer independent panels than this make the sum be cut
@@ -304,7 +303,7 @@ cdef void multiply(
     # Nothing of so large a result is still in the cache when it is read. Whole lines only.
     tile.stream = (
         panel.in_place and block.first and block.last and panel.pixels == nr
-        and c.batch * c.out_image * size >= STREAMED and c.out_channel * size % LINE == 0
+        and c.batch * c.out_image * size >= FC_STREAMED and c.out_channel * size % LINE == 0
         and <size_t>tile.c % LINE == 0)
     tile.row_bias = c.bias + size * first_channel if c.bias != NULL else NULL
     kernels.gemm_tile(&tile)

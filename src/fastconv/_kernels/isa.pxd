@@ -27,6 +27,7 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t run, fetched
         Py_ssize_t share
 
+    enum: FC_STREAMED
     void fc_streamed()
 
     ctypedef struct fc_tile:
@@ -68,6 +69,7 @@ cdef extern from "kernels.h" nogil:
         const void *grad_output
         const int64_t *indices
         Py_ssize_t pixels, width, outputs, out_width, channels
+        int stream
 
     ctypedef struct fc_ties:
         void *grad_x

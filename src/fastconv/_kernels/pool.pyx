@@ -9,10 +9,11 @@ import numpy as np
 from fastconv._kernels import halves
 
 from fastconv._kernels.isa cimport (
-    FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, FC_POOL_LINES, fc_kernels, fc_pool, fc_scatter, fc_ties,
-    kernels_for,
+    FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, FC_POOL_LINES, FC_STREAMED, fc_kernels, fc_pool, fc_scatter,
+    fc_streamed, fc_ties, kernels_for,
 )
 from fastconv._kernels.memory cimport empty, give_back, take
+from fastconv._kernels.read_ahead cimport LINE as LINE_BYTES
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.unchanged cimport still
 
@@ -284,6 +285,8 @@ def max_pool_backward(tuple input_size, bint channels_last, cnp.ndarray grad_out
     job.pixels = shape[first] * job.width
     images = cnp.PyArray_SIZE(grad_x) // (job.pixels * channels)
     job.outputs = cnp.PyArray_SIZE(grad_output) // (images * channels)
+    job.stream = (channels == 1 and cnp.PyArray_NBYTES(grad_x) >= FC_STREAMED
+                  and job.width * kernels.itemsize % LINE_BYTES == 0 and <size_t>job.grad_x % LINE_BYTES == 0)
     # Images are shared out over threads; where they are few, their channels (by the cache line) are, too.
     parts = min(images, PARTS * num_threads) if num_threads > 1 else 1
     blocks = min((channels + FC_MAX_LANES - 1) // FC_MAX_LANES, (PARTS * num_threads + parts - 1) // parts)
@@ -294,6 +297,7 @@ def max_pool_backward(tuple input_size, bint channels_last, cnp.ndarray grad_out
         wrong += kernels.max_pool_backward(
             &job, images * (part // blocks) // parts, images * (part // blocks + 1) // parts,
             block_start(channels, block, blocks), block_start(channels, block + 1, blocks))
+        fc_streamed()
     return None if wrong else grad_x
 
 

@@ -31,6 +31,10 @@ typedef struct {
     ptrdiff_t share;
 } fc_ahead;
 
+/* Bytes of a result from which on it is written past the cache: nothing of it would still be there when it is read,
+ * and what is written otherwise is read from memory first. */
+enum { FC_STREAMED = 1 << 25 };
+
 /* Has what this thread wrote past the cache arrive before what it writes next. */
 static inline void fc_streamed(void)
 {
@@ -119,12 +123,14 @@ typedef struct {
 /* The gradient of maxima that lie at `indices`: of each image
  *     grad_x[i*channels + c] = the sum, in order, of grad_output[o*channels + c] over the o < outputs
  *                              with indices[o*channels + c] == i,   i < pixels.
- * Rows have `width` pixels and `out_width` outputs. */
+ * Rows have `width` pixels and `out_width` outputs. stream: rows of one channel are multiples of a cache line, and
+ * may be written past the cache; fc_streamed() must follow in the end. */
 typedef struct {
     void *grad_x;
     const void *grad_output;
     const int64_t *indices;
     ptrdiff_t pixels, width, outputs, out_width, channels;
+    int stream;
 } fc_scatter;
 
 /* The gradient of `maxima` over windows of size x size pixels that tile the images x: each number of grad_output is

@@ -49,7 +49,7 @@ static int FC(scatter_pixels)(T *grad_x, const T *grad_output, const int64_t *in
 /* The four pixels of LANES windows, upper rows and lower rows, of which the gradient goes to the one that the index
  * tells. origin + place is the position of a window's first pixel. Returns the lanes whose index is in the window. */
 FC_INLINE unsigned FC(scatter_windows)(T *upper, T *lower, const T *grad_output, const int64_t *indices, int64_t origin,
-                                       VEC place, T width)
+                                       VEC place, T width, const int stream)
 {
     const VEC zero = V(zero)(), one = V(set1)(1), down = V(set1)(width);
     const VEC grad = V(add)(zero, V(load)(grad_output)); /* -0 becomes 0, as in a sum */
@@ -58,10 +58,14 @@ FC_INLINE unsigned FC(scatter_windows)(T *upper, T *lower, const T *grad_output,
     const V(mask) c = V(no_order)(left, down), d = V(no_order)(right, down);
     const VEC upper_left = V(select)(a, grad, zero), upper_right = V(select)(b, grad, zero);
     const VEC lower_left = V(select)(c, grad, zero), lower_right = V(select)(d, grad, zero);
-    V(store)(upper, V(zip_low)(upper_left, upper_right));
-    V(store)(upper + LANES, V(zip_high)(upper_left, upper_right));
-    V(store)(lower, V(zip_low)(lower_left, lower_right));
-    V(store)(lower + LANES, V(zip_high)(lower_left, lower_right));
+    const VEC rows[4] = {V(zip_low)(upper_left, upper_right), V(zip_high)(upper_left, upper_right),
+                         V(zip_low)(lower_left, lower_right), V(zip_high)(lower_left, lower_right)};
+    FC_UNROLL
+    for (int i = 0; i < 4; i++) {
+        T *to = (i < 2 ? upper : lower) + i % 2 * LANES;
+        if (stream) V(stream)(to, rows[i]);
+        else V(store)(to, rows[i]);
+    }
     return V(bits)(V(or)(V(or)(a, b), V(or)(c, d)));
 }
 
@@ -78,13 +82,34 @@ FC_INLINE ptrdiff_t FC(scatter_short_rows)(const fc_scatter *job, ptrdiff_t begi
     const VEC place = V(load)(places);
     for (ptrdiff_t image = begin; image < end; image++)
         for (ptrdiff_t row = 0; row < height; row += rows, grad += LANES, index += LANES) {
-            if (FC(scatter_windows)(upper, lower, grad, index, row * 4 * columns, place, (T)(2 * columns)) != all)
+            if (FC(scatter_windows)(upper, lower, grad, index, row * 4 * columns, place, (T)(2 * columns), 0) != all)
                 return image;
             for (ptrdiff_t i = 0; i < rows; i++, x += 4 * columns) {
                 memcpy(x, upper + i * 2 * columns, 2 * columns * sizeof(T));
                 memcpy(x + 2 * columns, lower + i * 2 * columns, 2 * columns * sizeof(T));
             }
         }
+    return end;
+}
+
+/* The same for rows that fill a vector, or more. */
+FC_INLINE ptrdiff_t FC(scatter_long_rows)(const fc_scatter *job, ptrdiff_t begin, ptrdiff_t end, const int stream)
+{
+    const ptrdiff_t columns = job->out_width, width = 2 * columns;
+    const VEC place = V(add)(V(load)(FC(iota)), V(load)(FC(iota)));
+    const unsigned all = (1u << LANES) - 1;
+    for (ptrdiff_t image = begin; image < end; image++) {
+        T *x = (T *)job->grad_x + image * job->pixels;
+        const T *grad = (const T *)job->grad_output + image * job->outputs;
+        const int64_t *index = job->indices + image * job->outputs;
+        for (ptrdiff_t row = 0; row < job->outputs; row += columns, x += 2 * width)
+            for (ptrdiff_t next = 0; next < columns; next += LANES) {
+                const ptrdiff_t o = next < columns - LANES ? next : columns - LANES; /* the last vector overlaps */
+                const unsigned own = FC(scatter_windows)(x + 2 * o, x + width + 2 * o, grad + row + o, index + row + o,
+                                                         4 * row + 2 * o, place, (T)width, stream);
+                if (own != all) return image;
+            }
+    }
     return end;
 }
 
@@ -98,21 +123,7 @@ static ptrdiff_t FC(scatter_tiles)(const fc_scatter *job, ptrdiff_t begin, ptrdi
     if (columns == LANES / 4) return FC(scatter_short_rows)(job, begin, end, LANES / 4);
     if (columns == LANES / 2) return FC(scatter_short_rows)(job, begin, end, LANES / 2);
     if (columns < LANES) return begin;
-    const VEC place = V(add)(V(load)(FC(iota)), V(load)(FC(iota)));
-    const unsigned all = (1u << LANES) - 1;
-    for (ptrdiff_t image = begin; image < end; image++) {
-        T *x = (T *)job->grad_x + image * job->pixels;
-        const T *grad = (const T *)job->grad_output + image * job->outputs;
-        const int64_t *index = job->indices + image * job->outputs;
-        for (ptrdiff_t row = 0; row < job->outputs; row += columns, x += 2 * width)
-            for (ptrdiff_t next = 0; next < columns; next += LANES) {
-                const ptrdiff_t o = next < columns - LANES ? next : columns - LANES; /* the last vector overlaps */
-                const unsigned own = FC(scatter_windows)(x + 2 * o, x + width + 2 * o, grad + row + o, index + row + o,
-                                                         4 * row + 2 * o, place, (T)width);
-                if (own != all) return image;
-            }
-    }
-    return end;
+    return job->stream ? FC(scatter_long_rows)(job, begin, end, 1) : FC(scatter_long_rows)(job, begin, end, 0);
 }
 #else
 static ptrdiff_t FC(scatter_tiles)(const fc_scatter *job, ptrdiff_t begin, ptrdiff_t end)
