@@ -357,7 +357,7 @@ cdef int convolve(Product *p, int num_threads) except -1:
 
 
 def small_kernel(ConvGeometry g) -> tuple:
-    """Taps and number, both along an axis, of the kernels that this algorithm computes the one of g by."""
+    """Taps of a part of g's kernel and the number of parts, both along an axis; see winograd_parts.pyx."""
     cdef Parts parts = parts_of(g)
     return parts.side, parts.count
 
