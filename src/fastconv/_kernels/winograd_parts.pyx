@@ -105,24 +105,21 @@ cdef Py_ssize_t *places_of(ConvGeometry dense, const Parts *parts) except NULL:
     return places
 
 
-cdef void move_taps(ConvGeometry dense, const Parts *parts, const Py_ssize_t *places,
-                    cython.floating *dense_weight, cython.floating *weight, bint joining,
-                    int num_threads) noexcept nogil:
+cdef void move_filter(ConvGeometry dense, const Parts *parts, const Py_ssize_t *places,
+                      cython.floating *dense_weight, cython.floating *weight, Py_ssize_t k,
+                      bint joining) noexcept nogil:
     cdef Py_ssize_t taps = parts.taps * parts.taps, part_taps = parts.side * parts.side
-    cdef Py_ssize_t channels = dense.in_channels // (parts.count * parts.count)
-    cdef Py_ssize_t whole = dense.in_channels * part_taps, k, c, i
+    cdef Py_ssize_t channels = dense.in_channels // (parts.count * parts.count), c, i
     cdef cython.floating *small
     cdef cython.floating *large
-    for k in prange(dense.out_channels, num_threads=num_threads, schedule="static"):
-        for c in range(channels):
-            small = dense_weight + k * whole + c * part_taps
-            large = weight + (k * channels + c) * taps
+    for c in range(channels):
+        small = dense_weight + (k * dense.in_channels + c) * part_taps
+        large = weight + (k * channels + c) * taps
+        for i in range(taps):
             if joining:
-                for i in range(taps):
-                    large[i] = small[places[i]]
+                large[i] = small[places[i]]
             else:
-                for i in range(taps):
-                    small[places[i]] = large[i]
+                small[places[i]] = large[i]
 
 
 cdef int move_weight(ConvGeometry dense, const Parts *parts, cnp.ndarray dense_weight, cnp.ndarray weight,
@@ -132,12 +129,13 @@ cdef int move_weight(ConvGeometry dense, const Parts *parts, cnp.ndarray dense_w
     cdef void *small = cnp.PyArray_DATA(dense_weight)
     cdef void *large = cnp.PyArray_DATA(weight)
     cdef bint single = cnp.PyArray_TYPE(weight) == cnp.NPY_FLOAT32
+    cdef Py_ssize_t k
     num_threads = movers(cnp.PyArray_NBYTES(weight), num_threads)
-    with nogil:
+    for k in prange(dense.out_channels, num_threads=num_threads, schedule="static", nogil=True):
         if single:
-            move_taps(dense, parts, places, <float *>small, <float *>large, joining, num_threads)
+            move_filter(dense, parts, places, <float *>small, <float *>large, k, joining)
         else:
-            move_taps(dense, parts, places, <double *>small, <double *>large, joining, num_threads)
+            move_filter(dense, parts, places, <double *>small, <double *>large, k, joining)
     give_back(places)
     return 0
 
