@@ -1,11 +1,24 @@
 /* The register tile that every contraction runs on. Contract: fc_tile in kernels.h.
  *
  * rows x vectors accumulators stay in registers; each step loads the vectors of B and
- * broadcasts one element of A for each row. Rows are addressed from one base for
- * every three of them, with the scales 0, 1 and 2 that x86 addressing has, since
- * a pointer a row would not fit into 16 integer registers. Packed rows, one element apart, need none at all.
+ * broadcasts one element of A for each row. Packed rows, one element apart, need one address. Others have a pointer
+ * each, where 16 integer registers are enough for that: a step then computes no address, and what is not a load or
+ * a product is an eighth of its instructions. Half of the processors that are for hire share their core's
+ * decoders with another one, so that instructions are what such a tile waits for.
+ * More rows are addressed from one base for every three of them, with the scales 0, 1 and 2 that x86 addressing has.
  */
-enum { FC(MR) = TILE_ROWS, FC(NR) = 2 * LANES };
+enum {
+    FC(MR) = TILE_ROWS,
+    FC(NR) = 2 * LANES,
+    FC(POINTERS) = TILE_ROWS > 6 ? 0 : 6, /* rows, at most, with a pointer each */
+};
+
+/* Steps of a long tile take long enough: 14 rows of two vectors are 28 products. */
+#if TILE_ROWS > 6
+#define FC_STEPS
+#else
+#define FC_STEPS FC_TWICE
+#endif
 
 FC_INLINE void FC(fetch_share)(fc_ahead *ahead)
 {
@@ -21,7 +34,7 @@ FC_INLINE void FC(fetch_share)(fc_ahead *ahead)
     }
 }
 
-FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vectors, const ptrdiff_t row,
+FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vectors, const int packed,
                              const int a_table, const int b_table, const int fetching,
                              const int streaming)
 {
@@ -57,14 +70,26 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
     const ptrdiff_t step = tile->a_step, b_step = tile->b_step, depth = tile->depth;
     const ptrdiff_t *a_offset = tile->a_table, *b_offset = tile->b_table;
     const T *a = tile->a, *b = tile->b;
-    ptrdiff_t k = 0, end = depth;
+    const ptrdiff_t row = packed ? 1 : tile->a_row;
+    ptrdiff_t k = 0, end = depth, at = 0;
+    const int pointers = !packed && rows <= FC(POINTERS);
+    const T *from[FC(POINTERS) + 1];
+    if (pointers) {
+        FC_UNROLL
+        for (int i = 0; i < rows; i++) {
+            from[i] = a + i * row;
+            FC_KEEP_POINTER(from[i]);
+        }
+    }
     do {
         if (fetching) {
             for (int j = 0; j < 2; j++) FC(fetch_share)(tile->ahead + j);
             end = depth - k > tile->ahead_terms ? k + tile->ahead_terms : depth;
         }
+        FC_STEPS
         for (; k < end; k++) {
-            const T *ak = a_table ? a + a_offset[k] : a;
+            const ptrdiff_t offset = a_table ? a_offset[k] : at;
+            const T *ak = a + offset;
             const T *bk = b_table ? b + b_offset[k] : b;
             VEC right[4];
             FC_UNROLL
@@ -74,12 +99,12 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
             }
             FC_UNROLL
             for (int i = 0; i < rows; i++) {
-                VEC left = V(set1)((ak + (i / 3) * (3 * row))[(i % 3) * row]);
+                VEC left = V(set1)(pointers ? from[i][offset] : (ak + (i / 3) * (3 * row))[(i % 3) * row]);
                 FC_UNROLL
                 for (int j = 0; j < vectors; j++) acc[i][j] = V(fma)(left, right[j], acc[i][j]);
             }
             if (!b_table) b += b_step;
-            if (!a_table) a += step;
+            if (!a_table) at += step;
         }
     } while (k < depth);
 
@@ -117,15 +142,15 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
 #define FC_BODIES(width, vectors, n)                                                                \
     FC_NOINLINE void FC(width##_tables_##n)(const fc_tile *tile)                                    \
     {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, tile->a_row, 1, 1, 0, 0);                                   \
+        FC(gemm_rows)(tile, n, vectors, 0, 1, 1, 0, 0);                                             \
     }                                                                                               \
     FC_NOINLINE void FC(width##_fetching_##n)(const fc_tile *tile)                                  \
     {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, tile->a_row, 1, 0, 1, 0);                                   \
+        FC(gemm_rows)(tile, n, vectors, 0, 1, 0, 1, 0);                                             \
     }                                                                                               \
     FC_NOINLINE void FC(width##_table_##n)(const fc_tile *tile)                                     \
     {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, tile->a_row, 1, 0, 0, 0);                                   \
+        FC(gemm_rows)(tile, n, vectors, 0, 1, 0, 0, 0);                                             \
     }                                                                                               \
     FC_NOINLINE void FC(width##_packed_##n)(const fc_tile *tile)                                    \
     {                                                                                               \
@@ -133,7 +158,7 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
     }                                                                                               \
     FC_NOINLINE void FC(width##_steps_##n)(const fc_tile *tile)                                     \
     {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, tile->a_row, 0, 0, 0, 0);                                   \
+        FC(gemm_rows)(tile, n, vectors, 0, 0, 0, 0, 0);                                             \
     }
 #define FC_CASE(width, n)                                                                           \
     case n:                                                                                         \
@@ -172,6 +197,7 @@ static void FC(gemm_window)(const fc_tile *tile)
     switch (tile->rows) { FC_TILE_CASES(FC_WINDOW) }
 }
 
+#undef FC_STEPS
 #undef FC_BODIES
 #undef FC_CASE
 #undef FC_WIDE_BODIES

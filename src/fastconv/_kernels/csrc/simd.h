@@ -34,14 +34,18 @@
 #define FC_INLINE static __forceinline
 #define FC_NOINLINE static __declspec(noinline)
 #define FC_UNROLL
+#define FC_TWICE
 #else
 #define FC_INLINE static inline __attribute__((always_inline))
 #define FC_NOINLINE static __attribute__((noinline))
 #define FC_UNROLL _Pragma("GCC unroll 16")
+#define FC_TWICE _Pragma("GCC unroll 2")
 #endif
 #if defined(__clang__)
 #undef FC_UNROLL
+#undef FC_TWICE
 #define FC_UNROLL _Pragma("clang loop unroll(full)")
+#define FC_TWICE _Pragma("clang loop unroll_count(2)")
 #endif
 
 /* Asks for the line at an address that may lie outside of any array. */
@@ -87,6 +91,13 @@ typedef double scalar64;
 #define FC_KEEP(vector) __asm__("" : "+v"(vector))
 #else
 #define FC_KEEP(vector) ((void)0)
+#endif
+
+/* Keeps a pointer in a register: compilers would rather compute it again from others. */
+#if defined(__GNUC__) || defined(__clang__)
+#define FC_KEEP_POINTER(pointer) __asm__("" : "+r"(pointer))
+#else
+#define FC_KEEP_POINTER(pointer) ((void)0)
 #endif
 
 /* Elements. Rows so far apart are more streams than the processor's own prefetching follows. */
