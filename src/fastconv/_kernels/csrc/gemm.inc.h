@@ -13,11 +13,11 @@ enum {
     FC(POINTERS) = TILE_ROWS > 6 ? 0 : 6, /* rows, at most, with a pointer each */
 };
 
-/* Steps of a long tile take long enough: 14 rows of two vectors are 28 products. */
+/* Longer ones take so long that what else a step does is lost in it. */
 #if TILE_ROWS > 6
 #define FC_STEPS
 #else
-#define FC_STEPS FC_TWICE
+#define FC_STEPS FC_BY_FOUR
 #endif
 
 FC_INLINE void FC(fetch_share)(fc_ahead *ahead)
@@ -67,7 +67,8 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
         }
     }
 
-    const ptrdiff_t step = tile->a_step, b_step = tile->b_step, depth = tile->depth;
+    const ptrdiff_t step = tile->a_step, depth = tile->depth;
+    const ptrdiff_t b_step = a_table ? vectors * LANES : tile->b_step;
     const ptrdiff_t *a_offset = tile->a_table, *b_offset = tile->b_table;
     const T *a = tile->a, *b = tile->b;
     const ptrdiff_t row = packed ? 1 : tile->a_row;

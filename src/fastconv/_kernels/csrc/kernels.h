@@ -48,7 +48,7 @@ static inline void fc_streamed(void)
  * for i < rows and j < vectors * lanes (columns past the end must be readable
  * in B and writable in C; use scratch at edges).
  * offset(k) is a_table[k], or k*a_step where a_table is NULL; at(k) is b_table[k], or k*b_step where b_table is NULL.
- * gemm_tile takes a b_table only together with an a_table.
+ * gemm_tile takes a b_table only together with an a_table; with an a_table alone, b_step is vectors * lanes.
  * ahead, read where a_table is the only table: NULL, or two lists of lines, of each of which a share is fetched before
  * every ahead_terms terms.
  * The sum runs over k in order, one fused accumulator an element, so the result

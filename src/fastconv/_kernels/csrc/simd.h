@@ -34,18 +34,18 @@
 #define FC_INLINE static __forceinline
 #define FC_NOINLINE static __declspec(noinline)
 #define FC_UNROLL
-#define FC_TWICE
+#define FC_BY_FOUR
 #else
 #define FC_INLINE static inline __attribute__((always_inline))
 #define FC_NOINLINE static __attribute__((noinline))
 #define FC_UNROLL _Pragma("GCC unroll 16")
-#define FC_TWICE _Pragma("GCC unroll 2")
+#define FC_BY_FOUR _Pragma("GCC unroll 4")
 #endif
 #if defined(__clang__)
 #undef FC_UNROLL
-#undef FC_TWICE
+#undef FC_BY_FOUR
 #define FC_UNROLL _Pragma("clang loop unroll(full)")
-#define FC_TWICE _Pragma("clang loop unroll_count(2)")
+#define FC_BY_FOUR _Pragma("clang loop unroll_count(4)")
 #endif
 
 /* Asks for the line at an address that may lie outside of any array. */
