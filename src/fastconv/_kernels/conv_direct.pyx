@@ -19,13 +19,15 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.direct_panel cimport (
     PanelJob, Range, compute_panel, fill_tables, most_taps, packed_by_taps, store_panel, sums_by_taps,
+    turns,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_ahead, fc_kernels, kernels_for
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.operands cimport (
-    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, first_window, load_band, pack_weight_panel,
+    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, first_window, load_band,
+    load_turned, pack_weight_panel, turned_elements,
 )
 from fastconv._kernels.read_ahead cimport LINE, lines_of, nothing_ahead, rows_ahead
 from fastconv._kernels.threads cimport thread_index
@@ -103,7 +105,8 @@ cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil:
     cdef Py_ssize_t panel_bytes = packed_bytes(c)
     cdef Py_ssize_t panels_a_pass = a_pass(c, panels, panel_bytes, PACKED_BYTES)
     cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
-    cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size)
+    cdef Py_ssize_t band_bytes = align(size * (turned_elements if turns(c) else band_elements)(
+        c, chunks.images, chunks.rows))
     # What follows begins with a pair of lines, which are fetched together.
     cdef Py_ssize_t table_bytes = 2 * LINE * ceil_div(
         3 * length * sizeof(Py_ssize_t) + most_taps(c) * sizeof(Range), 2 * LINE)
@@ -199,7 +202,10 @@ cdef void compute_chunk(
         unpadded = sums_by_taps(c) and (<const bint *>(job.weights + panel_bytes - LINE))[0]
         if panel // panels != group or unpadded != job.unpadded:
             group, job.unpadded = panel // panels, unpadded
-            band = load_band(c, group, &chunk, band_memory, False, unpadded)
+            if turns(c):
+                band = load_turned(c, group, &chunk, band_memory)
+            else:
+                band = load_band(c, group, &chunk, band_memory, False, unpadded)
             part = NULL
         if part != part_of(c, item % c.part_count) or job.vectors != panel_vectors(c, panel):
             part = part_of(c, item % c.part_count)

@@ -5,6 +5,8 @@ from fastconv._kernels.operands cimport Band, Chunk
 cdef enum:
     TAP_CHANNELS = 32   # fewer make sums of one tap too short;
     TAP_ROWS = 12       # so do tiles of fewer rows, which begin a sum as slowly
+    TURNED_CHANNELS = 16    # fewer are not worth a turned band,
+    TURNED_PRODUCTS = 128   # nor are fewer products that an input takes part in
 
 # Some outputs of a row or a column: [first, last).
 ctypedef struct Range:
@@ -34,9 +36,15 @@ ctypedef struct PanelJob:
 cdef inline bint sums_by_taps(const Correlation *c) noexcept nogil:
     return c.in_channels >= TAP_CHANNELS and c.kernels.mr >= TAP_ROWS
 
+cdef inline bint turns(const Correlation *c) noexcept nogil:
+    """Whether bands have the channels of a pixel as neighbours: tiles of few rows wait for the cache otherwise,
+    where each term is a line of its own."""
+    return (not channels_last(c) and c.kernels.mr < TAP_ROWS and c.in_channels >= TURNED_CHANNELS
+            and c.out_channels * c.taps_h * c.taps_w >= TURNED_PRODUCTS * c.stride_h * c.stride_w)
+
 cdef inline bint packed_by_taps(const Correlation *c) noexcept nogil:
     """Whether channels are the innermost loop of packed weights."""
-    return channels_last(c) or (sums_by_taps(c) and c.stride_w == 1)
+    return channels_last(c) or turns(c) or (sums_by_taps(c) and c.stride_w == 1)
 
 cdef inline char *out_pixel(
         const Correlation *c, const PanelJob *job, Py_ssize_t image, Py_ssize_t row) noexcept nogil:

@@ -149,12 +149,54 @@ cdef Band load_band(
     return band
 
 
+cdef Py_ssize_t pixel_step(const Correlation *c) noexcept nogil:
+    """Elements from a pixel of a turned band to the next: its channels; a cache line more for a power of two."""
+    cdef Py_ssize_t line = 64 // c.kernels.itemsize
+    return c.in_channels + (line if c.in_channels * c.kernels.itemsize % BAD_STRIDE == 0 else 0)
+
+
+cdef Py_ssize_t turned_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil:
+    """How many elements load_turned writes for a chunk of this size."""
+    return images * band_height(c, rows) * band_width(c) * pixel_step(c)
+
+
+cdef Band load_turned(const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer) noexcept nogil:
+    """The chunk's input, of planes, padded and with the channels of a pixel as neighbours."""
+    cdef Band band
+    cdef Py_ssize_t size = c.kernels.itemsize
+    cdef Py_ssize_t rows = band_height(c, chunk.rows), columns = band_width(c)
+    cdef Py_ssize_t top = chunk.row * c.stride_h - c.top
+    cdef Py_ssize_t begin = min(max(c.left, 0), columns)
+    cdef Py_ssize_t end = max(min(c.width + c.left, columns), begin)
+    cdef Py_ssize_t image, row
+    cdef char *to = buffer
+    band.data = buffer
+    band.channel, band.pixel = 1, pixel_step(c)
+    band.row = columns * band.pixel
+    band.image = rows * band.row
+    for image in range(chunk.image, chunk.image + chunk.images):
+        for row in range(top, top + rows):
+            if 0 <= row < c.height and end > begin:
+                memset(to, 0, size * begin * band.pixel)
+                c.kernels.transpose(
+                    to + size * begin * band.pixel, band.pixel,
+                    c.x + size * (image * c.x_image + group * c.in_channels * c.x_channel + row * c.x_row
+                                  + begin - c.left),
+                    c.x_channel, c.in_channels, end - begin)
+                memset(to + size * end * band.pixel, 0, size * (columns - end) * band.pixel)
+            else:
+                memset(to, 0, size * band.row)
+            to += size * band.row
+    return band
+
+
 cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil:
     """table[k]: where in the band the k-th term of a sum lies, from where its first term lies."""
     cdef Axis axes[3]
     cdef Py_ssize_t i, j, m, k = 0
-    sum_axes(c, channels_last(c), axes)     # in the order in which the input lies in memory
-    cdef int channel = 2 if channels_last(c) else 0
+    cdef bint by_taps = band.pixel != 1     # in the order in which the band lies in memory
+    sum_axes(c, by_taps, axes)
+    cdef int channel = 2 if by_taps else 0
     cdef int row = 0 if channel else 1
     axes[channel].band_step = band.channel
     axes[row].band_step = c.dilation_h * band.row
