@@ -46,6 +46,14 @@ def _cases() -> list[ConvCase]:
         ConvCase("chunks-of-padding", (1, 130, 45, 20), (3, 130, 3, 3), padding=((70, 90), (1, 1)), stride=2),
         ConvCase("blocks", (1, 700, 5, 5), (20, 700, 3, 3), padding=1),
         ConvCase("bad-strides", (2, 64, 16, 32), (17, 64, 3, 3), padding=1, stride=2),
+        # So many products of an input that tiles of few rows have the channels of a pixel as neighbours.
+        ConvCase("turned", (2, MANY, 9, 11), (60, MANY, 3, 3), padding=((0, 1), (2, 0)), stride=2),
+        ConvCase("turned-power-of-two", (1, 128, 9, 7), (70, 128, 3, 3), padding=1, stride=2),
+        ConvCase("turned-pixels", (2, 16, 13, 17), (131, 16, 1, 1)),
+        ConvCase("turned-windows-of-padding-alone", (1, MANY, 3, 3), (130, MANY, 2, 2), padding=6),
+        ConvCase("turned-one-pixel", (3, 17, 1, 1), (33, 17, 3, 3), padding=1),
+        ConvCase("turned-chunks-of-padding", (1, 130, 45, 2), (15, 130, 3, 3), padding=((70, 90), (4, 1))),
+        ConvCase("turned-groups", (2, 2 * MANY, 7, 8), (120, MANY, 3, 3), padding=1, stride=2, groups=2),
         ConvCase("groups", (2, 2 * MANY, 7, 8), (10, MANY, 3, 3), padding=1, stride=2, groups=2),
     ]
 

@@ -149,7 +149,7 @@ def cost_direct(w: Work) -> float:
     1x1 kernels take a line of every channel for a few pixels of a tile. Where channels are many, padding is
     left out of their sums.
     """
-    product = (1.25 if w.pointwise and not w.wide else 1.1) * w.pixels * w.length / w.fused_a_cycle
+    product = (1.12 if w.pointwise and not w.wide else 1.1) * w.pixels * w.length / w.fused_a_cycle
     if w.wide and w.in_channels >= direct_panel.tap_channels:
         product *= w.seen
     load = (0.9 if w.wide else 1.2) * w.pixels * w.in_channels if w.pointwise else 0
@@ -184,7 +184,7 @@ def cost_im2col(w: Work) -> float:
     Long sums are cut into blocks, which read and write the results again.
     """
     product = (1.17 if w.wide else 1.1) * w.pixels * w.length * w.out_channels / w.fused_a_cycle
-    pack = (2.5 if w.stride > 1 else 0.8 if w.wide else 0.4) * w.pixels * w.length
+    pack = (3.5 if w.stride > 1 else 0.8 if w.wide else 0.4) * w.pixels * w.length
     blocks = w.length // (192 if w.wide else 384)
     store = (0.8 if w.step == 1 else 7) + 0.3 * blocks  # phases of a strided gradient come one by one
     return w.groups * (product + pack + store * w.results + pack_weight(w))

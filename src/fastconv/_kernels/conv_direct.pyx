@@ -3,7 +3,7 @@ one where the last channels fit into it.
 
 Pixels are broadcast from a padded band of the input, wherever stride and dilation put them; output channels
 lie in vectors, their weights packed in panels [sum][channels of a tile]. Nothing of the size of a column
-matrix exists. How the sums of a panel are taken: direct_panel.pyx.
+matrix exists. How the sums of a panel are taken, and which bands of planes are turned: direct_panel.pyx.
 
 Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES (never
 less than the rows that one row of outputs needs), a panel of outputs and the table of the sum.
