@@ -37,8 +37,8 @@ cdef inline bint sums_by_taps(const Correlation *c) noexcept nogil:
     return c.in_channels >= TAP_CHANNELS and c.kernels.mr >= TAP_ROWS
 
 cdef inline bint turns(const Correlation *c) noexcept nogil:
-    """Whether bands have the channels of a pixel as neighbours: tiles of few rows wait for the cache otherwise,
-    where each term is a line of its own."""
+    """Whether bands have the channels of a pixel as neighbours: tiles of few rows wait for the cache
+    otherwise, where each term is a line of its own."""
     return (not channels_last(c) and c.kernels.mr < TAP_ROWS and c.in_channels >= TURNED_CHANNELS
             and c.out_channels * c.taps_h * c.taps_w >= TURNED_PRODUCTS * c.stride_h * c.stride_w)
 

@@ -150,7 +150,7 @@ cdef Band load_band(
 
 
 cdef Py_ssize_t pixel_step(const Correlation *c) noexcept nogil:
-    """Elements from a pixel of a turned band to the next: its channels; a cache line more for a power of two."""
+    """Elements from a pixel of a turned band to the next: its channels; a line more for a power of two."""
     cdef Py_ssize_t line = 64 // c.kernels.itemsize
     return c.in_channels + (line if c.in_channels * c.kernels.itemsize % BAD_STRIDE == 0 else 0)
 
@@ -160,7 +160,8 @@ cdef Py_ssize_t turned_elements(const Correlation *c, Py_ssize_t images, Py_ssiz
     return images * band_height(c, rows) * band_width(c) * pixel_step(c)
 
 
-cdef Band load_turned(const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer) noexcept nogil:
+cdef Band load_turned(
+        const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer) noexcept nogil:
     """The chunk's input, of planes, padded and with the channels of a pixel as neighbours."""
     cdef Band band
     cdef Py_ssize_t size = c.kernels.itemsize
