@@ -2,9 +2,8 @@
  *
  * rows x vectors accumulators stay in registers; each step loads the vectors of B and
  * broadcasts one element of A for each row. Packed rows, one element apart, need one address. Others have a pointer
- * each, where 16 integer registers are enough for that: a step then computes no address, and what is not a load or
- * a product is an eighth of its instructions. Half of the processors that are for hire share their core's
- * decoders with another one, so that instructions are what such a tile waits for.
+ * each, where 16 integer registers are enough for that, so that a step computes no address: a virtual processor is
+ * often half of a core, and its share of the decoder is then what a tile of few rows waits for.
  * More rows are addressed from one base for every three of them, with the scales 0, 1 and 2 that x86 addressing has.
  */
 enum {
@@ -13,7 +12,7 @@ enum {
     FC(POINTERS) = TILE_ROWS > 6 ? 0 : 6, /* rows, at most, with a pointer each */
 };
 
-/* Longer ones take so long that what else a step does is lost in it. */
+/* Steps of more rows take so long that what they do beside loads and products is lost in it. */
 #if TILE_ROWS > 6
 #define FC_STEPS
 #else
