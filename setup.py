@@ -27,7 +27,7 @@ from setuptools.modified import newer_group
 
 KERNELS = Path("src/fastconv/_kernels")
 CSRC = KERNELS / "csrc"
-HEADERS = sorted(map(str, CSRC.glob("*.h")))
+DEPENDS = ["setup.py", *sorted(map(str, CSRC.glob("*.h")))]
 
 DEBUG = os.environ.get("FASTCONV_DEBUG", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTCONV_SANITIZE", "")
@@ -40,10 +40,9 @@ BUILD = Path("build", VARIANT)
 MACHINE = os.environ.get("_PYTHON_HOST_PLATFORM", platform.machine()).rpartition("-")[2].lower()
 X86 = MACHINE in ("x86_64", "amd64")
 
-# Flags of each isa_<name>.c, by compiler family. An instruction set that does not compile is left out.
+# Flags of each isa_<name>.c, by compiler family; what takes longest to compile is first. One that does not
+# compile is left out.
 ISA_FLAGS = {
-    "generic": {"unix": [], "msvc": []},
-    "avx2": {"unix": ["-mavx2", "-mfma", "-mf16c", "-mprfchw"], "msvc": ["/arch:AVX2"]},
     "avx512": {
         "unix": [
             *["-mavx2", "-mfma", "-mf16c", "-mprfchw", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
@@ -51,6 +50,8 @@ ISA_FLAGS = {
         ],
         "msvc": ["/arch:AVX512"],
     },
+    "avx2": {"unix": ["-mavx2", "-mfma", "-mf16c", "-mprfchw"], "msvc": ["/arch:AVX2"]},
+    "generic": {"unix": [], "msvc": []},
 }
 if unknown := set(ONLY) - set(ISA_FLAGS):
     sys.exit(f"FASTCONV_INSTRUCTION_SETS: got {sorted(unknown)}, needs some of {list(ISA_FLAGS)}")
@@ -66,6 +67,11 @@ fastconv needs a C compiler and Python's headers to build; the attempt above to 
     macOS            xcode-select --install   (and `brew install libomp` for threads)
     Windows          Visual Studio Build Tools, workload "Desktop development with C++"
 """
+
+
+def without_metadata(path):
+    """What Cython wrote, without the first comment, which has the environment's paths."""
+    return path.read_bytes().partition(b"END: Cython Metadata")[2]
 
 
 def openmp_flags(family):
@@ -95,20 +101,59 @@ class BuildKernels(build_ext):
         self.family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
         if not self.builds(PROBE_COMPILER):
             sys.exit(NO_COMPILER)
+        self.write_c()
         compile_openmp, link_openmp, openmp = self.find_openmp()
         for extension in self.extensions:
             extension.extra_compile_args += self.common_flags() + self.cython_flags() + compile_openmp
             extension.extra_link_args += self.sanitizer_flags() + link_openmp
             if extension.name.endswith(".isa"):
-                self.add_instruction_sets(extension)
                 pythons = getattr(self.compiler, "compiler_so", [])[1:]  # MSVC's class has none
                 flags = " ".join(pythons + self.common_flags() + compile_openmp).replace('"', "'")
                 extension.define_macros += [("FC_OPENMP", f'"{openmp}"'), ("FC_COMPILE_FLAGS", f'"{flags}"')]
         super().build_extensions()
 
+    def build_extension(self, ext):
+        if ext.name.endswith(
+            ".isa"
+        ):  # the first: while it compiles instruction sets, others compile the rest
+            self.add_instruction_sets(ext)
+        super().build_extension(ext)
+
     def copy_extensions_to_source(self):
         self.force = True  # another variant's module may be newer than this one's
         super().copy_extensions_to_source()
+
+    # ---- C from Cython ----
+
+    def write_c(self):
+        """Extensions get C for sources, of which what is compiled is as old as its text.
+
+        pip builds in a new environment each time. Its NumPy and Cython are younger than all that has been
+        compiled, which by dates would be compiled again, to the same: NPY_TARGET_VERSION names the interface.
+        """
+        modules = cythonize(
+            self.extensions,
+            build_dir=str(BUILD / "cython"),
+            include_path=["src"],
+            compiler_directives={
+                "language_level": 3,
+                "boundscheck": DEBUG,
+                "wraparound": False,
+                "initializedcheck": DEBUG,
+                "cdivision": True,
+                "embedsignature": False,
+                "freethreading_compatible": True,
+            },
+            nthreads=self.parallel,
+            quiet=True,
+        )
+        for extension, module in zip(self.extensions, modules, strict=True):
+            written, *others = map(Path, module.sources)
+            compiled = BUILD / "c" / written.name
+            compiled.parent.mkdir(exist_ok=True)
+            if not compiled.exists() or without_metadata(compiled) != without_metadata(written):
+                compiled.write_bytes(written.read_bytes())
+            extension.sources = [str(compiled), *map(str, others)]
 
     # ---- flags ----
 
@@ -176,20 +221,18 @@ class BuildKernels(build_ext):
 
     def add_instruction_sets(self, extension):
         with ThreadPoolExecutor(self.parallel) as pool:
-            compiled = dict(
-                zip(INSTRUCTION_SETS, pool.map(self.compile_instruction_set, INSTRUCTION_SETS), strict=True)
-            )
-        for name, objects in compiled.items():
+            compiled = list(pool.map(self.compile_instruction_set, INSTRUCTION_SETS))
+        for name, objects in zip(INSTRUCTION_SETS, compiled, strict=True):
             if objects:
                 extension.extra_objects += objects
-                extension.depends += objects
+                extension.depends = [*extension.depends, *objects]
                 extension.define_macros.append((f"FC_WITH_{name.upper()}", "1"))
 
     def compile_instruction_set(self, name):
         """The object file of isa_<name>.c, or nothing where this compiler cannot make it."""
         source = str(CSRC / f"isa_{name}.c")
         objects = self.compiler.object_filenames([source], output_dir=self.build_temp)
-        if not self.force and not newer_group([source, "setup.py", *HEADERS], objects[0]):
+        if not self.force and not newer_group([source, *DEPENDS], objects[0]):
             return objects
         flags = self.common_flags() + self.warning_flags() + ISA_FLAGS[name][self.family]
         try:
@@ -204,7 +247,7 @@ class BuildKernels(build_ext):
 
 
 def extensions():
-    for source in sorted(KERNELS.glob("*.pyx")):
+    for source in sorted(KERNELS.glob("*.pyx"), key=lambda path: (path.stem != "isa", path)):
         yield Extension(
             f"fastconv._kernels.{source.stem}",
             [str(source)] + ([str(CSRC / "dispatch.c")] if source.stem == "isa" else []),
@@ -213,26 +256,13 @@ def extensions():
                 ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
                 ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
             ],
-            depends=["setup.py", *HEADERS],
+            depends=DEPENDS,
         )
 
 
-setup(
-    ext_modules=cythonize(
-        list(extensions()),
-        build_dir=str(BUILD / "cython"),
-        include_path=["src"],
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": DEBUG,
-            "wraparound": False,
-            "initializedcheck": DEBUG,
-            "cdivision": True,
-            "embedsignature": False,
-            "freethreading_compatible": True,
-        },
-        quiet=True,
-    ),
-    options={"build": {"build_base": str(BUILD)}},
-    cmdclass={"build_ext": BuildKernels},
-)
+if __name__ == "__main__":  # Cython's processes import this file where they cannot fork
+    setup(
+        ext_modules=list(extensions()),
+        options={"build": {"build_base": str(BUILD)}},
+        cmdclass={"build_ext": BuildKernels},
+    )

@@ -1,10 +1,9 @@
 from fastconv._kernels.correlation cimport Correlation, channels_last
-from fastconv._kernels.isa cimport fc_ahead
+from fastconv._kernels.isa cimport FC_TAP_ROWS, fc_ahead
 from fastconv._kernels.operands cimport Band, Chunk
 
 cdef enum:
-    TAP_CHANNELS = 32   # fewer make sums of one tap too short;
-    TAP_ROWS = 12       # so do tiles of fewer rows, which begin a sum as slowly
+    TAP_CHANNELS = 32   # fewer make sums of one tap too short
     TURNED_CHANNELS = 16    # fewer are not worth a turned band,
     TURNED_PRODUCTS = 128   # nor are fewer products that an input takes part in
 
@@ -34,12 +33,12 @@ ctypedef struct PanelJob:
     bint accumulate                 # sums are added to what is there; not by taps
 
 cdef inline bint sums_by_taps(const Correlation *c) noexcept nogil:
-    return c.in_channels >= TAP_CHANNELS and c.kernels.mr >= TAP_ROWS
+    return c.in_channels >= TAP_CHANNELS and c.kernels.mr >= FC_TAP_ROWS
 
 cdef inline bint turns(const Correlation *c) noexcept nogil:
     """Whether bands have the channels of a pixel as neighbours: tiles of few rows wait for the cache
     otherwise, where each term is a line of its own."""
-    return (not channels_last(c) and c.kernels.mr < TAP_ROWS and c.in_channels >= TURNED_CHANNELS
+    return (not channels_last(c) and c.kernels.mr < FC_TAP_ROWS and c.in_channels >= TURNED_CHANNELS
             and c.out_channels * c.taps_h * c.taps_w >= TURNED_PRODUCTS * c.stride_h * c.stride_w)
 
 cdef inline bint packed_by_taps(const Correlation *c) noexcept nogil:

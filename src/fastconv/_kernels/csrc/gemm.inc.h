@@ -12,6 +12,12 @@ enum {
     FC(POINTERS) = TILE_ROWS > 6 ? 0 : 6, /* rows, at most, with a pointer each */
 };
 
+#ifndef FC_GEMM_KINDS
+#define FC_GEMM_KINDS
+/* What a body is for: A with rows one element apart, tables, lines to fetch, results past the cache. */
+enum { FC_PACKED = 1, FC_A_TABLE = 2, FC_B_TABLE = 4, FC_FETCHING = 8, FC_STREAMING = 16 };
+#endif
+
 /* Steps of more rows take so long that what they do beside loads and products is lost in it. */
 #if TILE_ROWS > 6
 #define FC_STEPS
@@ -33,10 +39,10 @@ FC_INLINE void FC(fetch_share)(fc_ahead *ahead)
     }
 }
 
-FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vectors, const int packed,
-                             const int a_table, const int b_table, const int fetching,
-                             const int streaming)
+FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vectors, const int kind)
 {
+    const int packed = kind & FC_PACKED, a_table = kind & FC_A_TABLE, b_table = kind & FC_B_TABLE;
+    const int fetching = kind & FC_FETCHING;
     VEC acc[NARROW_ROWS][4];
     const T *row_bias = tile->row_bias, *column_bias = tile->column_bias;
     T *c = tile->c;
@@ -57,7 +63,7 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
         }
     }
 
-    const int stream = streaming && tile->stream;
+    const int stream = kind & FC_STREAMING && tile->stream;
     if (c_row >= FC_FAR && !stream) {
         FC_UNROLL
         for (int i = 0; i < rows; i++) {
@@ -139,31 +145,28 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
 #endif
 
 /* A function each: in one of all, compilers run out of registers for addresses. */
-#define FC_BODIES(width, vectors, n)                                                                \
-    FC_NOINLINE void FC(width##_tables_##n)(const fc_tile *tile)                                    \
+#define FC_BODY(name, n, vectors, kind)                                                             \
+    FC_NOINLINE void FC(name##_##n)(const fc_tile *tile)                                            \
     {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, 0, 1, 1, 0, 0);                                             \
-    }                                                                                               \
-    FC_NOINLINE void FC(width##_fetching_##n)(const fc_tile *tile)                                  \
-    {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, 0, 1, 0, 1, 0);                                             \
-    }                                                                                               \
-    FC_NOINLINE void FC(width##_table_##n)(const fc_tile *tile)                                     \
-    {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, 0, 1, 0, 0, 0);                                             \
-    }                                                                                               \
-    FC_NOINLINE void FC(width##_packed_##n)(const fc_tile *tile)                                    \
-    {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, 1, 0, 0, 0, 1);                                             \
-    }                                                                                               \
-    FC_NOINLINE void FC(width##_steps_##n)(const fc_tile *tile)                                     \
-    {                                                                                               \
-        FC(gemm_rows)(tile, n, vectors, 0, 0, 0, 0, 0);                                             \
+        FC(gemm_rows)(tile, n, vectors, kind);                                                      \
     }
+#if TILE_ROWS < FC_TAP_ROWS
+#define FC_TAPS_BODY(name, n, vectors)
+#define FC_TAPS_CASE(name, n)
+#else
+#define FC_TAPS_BODY(name, n, vectors) FC_BODY(name, n, vectors, FC_A_TABLE | FC_B_TABLE)
+#define FC_TAPS_CASE(name, n) if (tile->b_table) FC(name##_##n)(tile); else
+#endif
+#define FC_BODIES(width, vectors, n)                                                                \
+    FC_TAPS_BODY(width##_taps, n, vectors)                                                          \
+    FC_BODY(width##_fetching, n, vectors, FC_A_TABLE | FC_FETCHING)                                 \
+    FC_BODY(width##_table, n, vectors, FC_A_TABLE)                                                  \
+    FC_BODY(width##_packed, n, vectors, FC_PACKED | FC_STREAMING)                                   \
+    FC_BODY(width##_steps, n, vectors, 0)
 #define FC_CASE(width, n)                                                                           \
     case n:                                                                                         \
-        if (tile->b_table) FC(width##_tables_##n)(tile);                                            \
-        else if (tile->a_table && tile->ahead) FC(width##_fetching_##n)(tile);                      \
+        FC_TAPS_CASE(width##_taps, n)                                                               \
+        if (tile->a_table && tile->ahead) FC(width##_fetching_##n)(tile);                           \
         else if (tile->a_table) FC(width##_table_##n)(tile);                                        \
         else if (tile->a_row == 1) FC(width##_packed_##n)(tile);                                    \
         else FC(width##_steps_##n)(tile);                                                           \
@@ -187,9 +190,10 @@ static void FC(gemm_tile)(const fc_tile *tile)
 
 #define FC_WINDOW(n)                                                                                \
     case n:                                                                                         \
-        if (tile->vectors == 1) FC(gemm_rows)(tile, n, 1, 1, 0, 1, 0, 0);                           \
-        else if (n > TILE_ROWS / 2 || tile->vectors == 2) FC(gemm_rows)(tile, n, 2, 1, 0, 1, 0, 0); \
-        else FC(gemm_rows)(tile, n, 4, 1, 0, 1, 0, 0);                                              \
+        if (tile->vectors == 1) FC(gemm_rows)(tile, n, 1, FC_PACKED | FC_B_TABLE);                  \
+        else if (n > TILE_ROWS / 2 || tile->vectors == 2)                                           \
+            FC(gemm_rows)(tile, n, 2, FC_PACKED | FC_B_TABLE);                                      \
+        else FC(gemm_rows)(tile, n, 4, FC_PACKED | FC_B_TABLE);                                     \
         break;
 
 static void FC(gemm_window)(const fc_tile *tile)
@@ -198,6 +202,9 @@ static void FC(gemm_window)(const fc_tile *tile)
 }
 
 #undef FC_STEPS
+#undef FC_BODY
+#undef FC_TAPS_BODY
+#undef FC_TAPS_CASE
 #undef FC_BODIES
 #undef FC_CASE
 #undef FC_WIDE_BODIES

@@ -20,6 +20,9 @@ enum { FC_FLOAT32 = 0, FC_FLOAT64 = 1, FC_DTYPES = 2 };
 /* Upper bounds over all instruction sets, for scratch on the stack. */
 enum { FC_MAX_MR = 14, FC_MAX_NR = 32, FC_MAX_WINDOW = 4 };
 
+/* Tiles of at least so many rows take sums of single taps; those of fewer begin a sum too slowly. */
+#define FC_TAP_ROWS 12
+
 /* Lines of memory to bring into the cache, `share` of them at a time: of `planes` planes, plane_step bytes apart, each
  * `runs` runs of `bytes` bytes, run_step apart. In the first plane that is left, run and fetched (bytes) tell how far
  * it has got. Nothing is read: addresses may lie outside of any array.
@@ -48,7 +51,8 @@ static inline void fc_streamed(void)
  * for i < rows and j < vectors * lanes (columns past the end must be readable
  * in B and writable in C; use scratch at edges).
  * offset(k) is a_table[k], or k*a_step where a_table is NULL; at(k) is b_table[k], or k*b_step where b_table is NULL.
- * gemm_tile takes a b_table only together with an a_table; with an a_table alone, b_step is vectors * lanes.
+ * gemm_tile takes a b_table only together with an a_table, and only from mr FC_TAP_ROWS on; with an a_table alone,
+ * b_step is vectors * lanes.
  * ahead, read where a_table is the only table: NULL, or two lists of lines, of each of which a share is fetched before
  * every ahead_terms terms.
  * The sum runs over k in order, one fused accumulator an element, so the result

@@ -79,45 +79,53 @@ FC_INLINE void FC(finish_line)(const fc_pool *pool, T *out, int64_t *indices, pt
                            positions, base, divisor, end, indices_end, op);
 }
 
-/* Rows with a line each. Some lines are written before the first is read: to read across two vectors that have only
- * just been written takes long. */
+/* Rows by way of lines of the workspace: FC_POOL_LINES rows with a line each, or pool->lines rows that share one.
+ * Some lines are written before the first is read: to read across two vectors that have only just been written takes
+ * long. */
 FC_INLINE void FC(pool_lines)(const fc_pool *pool, const T *x, T *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end,
                               T *workspace, const int op)
 {
+    const int shared = pool->lines > 1, together = shared && pool->row_stride && (op == FC_SUM || op == FC_MAX);
     const ptrdiff_t width = pool->width, out_w = pool->out_w, plane = pool->height * width;
     const ptrdiff_t down = pool->row_step * width, before = pool->line_before, after = pool->line_after;
-    const ptrdiff_t fresh = FC(fresh_rows)(pool);
-    const ptrdiff_t elements = pool->line_elements, apart = op == FC_ARGMAX ? 2 * elements : elements;
+    const ptrdiff_t fresh = FC(fresh_rows)(pool), advance = pool->row_stride * width;
+    const ptrdiff_t elements = pool->line_elements, most = shared ? pool->lines : FC_POOL_LINES;
+    const ptrdiff_t apart = shared ? pool->pitch : op == FC_ARGMAX ? 2 * elements : elements;
+    const ptrdiff_t used = shared && pool->pitch < width ? pool->pitch : width;
     const T *x_end = x + pool->images * plane, *row_divisor = pool->row_divisor, *out_end = out + end * out_w;
     const int64_t *indices_end = op == FC_ARGMAX ? indices + end * out_w : NULL;
     const T neutral = FC(neutral)(op);
     int64_t base[FC_POOL_LINES];
     T divisor[FC_POOL_LINES];
-    for (int i = 0; i < FC_POOL_LINES; i++) {
+    for (int i = 0; i < FC_POOL_LINES && before; i++) {
         FC(fill)(workspace + i * apart, neutral, before);
         if (op == FC_ARGMAX) FC(fill)(workspace + i * apart + elements, (T)INFINITY, before);
     }
     ptrdiff_t image = begin / pool->out_h, o = begin % pool->out_h;
     for (ptrdiff_t row = begin, rows; row < end; row += rows) {
-        rows = end - row < FC_POOL_LINES ? end - row : FC_POOL_LINES;
-        for (ptrdiff_t i = 0; i < rows; i++) {
-            const ptrdiff_t first = pool->row_first[o], count = pool->row_count[o];
+        rows = end - row < most ? end - row : most;
+        for (ptrdiff_t i = 0, count; i < rows; i += count) {
+            const ptrdiff_t first = pool->row_first[o], seen = pool->row_count[o], at = shared ? 0 : i;
+            const T *src = together ? x + row * advance : x + image * plane + first * width;
             T *line = workspace + i * apart + before, *positions = line + elements;
-            base[i] = (int64_t)first * width - 1;
-            divisor[i] = op == FC_SUM ? row_divisor[o] : 1;
-            if (count > 0)
-                FC(reduce_rows)(line, positions, 0, x + image * plane + first * width, 0, 1, down, count, width, 1, x_end,
-                                row_divisor + (op == FC_SHARE ? first : 0), pool->column_divisor, op, fresh);
-            else FC(fill)(line, neutral, width);
+            count = together ? rows : 1;
+            base[at] = shared ? -1 : (int64_t)first * width - 1;
+            divisor[at] = op == FC_SUM ? row_divisor[o] : 1;
+            if (seen > 0)
+                FC(reduce_rows)(line, positions, apart, src, advance, count, down, seen, used,
+                                (T)(shared ? 1 + first * width : 1), x_end, row_divisor + (op == FC_SHARE ? first : 0),
+                                pool->column_divisor, op, fresh);
+            else FC(fill)(line, neutral, used);
             if (after) {
                 FC(fill)(line + width, neutral, after);
                 if (op == FC_ARGMAX) FC(fill)(positions + width, (T)INFINITY, after);
             }
             if (++o == pool->out_h) o = 0, image++;
         }
-        for (ptrdiff_t i = 0; i < rows; i++) {
+        const ptrdiff_t each = shared ? rows : 1;
+        for (ptrdiff_t i = 0; i < rows; i += each) {
             const T *line = workspace + i * apart;
-            FC(finish_line)(pool, out, indices, row + i, 1, line, line + elements, base[i], divisor[i], out_end,
+            FC(finish_line)(pool, out, indices, row + i, each, line, line + elements, base[i], divisor[i], out_end,
                             indices_end, op);
         }
     }
@@ -129,45 +137,19 @@ FC_INLINE void FC(pool_lines)(const fc_pool *pool, const T *x, T *out, int64_t *
 FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t *indices, ptrdiff_t begin, ptrdiff_t end,
                                T *workspace, const int op)
 {
-    const ptrdiff_t width = pool->width, out_w = pool->out_w, plane = pool->height * width;
-    const ptrdiff_t down = pool->row_step * width, used = pool->pitch < width ? pool->pitch : width;
-    const ptrdiff_t fresh = FC(fresh_rows)(pool);
-    const T *x_end = x + pool->images * plane, *row_divisor = pool->row_divisor, *out_end = out + end * out_w;
-    const int64_t *indices_end = op == FC_ARGMAX ? indices + end * out_w : NULL;
-    const T neutral = FC(neutral)(op);
     if ((op == FC_SUM || op == FC_MAX || op == FC_ARGMAX) && FC(has_pairs)(pool)) {
         FC(pool_pairs)(pool, x, out, indices, begin, end, op);
         return;
     }
-    if ((op == FC_SUM || op == FC_MAX) && FC(has_threes)(pool)) {
-        FC(pool_threes)(pool, x, out, begin, end, workspace, op);
-        return;
-    }
-    if (pool->lines == 1) {
-        FC(pool_lines)(pool, x, out, indices, begin, end, workspace, op);
-        return;
-    }
-    T *positions = workspace + pool->line_elements; /* no padding: lines begin with the image */
-    ptrdiff_t image = begin / pool->out_h, o = begin % pool->out_h;
-    for (ptrdiff_t row = begin, rows; row < end; row += rows) {
-        rows = end - row < pool->lines ? end - row : pool->lines;
-        T divisor = 1;
-        if (pool->row_stride && (op == FC_SUM || op == FC_MAX)) {
-            const T *src = x + row * pool->row_stride * width;
-            FC(reduce_rows)(workspace, NULL, pool->pitch, src, pool->row_stride * width, rows, down, pool->row_count[0],
-                            used, 0, x_end, NULL, NULL, op, fresh);
-            if (op == FC_SUM) divisor = row_divisor[0];
-        } else for (ptrdiff_t i = 0; i < rows; i++) {
-            const ptrdiff_t first = pool->row_first[o], count = pool->row_count[o], at = i * pool->pitch;
-            if (op == FC_SUM) divisor = row_divisor[o];
-            if (count > 0)
-                FC(reduce_rows)(workspace + at, positions + at, 0, x + image * plane + first * width, 0, 1, down, count,
-                                used, (T)(1 + first * width), x_end, row_divisor + (op == FC_SHARE ? first : 0),
-                                pool->column_divisor, op, fresh);
-            else FC(fill)(workspace + at, neutral, used);
-            if (++o == pool->out_h) o = 0, image++;
+    const int threes = (op == FC_SUM || op == FC_MAX) && FC(has_threes)(pool);
+    while (begin < end) {
+        ptrdiff_t stop = end;
+        if (threes) {
+            begin = FC(pool_threes)(pool, x, out, begin, end, workspace, op);
+            if (end - begin > FC(THREES_ROWS)) stop = begin + FC(THREES_ROWS);
         }
-        FC(finish_line)(pool, out, indices, row, rows, workspace, positions, -1, divisor, out_end, indices_end, op);
+        if (begin < stop) FC(pool_lines)(pool, x, out, indices, begin, stop, workspace, op);
+        begin = stop;
     }
 }
 

@@ -72,9 +72,9 @@ FC_INLINE int FC(three_rows)(const fc_pool *pool, const T *const *rows, T *out, 
 #undef LOAD_INSIDE
 }
 
-/* Output rows begin .. end-1. */
-FC_INLINE void FC(pool_threes)(const fc_pool *pool, const T *x, T *out, ptrdiff_t begin, ptrdiff_t end, T *workspace,
-                               const int op)
+/* Output rows from `begin` on, up to `end` or a block with a NaN; returns how far it came. */
+FC_INLINE ptrdiff_t FC(pool_threes)(const fc_pool *pool, const T *x, T *out, ptrdiff_t begin, ptrdiff_t end,
+                                    T *workspace, const int op)
 {
     enum { MOST = FC(THREES_ROWS) };
     const ptrdiff_t width = pool->width, height = pool->height, top = 3 - pool->row_count[0];
@@ -94,10 +94,8 @@ FC_INLINE void FC(pool_threes)(const fc_pool *pool, const T *x, T *out, ptrdiff_
             T *to = out + row * pool->out_w;
             const int nan = count == MOST ? FC(three_rows)(pool, rows, to, divisors, next, op, MOST)
                                           : FC(three_rows)(pool, rows, to, divisors, next, op, 1);
-            if (nan) {
-                FC(pool_lines)(pool, x, out, NULL, row, row + count, workspace, op);
-                FC(fill)(workspace, neutral, width);
-            }
+            if (nan) return row;
         }
     }
+    return end;
 }
