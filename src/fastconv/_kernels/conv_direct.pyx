@@ -26,8 +26,7 @@ from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_ahead, fc_kernels, kernels_for
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.operands cimport (
-    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, first_window, load_band,
-    load_turned, pack_weight_panel, turned_elements,
+    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, first_window, load_band, pack_weight_panel,
 )
 from fastconv._kernels.read_ahead cimport LINE, lines_of, nothing_ahead, rows_ahead
 from fastconv._kernels.threads cimport thread_index
@@ -57,6 +56,7 @@ def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_th
     """All panels of the weight, for `forward_packed` with images of any size."""
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(weight))
     cdef Correlation c = weight_correlation(kernels, g, weight)
+    c.turned = turns(&c)
     cdef Py_ssize_t panels = c.groups * ceil_div(c.out_channels, kernels.nr), index
     cdef Py_ssize_t panel_bytes = packed_bytes(&c)
     cdef cnp.ndarray packed = aligned(panels * panel_bytes, cnp.PyArray_TYPE(weight))
@@ -96,6 +96,7 @@ cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil:
     """Computes all of the result. False where there was no memory; nothing is written then."""
     cdef fc_float_mode mode = 0
     cdef Correlation flat = cut_flat(whole)
+    flat.turned = turns(&flat)
     cdef const Correlation *c = &flat
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
@@ -105,8 +106,7 @@ cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil:
     cdef Py_ssize_t panel_bytes = packed_bytes(c)
     cdef Py_ssize_t panels_a_pass = a_pass(c, panels, panel_bytes, PACKED_BYTES)
     cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
-    cdef Py_ssize_t band_bytes = align(size * (turned_elements if turns(c) else band_elements)(
-        c, chunks.images, chunks.rows))
+    cdef Py_ssize_t band_bytes = align(size * band_elements(c, chunks.images, chunks.rows))
     # What follows begins with a pair of lines, which are fetched together.
     cdef Py_ssize_t table_bytes = 2 * LINE * ceil_div(
         3 * length * sizeof(Py_ssize_t) + most_taps(c) * sizeof(Range), 2 * LINE)
@@ -202,10 +202,7 @@ cdef void compute_chunk(
         unpadded = sums_by_taps(c) and (<const bint *>(job.weights + panel_bytes - LINE))[0]
         if panel // panels != group or unpadded != job.unpadded:
             group, job.unpadded = panel // panels, unpadded
-            if turns(c):
-                band = load_turned(c, group, &chunk, band_memory)
-            else:
-                band = load_band(c, group, &chunk, band_memory, False, unpadded)
+            band = load_band(c, group, &chunk, band_memory, False, unpadded)
             part = NULL
         if part != part_of(c, item % c.part_count) or job.vectors != panel_vectors(c, panel):
             part = part_of(c, item % c.part_count)

@@ -38,7 +38,8 @@ from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport FC_MAX_NR, fc_ahead, fc_binary, kernels_for
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.operands cimport (
-    Band, Chunk, a_pass, band_elements, fill_table, load_band, needs_bands, pack_weight_panel,
+    Band, Chunk, a_pass, band_elements, fill_table, load_band, needs_bands, new_band,
+    pack_weight_panel,
 )
 from fastconv._kernels.read_ahead cimport lines_of, nothing_ahead, rows_ahead
 from fastconv._kernels.threads cimport thread_index
@@ -192,18 +193,6 @@ cdef Band upper(const Correlation *half, const Band *band) noexcept nogil:
     return result
 
 
-cdef Band sums_at(const Correlation *half, Py_ssize_t rows, char *data) noexcept nogil:
-    """A band as load_band makes them."""
-    cdef Band band
-    band.data, band.image = data, 0
-    if channels_last(half):
-        band.channel, band.pixel, band.row = 1, half.in_channels, half.in_channels * band_width(half)
-    else:
-        band.pixel, band.row = 1, band_width(half)
-        band.channel = band_elements(half, 1, rows) // half.in_channels
-    return band
-
-
 cdef void add_bands(
         const Correlation *half, Py_ssize_t rows, const Band *to, const Band *a, const Band *b,
         bint minus) noexcept nogil:
@@ -260,7 +249,7 @@ cdef bint compute_piece(
     t.product, t.c, t.begin, t.end = p, halved(&whole), begin, end
     a0, b0 = load_band(&whole, 0, &a, room.a, p.copies), load_band(&whole, 0, &b, room.b, p.copies)
     a1, b1 = upper(c, &a0), upper(c, &b0)
-    s = sums_at(c, a.rows, room.sums)
+    s = new_band(c, a.rows, room.sums)
     fill_table(c, &a0, room.table)
     fill_table(c, &s, room.sums_table)
     t.job.rows = a.rows

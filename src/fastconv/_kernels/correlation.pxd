@@ -24,6 +24,7 @@ cdef struct Correlation:
     Py_ssize_t weight_group, weight_out, weight_in, weight_h, weight_w
     const char *bias          # out_channels * groups elements, or NULL
     bint relu
+    bint turned               # bands of planes are to have the channels of a pixel as neighbours
     # Several correlations of one x that are computed together (see united), each with a weight and results of
     # its own: taps, top and left above tell what their windows span. part_count is 1 where parts is NULL.
     const Correlation *parts
@@ -81,6 +82,7 @@ cdef bint input_correlation(
     const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
     cnp.ndarray grad_x, Py_ssize_t phase_h, Py_ssize_t phase_w, Correlation *result) noexcept
 cdef bint channels_last(const Correlation *c) noexcept nogil
+cdef bint channels_inner(const Correlation *c) noexcept nogil
 cdef void flatten(Correlation *c) noexcept
 cdef Correlation weight_correlation(const fc_kernels *kernels, ConvGeometry g, cnp.ndarray weight)
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil

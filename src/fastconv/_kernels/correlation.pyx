@@ -169,6 +169,7 @@ cdef Correlation correlation_of(
     if bias is not None:
         c.bias = <const char *>cnp.PyArray_DATA(<cnp.ndarray>bias)
     c.relu = relu
+    c.turned = False
     c.parts, c.part_count = NULL, 1
     flatten(&c)
     return c
@@ -245,6 +246,7 @@ cdef bint input_correlation(
     c.packed = False
     c.bias = NULL
     c.relu = False
+    c.turned = False
     c.parts, c.part_count = NULL, 1
     result[0] = c
     return True
@@ -280,8 +282,14 @@ cdef void image_steps(
 
 
 cdef bint channels_last(const Correlation *c) noexcept nogil:
-    """Whether the input is NHWC: sums then run over (tap row, tap column, channel), else channels first."""
+    """Whether the input is NHWC."""
     return c.x_pixel != 1
+
+
+cdef bint channels_inner(const Correlation *c) noexcept nogil:
+    """Whether bands have the channels of a pixel as neighbours: sums then run over (tap row, tap column,
+    channel), else channels first."""
+    return channels_last(c) or c.turned
 
 
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil:

@@ -1,4 +1,4 @@
-from fastconv._kernels.correlation cimport Correlation, channels_last
+from fastconv._kernels.correlation cimport Correlation, channels_inner, channels_last
 from fastconv._kernels.isa cimport FC_TAP_ROWS, fc_ahead
 from fastconv._kernels.operands cimport Band, Chunk
 
@@ -36,14 +36,14 @@ cdef inline bint sums_by_taps(const Correlation *c) noexcept nogil:
     return c.in_channels >= TAP_CHANNELS and c.kernels.mr >= FC_TAP_ROWS
 
 cdef inline bint turns(const Correlation *c) noexcept nogil:
-    """Whether bands have the channels of a pixel as neighbours: tiles of few rows wait for the cache
+    """Whether bands are worth turning (see Correlation.turned): tiles of few rows wait for the cache
     otherwise, where each term is a line of its own."""
     return (not channels_last(c) and c.kernels.mr < FC_TAP_ROWS and c.in_channels >= TURNED_CHANNELS
             and c.out_channels * c.taps_h * c.taps_w >= TURNED_PRODUCTS * c.stride_h * c.stride_w)
 
 cdef inline bint packed_by_taps(const Correlation *c) noexcept nogil:
     """Whether channels are the innermost loop of packed weights."""
-    return channels_last(c) or turns(c) or (sums_by_taps(c) and c.stride_w == 1)
+    return channels_inner(c) or (sums_by_taps(c) and c.stride_w == 1)
 
 cdef inline char *out_pixel(
         const Correlation *c, const PanelJob *job, Py_ssize_t image, Py_ssize_t row) noexcept nogil:

@@ -27,6 +27,7 @@ cdef inline const char *first_window(
         (c.top - part.top) * band.row + (c.left - part.left) * band.pixel)
 
 cdef void sum_axes(const Correlation *c, bint by_taps, Axis *axes) noexcept nogil
+cdef Band new_band(const Correlation *c, Py_ssize_t rows, char *buffer) noexcept nogil
 cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil
 cdef Chunks cut(
     const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil
@@ -37,9 +38,6 @@ cdef bint needs_bands(const Correlation *c) noexcept nogil
 cdef Band load_band(
     const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, bint copy=*,
     bint unpadded=*) noexcept nogil
-cdef Py_ssize_t turned_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil
-cdef Band load_turned(
-    const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer) noexcept nogil
 cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil
 cdef void pack_weight_panel(
     const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded,

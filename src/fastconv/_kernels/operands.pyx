@@ -6,12 +6,12 @@ Both have the terms of a sum in one order, which sum_axes gives.
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport (
-    Correlation, band_height, band_width, ceil_div, channels_last, sum_length,
+    Correlation, band_height, band_width, ceil_div, channels_inner, sum_length,
 )
 
 cdef enum:
     PIECE = 16384      # bytes of weights whose terms are sorted at a time
-    BAD_STRIDE = 512   # bytes; channels this many bytes apart, times 2^n, fight for the same cache sets
+    BAD_STRIDE = 512   # bytes; lines this many bytes apart, times 2^n, fight for the same cache sets
 
 
 cdef void sum_axes(const Correlation *c, bint by_taps, Axis *axes) noexcept nogil:
@@ -23,15 +23,29 @@ cdef void sum_axes(const Correlation *c, bint by_taps, Axis *axes) noexcept nogi
     axes[row + 1].count, axes[row + 1].weight_step = c.taps_w, c.weight_w
 
 
-cdef Py_ssize_t channel_step(const Correlation *c, Py_ssize_t rows) noexcept nogil:
-    """Elements from a channel of an NCHW band to the next: its size; a cache line more for a power of two."""
-    cdef Py_ssize_t elements = band_height(c, rows) * band_width(c)
+cdef Py_ssize_t off_sets(const Correlation *c, Py_ssize_t elements) noexcept nogil:
+    """A step of so many elements; of a cache line more for a power of two."""
     return elements + (64 // c.kernels.itemsize if elements * c.kernels.itemsize % BAD_STRIDE == 0 else 0)
+
+
+cdef Band new_band(const Correlation *c, Py_ssize_t rows, char *buffer) noexcept nogil:
+    """A band of chunks with so many rows of outputs that isn't the array itself."""
+    cdef Band band
+    band.data = buffer
+    if channels_inner(c):
+        band.channel, band.pixel = 1, off_sets(c, c.in_channels) if c.turned else c.in_channels
+        band.row = band_width(c) * band.pixel
+        band.image = band_height(c, rows) * band.row
+    else:
+        band.pixel, band.row = 1, band_width(c)
+        band.channel = off_sets(c, band_height(c, rows) * band.row)
+        band.image = c.in_channels * band.channel
+    return band
 
 
 cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil:
     """How many elements load_band may write for a chunk of this size."""
-    return images * c.in_channels * channel_step(c, rows)
+    return images * new_band(c, rows, NULL).image
 
 
 cdef Chunks cut(
@@ -83,11 +97,12 @@ cdef Chunk chunk_at(const Correlation *c, const Chunks *chunks, Py_ssize_t index
 cdef bint lies_in_place(const Correlation *c, Py_ssize_t top, Py_ssize_t rows) noexcept nogil:
     """Whether rows [top, top + rows) of the images serve as a band as they are."""
     return (top >= 0 and c.left <= 0 and top + rows <= c.height and band_width(c) - c.left <= c.width
-            and has_good_strides(c))
+            and lies_well(c))
 
 
-cdef inline bint has_good_strides(const Correlation *c) noexcept nogil:
-    return c.x_channel * c.kernels.itemsize % BAD_STRIDE != 0 or c.x_channel == 1
+cdef inline bint lies_well(const Correlation *c) noexcept nogil:
+    """The same but for padding."""
+    return not c.turned and (c.x_channel * c.kernels.itemsize % BAD_STRIDE != 0 or c.x_channel == 1)
 
 
 cdef bint needs_bands(const Correlation *c) noexcept nogil:
@@ -102,23 +117,16 @@ cdef Band load_band(
 
     Nobody reads the padding of an `unpadded` band, so that it needn't exist.
     """
-    cdef Band band
+    cdef Band band = new_band(c, chunk.rows, buffer)
     cdef Py_ssize_t size = c.kernels.itemsize
     cdef Py_ssize_t rows = band_height(c, chunk.rows), columns = band_width(c)
     cdef Py_ssize_t top = chunk.row * c.stride_h - c.top
     cdef const char *source = c.x + size * (group * c.in_channels * c.x_channel + chunk.image * c.x_image)
-    cdef bint planes = not channels_last(c)
-    if not copy and (has_good_strides(c) if unpadded else lies_in_place(c, top, rows)):
+    cdef bint planes = not channels_inner(c)
+    if not copy and (lies_well(c) if unpadded else lies_in_place(c, top, rows)):
         band.data = source + size * (top * c.x_row - c.left * c.x_pixel)
         band.image, band.channel, band.row, band.pixel = c.x_image, c.x_channel, c.x_row, c.x_pixel
         return band
-    band.data = buffer
-    if planes:
-        band.pixel, band.row, band.channel = 1, columns, channel_step(c, chunk.rows)
-        band.image = c.in_channels * band.channel
-    else:
-        band.channel, band.pixel, band.row = 1, c.in_channels, columns * c.in_channels
-        band.image = rows * band.row
     # Columns [begin, end) of the band exist in x; the others are padding.
     cdef Py_ssize_t begin = min(max(c.left, 0), columns)
     cdef Py_ssize_t end = max(min(c.width + c.left, columns), begin)
@@ -126,6 +134,7 @@ cdef Band load_band(
     cdef Py_ssize_t first = min(max(-top, 0), rows), last = max(min(c.height - top, rows), first)
     cdef Py_ssize_t image, channel, row
     cdef char *to
+    cdef char *row_to
     cdef const char *line
     for image in range(chunk.images):
         for channel in range(c.in_channels if planes else 1):
@@ -137,57 +146,19 @@ cdef Band load_band(
                 c.kernels.pad_rows(to + size * first * band.row, band.row, line, c.x_row, last - first,
                                    begin * band.pixel, (end - begin) * band.pixel,
                                    (columns - end) * band.pixel)
-            else:   # channels of a group, from among those of all: each pixel is a row
+            else:
                 for row in range(first, last):
-                    memset(to + size * row * band.row, 0, size * begin * band.pixel)
-                    c.kernels.pad_rows(to + size * (row * band.row + begin * band.pixel), band.pixel, line,
-                                       c.x_pixel, end - begin, 0, c.in_channels, 0)
-                    memset(to + size * (row * band.row + end * band.pixel), 0,
-                           size * (columns - end) * band.pixel)
+                    row_to = to + size * row * band.row
+                    memset(row_to, 0, size * begin * band.pixel)
+                    memset(row_to + size * end * band.pixel, 0, size * (columns - end) * band.pixel)
+                    row_to += size * begin * band.pixel
+                    if c.turned:
+                        c.kernels.transpose(row_to, band.pixel, line, c.x_channel, c.in_channels, end - begin)
+                    else:   # channels of a group, from among those of all: each pixel is a row
+                        c.kernels.pad_rows(
+                            row_to, band.pixel, line, c.x_pixel, end - begin, 0, c.in_channels, 0)
                     line += size * c.x_row
             memset(to + size * last * band.row, 0, size * (rows - last) * band.row)
-    return band
-
-
-cdef Py_ssize_t pixel_step(const Correlation *c) noexcept nogil:
-    """Elements from a pixel of a turned band to the next: its channels; a line more for a power of two."""
-    cdef Py_ssize_t line = 64 // c.kernels.itemsize
-    return c.in_channels + (line if c.in_channels * c.kernels.itemsize % BAD_STRIDE == 0 else 0)
-
-
-cdef Py_ssize_t turned_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil:
-    """How many elements load_turned writes for a chunk of this size."""
-    return images * band_height(c, rows) * band_width(c) * pixel_step(c)
-
-
-cdef Band load_turned(
-        const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer) noexcept nogil:
-    """The chunk's input, of planes, padded and with the channels of a pixel as neighbours."""
-    cdef Band band
-    cdef Py_ssize_t size = c.kernels.itemsize
-    cdef Py_ssize_t rows = band_height(c, chunk.rows), columns = band_width(c)
-    cdef Py_ssize_t top = chunk.row * c.stride_h - c.top
-    cdef Py_ssize_t begin = min(max(c.left, 0), columns)
-    cdef Py_ssize_t end = max(min(c.width + c.left, columns), begin)
-    cdef Py_ssize_t image, row
-    cdef char *to = buffer
-    band.data = buffer
-    band.channel, band.pixel = 1, pixel_step(c)
-    band.row = columns * band.pixel
-    band.image = rows * band.row
-    for image in range(chunk.image, chunk.image + chunk.images):
-        for row in range(top, top + rows):
-            if 0 <= row < c.height and end > begin:
-                memset(to, 0, size * begin * band.pixel)
-                c.kernels.transpose(
-                    to + size * begin * band.pixel, band.pixel,
-                    c.x + size * (image * c.x_image + group * c.in_channels * c.x_channel + row * c.x_row
-                                  + begin - c.left),
-                    c.x_channel, c.in_channels, end - begin)
-                memset(to + size * end * band.pixel, 0, size * (columns - end) * band.pixel)
-            else:
-                memset(to, 0, size * band.row)
-            to += size * band.row
     return band
 
 
