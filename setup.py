@@ -113,9 +113,8 @@ class BuildKernels(build_ext):
         super().build_extensions()
 
     def build_extension(self, ext):
-        if ext.name.endswith(
-            ".isa"
-        ):  # the first: while it compiles instruction sets, others compile the rest
+        # The first of them: while one thread waits here, the others compile the rest.
+        if ext.name.endswith(".isa"):
             self.add_instruction_sets(ext)
         super().build_extension(ext)
 
