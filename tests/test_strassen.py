@@ -103,8 +103,10 @@ def test_values(case, layout, threads, dtype):
 
 
 def test_both_passes_are_tried_but_where_there_is_a_stride():
-    for case in [*CASES, *LARGE]:
-        assert conv_strassen.supports(case.geometry(), True) == (case.stride in (1, (1, 1))), case
+    able = [conv_strassen.supports(case.geometry(), True) for case in [*CASES, *LARGE]]
+    assert able == [case.stride in (1, (1, 1)) for case in [*CASES, *LARGE]]
+    assert sum(able) >= len(able) - 5
+    assert not all(able)
 
 
 @pytest.mark.parametrize("case", [*PLANES[-2:], *KERNELS[2:5], *LARGE], ids=str)
