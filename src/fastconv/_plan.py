@@ -181,13 +181,15 @@ def cost_depthwise(w: Work) -> float:
 def cost_im2col(w: Work) -> float:
     """Pixels in vectors, packed first: whole runs of them with stride 1, one by one otherwise.
 
-    Long sums are cut into blocks, which read and write the results again.
+    Long sums are cut into blocks, which read and write the results again. AVX2's strips of few channels are
+    slowly packed.
     """
     product = (1.17 if w.wide else 1.1) * w.pixels * w.length * w.out_channels / w.fused_a_cycle
     pack = (3.5 if w.stride > 1 else 0.8 if w.wide else 0.4) * w.pixels * w.length
     blocks = w.length // (192 if w.wide else 384)
     store = (0.8 if w.step == 1 else 7) + 0.3 * blocks  # phases of a strided gradient come one by one
-    return w.groups * (product + pack + store * w.results + pack_weight(w))
+    weight = (1 if w.wide else 3) * pack_weight(w)
+    return w.groups * (product + pack + store * w.results + weight)
 
 
 def cost_transform(w: Work) -> float:

@@ -1,13 +1,14 @@
 """Convolution as a matrix product over panels of the column matrix, packed as they are needed.
 
-A panel holds a tile's worth of pixels, [term of the sums][pixel of the tile]. One panel of at most
-PANEL_BYTES is packed at a time: it stays in the first-level cache while the weights of all output channels
-run over it, and is forgotten. The column matrix as a whole never exists. Longer sums are added block by block
-to results that stay in the second-level cache.
+A panel holds a tile's worth of pixels, [term of the sums][pixel of the tile]. Panels of PANEL_BYTES at most
+are packed at a time: they stay in the first-level cache while the weights of all output channels run over
+them, a tile's channels over one after the other, so that rows of results are written in long pieces; then they
+are forgotten. The column matrix as a whole never exists. Sums too long for one panel are added block by block to
+results that stay in the second-level cache.
 Pixels lie in vectors here, output channels are broadcast, so results go to NCHW memory as they are.
 
 Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES where
-there is padding (see correlation.pyx), one panel and a table.
+there is padding (see correlation.pyx), panels, a table, and results of sums that are cut.
 """
 
 cimport numpy as cnp
@@ -36,7 +37,8 @@ cnp.import_array()
 
 cdef enum:
     BAND_BYTES = 262144
-    PANEL_BYTES = 24576       # of a panel, which stays in the first-level cache: terms of a sum at a time
+    PANEL_BYTES = 24576       # of panels, which stay in the first-level cache
+    SIDE_BY_SIDE = 16         # panels at a time, at most
     RESULT_BYTES = 262144     # of results that blocks of a sum are added to
     PIXELS = 4096             # of a chunk, at most
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
@@ -97,27 +99,59 @@ ctypedef struct Block:
     bint first, last
 
 
+# A thread's memory, in bytes of each part in the order in which they lie, and how much is done at a time.
+ctypedef struct Layout:
+    Py_ssize_t table, band, runs, panels, results
+    Py_ssize_t height, strip        # output channels of a strip, bytes of its weights
+    Py_ssize_t blocks               # that a sum is cut into
+    Py_ssize_t side                 # panels that are packed side by side
+    Py_ssize_t stay                 # panels for whose results there is room; a multiple of side
+    Py_ssize_t panel                # bytes of a panel
+    Py_ssize_t panel_results        # of all of a panel's results, where they wait for the next block, else 0
+    Py_ssize_t strip_results        # of a strip's, likewise
+
+
+cdef Layout layout_of(const Correlation *c, const Chunks *chunks, Py_ssize_t strips, bint banded) noexcept nogil:
+    """For so many strips at a time."""
+    cdef Layout layout
+    cdef Py_ssize_t nr = c.kernels.nr, size = c.kernels.itemsize, length = sum_length(c)
+    cdef Py_ssize_t panels = max(1, ceil_div(chunks.images * chunks.rows * c.out_w, nr)), tile
+    layout.height = strip_height(c)
+    layout.strip = align(length * layout.height * size)
+    tile = layout.height * nr * size
+    layout.blocks = max(1, ceil_div(length * nr * size, PANEL_BYTES))
+    layout.panel = ceil_div(length, layout.blocks) * nr * size
+    if layout.blocks == 1:
+        layout.side = 1 if c.out_channel * size % LINE == 0 else max(1, min(PANEL_BYTES // max(layout.panel, 1), SIDE_BY_SIDE, panels))
+        layout.stay = layout.side
+        layout.panel_results = layout.strip_results = 0
+        layout.results = tile
+    else:
+        layout.side = 1
+        layout.strip_results = tile
+        layout.panel_results = strips * tile
+        layout.stay = min(max(RESULT_BYTES // layout.panel_results, 4), panels)
+        layout.results = layout.stay * layout.panel_results
+    layout.table = align(length * sizeof(Py_ssize_t))
+    layout.band = align(band_elements(c, chunks.images, chunks.rows) * size) if banded else 0
+    layout.runs = align(layout.side * sizeof(Panel))
+    layout.panels = align(layout.side * layout.panel)
+    return layout
+
+
 cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
     cdef fc_float_mode mode = 0
     cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize
-    cdef Py_ssize_t length = sum_length(c)
     cdef Py_ssize_t height = strip_height(c), strips = ceil_div(c.out_channels, height)
-    cdef Py_ssize_t strip_bytes = align(length * height * size)
+    cdef Py_ssize_t strip_bytes = align(sum_length(c) * height * kernels.itemsize)
     cdef Py_ssize_t strips_a_pass = a_pass(c, strips * c.groups, strip_bytes, PACKED_BYTES)
     # Where panels are packed straight from the images, only the number of pixels bounds a chunk.
     cdef bint banded = needs_bands(c)
     cdef Chunks chunks = cut(c, BAND_BYTES if banded else <Py_ssize_t>PTRDIFF_MAX, PIXELS,
                              num_threads * 2 if num_threads > 1 else 1)
-    cdef Py_ssize_t band_bytes = align(band_elements(c, chunks.images, chunks.rows) * size) if banded else 0
-    cdef Py_ssize_t table_bytes = align(length * sizeof(Py_ssize_t))
-    cdef Py_ssize_t panel_bytes = align(min(length, PANEL_BYTES // (kernels.nr * size)) * kernels.nr * size)
-    # Results of so many panels stay in cache while block after block is added to them.
-    cdef Py_ssize_t results_bytes = min(strips, strips_a_pass) * height * kernels.nr * size
-    cdef Py_ssize_t stay = min(max(RESULT_BYTES // max(results_bytes, 1), 4),
-                               ceil_div(chunks.images * chunks.rows * c.out_w, kernels.nr))
-    cdef Py_ssize_t each = align(band_bytes + table_bytes + panel_bytes + stay * results_bytes)
+    cdef Layout layout = layout_of(c, &chunks, min(strips, strips_a_pass), banded)
+    cdef Py_ssize_t each = align(layout.table + layout.band + layout.runs + layout.panels + layout.results)
     cdef char *packing = NULL if c.packed else <char *>take(strips_a_pass * strip_bytes)
     cdef char *private = <char *>take(each * num_threads)
     cdef const char *packed
@@ -143,9 +177,8 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
             mode = fc_flush_denormals()
             for index in prange(items, schedule="dynamic"):
                 compute_chunk(c, &chunks, index // splits, first, first + passed * (index % splits) // splits,
-                              first + passed * (index % splits + 1) // splits, height, packed, strip_bytes,
-                              private + each * thread_index(), table_bytes, band_bytes, panel_bytes, stay,
-                              results_bytes)
+                              first + passed * (index % splits + 1) // splits, packed, &layout,
+                              private + each * thread_index())
             fc_streamed()
             fc_restore_float_mode(mode)
         first += passed
@@ -168,21 +201,18 @@ cdef void pack_strip(const Correlation *c, Py_ssize_t strip, Py_ssize_t height, 
 
 cdef void compute_chunk(
         const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t first, Py_ssize_t begin,
-        Py_ssize_t end, Py_ssize_t height, const char *packed, Py_ssize_t strip_bytes, char *private,
-        Py_ssize_t table_bytes, Py_ssize_t band_bytes, Py_ssize_t panel_bytes, Py_ssize_t stay,
-        Py_ssize_t results_bytes) noexcept nogil:
+        Py_ssize_t end, const char *packed, const Layout *layout, char *private) noexcept nogil:
     """Output channels of strips [begin, end) for one chunk of pixels; packed holds strips from `first` on."""
     cdef Chunk chunk = chunk_at(c, chunks, index)
     cdef Py_ssize_t *table = <Py_ssize_t *>private
-    cdef char *band_memory = private + table_bytes
-    cdef char *packed_pixels = band_memory + band_bytes
-    cdef char *results = packed_pixels + panel_bytes
-    cdef Py_ssize_t strips = ceil_div(c.out_channels, height), nr = c.kernels.nr, size = c.kernels.itemsize
-    cdef Py_ssize_t pixels = chunk.images * chunk.rows * c.out_w
-    cdef Py_ssize_t length = sum_length(c), blocks = max(1, ceil_div(length * nr * size, PANEL_BYTES)), number
-    cdef Py_ssize_t group, strip, pixel, from_pixel, to_pixel, from_strip, to_strip, next_panel
+    cdef char *band_memory = private + layout.table
+    cdef Panel *panels = <Panel *>(band_memory + layout.band)
+    cdef char *packed_pixels = band_memory + layout.band + layout.runs
+    cdef char *results = packed_pixels + layout.panels
+    cdef Py_ssize_t strips = ceil_div(c.out_channels, layout.height), nr = c.kernels.nr
+    cdef Py_ssize_t pixels = chunk.images * chunk.rows * c.out_w, length = sum_length(c)
+    cdef Py_ssize_t group, strip, pixel, from_pixel, to_pixel, from_strip, to_strip, next_pixel, number, count, i
     cdef Band band
-    cdef Panel panel
     cdef Block block
     for group in range(begin // strips, ceil_div(end, strips)):
         from_strip = max(begin, group * strips)
@@ -191,26 +221,32 @@ cdef void compute_chunk(
         fill_table(c, &band, table)
         from_pixel = 0
         while from_pixel < pixels:
-            to_pixel = min(from_pixel + stay * nr, pixels)
-            for number in range(blocks):
-                block.term = length * number // blocks
-                block.depth = length * (number + 1) // blocks - block.term
+            to_pixel = min(from_pixel + layout.stay * nr, pixels)
+            for number in range(layout.blocks):
+                block.term = length * number // layout.blocks
+                block.depth = length * (number + 1) // layout.blocks - block.term
                 block.first = number == 0
-                block.last = number == blocks - 1
+                block.last = number == layout.blocks - 1
                 pixel = from_pixel
                 while pixel < to_pixel:
-                    find_panel(c, &chunk, pixel, min(nr, to_pixel - pixel), &panel)
-                    panel.results = results + (pixel - from_pixel) // nr * results_bytes
-                    pack_pixels(c, &band, table + block.term, block.depth, &panel, packed_pixels)
-                    pixel += nr
-                    next_panel = pixel if pixel < to_pixel else to_pixel if block.last else from_pixel
+                    count = 0
+                    while count < layout.side and pixel < to_pixel:
+                        find_panel(c, &chunk, pixel, min(nr, to_pixel - pixel), &panels[count])
+                        panels[count].results = results + (pixel - from_pixel) // nr * layout.panel_results
+                        pack_pixels(c, &band, table + block.term, block.depth, &panels[count],
+                                    packed_pixels + count * layout.panel)
+                        pixel += nr
+                        count += 1
+                    next_pixel = pixel if pixel < to_pixel else to_pixel if block.last else from_pixel
                     for strip in range(from_strip, to_strip):
-                        if next_panel < pixels:
-                            fetch_pixels(c, &chunk, &band, table, &block, next_panel, strip - from_strip,
-                                         to_strip - from_strip)
-                        multiply(c, &chunk, packed + (strip - first) * strip_bytes, height, group,
-                                 strip % strips * height, packed_pixels, &panel, &block)
-                        panel.results += height * nr * size
+                        if next_pixel < pixels:
+                            fetch_pixels(c, &chunk, &band, table, &block, next_pixel, layout.side * nr,
+                                         strip - from_strip, to_strip - from_strip)
+                        for i in range(count):
+                            multiply(c, &chunk, packed + (strip - first) * layout.strip, layout.height, group,
+                                     strip % strips * layout.height, packed_pixels + i * layout.panel,
+                                     &panels[i], &block)
+                            panels[i].results += layout.strip_results
             from_pixel = to_pixel
 
 
@@ -265,14 +301,15 @@ cdef void pack_pixels(const Correlation *c, const Band *band, const Py_ssize_t *
 
 cdef void fetch_pixels(
         const Correlation *c, const Chunk *chunk, const Band *band, const Py_ssize_t *table,
-        const Block *block, Py_ssize_t pixel, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
-    """Fetches a part of the panel from `pixel` on into the cache, up to the end of a row: one term's pixels
+        const Block *block, Py_ssize_t pixel, Py_ssize_t pixels, Py_ssize_t part,
+        Py_ssize_t parts) noexcept nogil:
+    """Fetches a part of the panels from `pixel` on into the cache, up to the end of a row: one term's pixels
     lie too far from the next one's for the processor's own prefetching."""
     cdef Run run
     cdef Py_ssize_t row = pixel // c.out_w, begin = block.depth * part // parts
     if c.stride_w * band.pixel == 1:
         run.image, run.row, run.column = row // chunk.rows, row % chunk.rows, pixel % c.out_w
-        run.count = min(c.out_w - run.column, <Py_ssize_t>c.kernels.nr)
+        run.count = min(c.out_w - run.column, pixels)
         c.kernels.fetch_rows(first_input(c, band, &run), table + block.term + begin,
                              block.depth * (part + 1) // parts - begin, run.count)
 

@@ -210,6 +210,10 @@ cdef void pack_weight_panel(
                            piece + (channel * taps + j) * padded * size, width * size)
             i += channels
         return
+    if taps == 1 and c.weight_out == 1:     # of the gradient of the input
+        c.kernels.pad_rows(packed, padded, c.weight + start * size, c.weight_in, c.in_channels, 0, width,
+                           padded - width)
+        return
     sum_axes(c, by_taps, axes)
     for i in range(axes[0].count):
         for j in range(axes[1].count):

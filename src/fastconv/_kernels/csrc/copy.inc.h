@@ -110,6 +110,12 @@ static void FC(pad_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, ptrdif
 {
     T *dst = dst_;
     const T *src = src_;
+    if (columns < LANES && left == 0 && right == 0) {
+        const V(mask) some = V(range)(0, columns);
+        for (ptrdiff_t k = 0; k < rows; k++, dst += dst_row, src += src_row)
+            V(store_first)(dst, V(load_where)(some, src), columns);
+        return;
+    }
     if (columns < LANES || left > LANES || right > LANES) {
         for (ptrdiff_t k = 0; k < rows; k++, dst += dst_row, src += src_row) {
             memset(dst, 0, (size_t)left * sizeof(T));
