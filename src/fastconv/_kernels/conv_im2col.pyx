@@ -307,11 +307,12 @@ cdef void fetch_pixels(
     lie too far from the next one's for the processor's own prefetching."""
     cdef Run run
     cdef Py_ssize_t row = pixel // c.out_w, begin = block.depth * part // parts
-    if c.stride_w * band.pixel == 1:
+    if c.stride_w * band.pixel <= 2:
         run.image, run.row, run.column = row // chunk.rows, row % chunk.rows, pixel % c.out_w
         run.count = min(c.out_w - run.column, pixels)
         c.kernels.fetch_rows(first_input(c, band, &run), table + block.term + begin,
-                             block.depth * (part + 1) // parts - begin, run.count)
+                             block.depth * (part + 1) // parts - begin,
+                             (run.count - 1) * c.stride_w * band.pixel + 1)
 
 
 cdef void multiply(

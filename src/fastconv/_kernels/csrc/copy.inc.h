@@ -99,6 +99,23 @@ static void FC(gather_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, con
         }
         return;
     }
+    if (step == 2 && count <= 2 * LANES) {
+        const ptrdiff_t last = count - LANES, end = last < 0 ? 2 * count - 1 : 2 * LANES - 1; /* of a pair of vectors */
+        const V(mask) first = V(range)(0, end), second = V(range)(0, end - LANES);
+        for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
+            const T *from = src + table[k];
+            VEC left = V(even)(V(load_where)(first, from), V(load_where)(second, from + LANES));
+            if (last < 0) {
+                V(store_first)(dst, left, count);
+                continue;
+            }
+            from += 2 * last;
+            VEC right = V(even)(V(load)(from), V(load_where)(second, from + LANES));
+            V(store)(dst, left);
+            V(store)(dst + last, right);
+        }
+        return;
+    }
     for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
         const T *from = src + table[k];
         for (ptrdiff_t i = 0; i < count; i++) dst[i] = from[i * step];
