@@ -146,13 +146,13 @@ def pack_weight(w: Work) -> float:
 def cost_direct(w: Work) -> float:
     """Channels in vectors, filled up to whole ones; results are transposed on their way to NCHW.
 
-    1x1 kernels take a line of every channel for a few pixels of a tile. Where channels are many, padding is
-    left out of their sums.
+    1x1 kernels take a line of every channel for a few pixels of a tile, fewer with a stride. Where channels
+    are many, padding is left out of their sums.
     """
     product = (1.12 if w.pointwise and not w.wide else 1.1) * w.pixels * w.length / w.fused_a_cycle
     if w.wide and w.in_channels >= direct_panel.tap_channels:
         product *= w.seen
-    load = (0.9 if w.wide else 1.2) * w.pixels * w.in_channels if w.pointwise else 0
+    load = (0.9 if w.wide else 2.4 if w.stride == 2 else 1.2) * w.pixels * w.in_channels if w.pointwise else 0
     store = (1.2 if w.wide else 2.6) * w.results
     return w.groups * (product * ceil_to(w.out_channels, w.lanes) + load + store + pack_weight(w))
 
@@ -179,13 +179,19 @@ def cost_depthwise(w: Work) -> float:
 
 
 def cost_im2col(w: Work) -> float:
-    """Pixels in vectors, packed first: whole runs of them with stride 1, one by one otherwise.
+    """Pixels in vectors, packed first: runs of them with stride 1 or 2, one by one otherwise.
 
-    Long sums are cut into blocks, which read and write the results again. AVX2's strips of few channels are
+    Where few results are made of each, little time is left to fetch what a stride leaves out, too. Long
+    sums are cut into blocks, which read and write the results again. AVX2's strips of few channels are
     slowly packed.
     """
     product = (1.17 if w.wide else 1.1) * w.pixels * w.length * w.out_channels / w.fused_a_cycle
-    pack = (3.5 if w.stride > 1 else 0.8 if w.wide else 0.4) * w.pixels * w.length
+    each = 3.5
+    if w.stride == 1:
+        each = 0.8 if w.wide else 0.4
+    elif w.stride == 2 and not w.wide:
+        each = 2.4 + 12 / max(w.out_channels, 1)
+    pack = each * w.pixels * w.length
     blocks = w.length // (192 if w.wide else 384)
     store = (0.8 if w.step == 1 else 7) + 0.3 * blocks  # phases of a strided gradient come one by one
     weight = (1 if w.wide else 3) * pack_weight(w)
