@@ -168,10 +168,10 @@ cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel,
     cdef Py_ssize_t channel = panel % panels * nr
     cdef Py_ssize_t channels = min(nr, c.out_channels - channel)
     cdef Py_ssize_t width = panel_vectors(c, panel) * kernels.lanes
-    cdef Py_ssize_t image, p, pixels = chunk.rows * c.out_w
+    cdef Py_ssize_t image, pixels = chunk.rows * c.out_w
     cdef const char *source
     channel += panel // panels * c.out_channels
-    if channels < width:
+    if channels < width and c.out_pixel == 1:
         memset(turned, 0, chunk.images * pixels * width * size)
     for image in range(chunk.images):
         source = c.out + size * (
@@ -179,8 +179,7 @@ cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel,
         if c.out_pixel == 1:
             kernels.transpose(turned, width, source, c.out_channel, channels, pixels)
         else:
-            for p in range(pixels):
-                kernels.gather(turned + p * width * size, source + p * c.out_pixel * size, 1, channels)
+            kernels.pad_rows(turned, width, source, c.out_pixel, pixels, 0, channels, width - channels)
         turned += pixels * width * size
 
 

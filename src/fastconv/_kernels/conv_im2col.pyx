@@ -2,9 +2,9 @@
 
 A panel holds a tile's worth of pixels, [term of the sums][pixel of the tile]. Panels of PANEL_BYTES at most
 are packed at a time: they stay in the first-level cache while the weights of all output channels run over
-them, a tile's channels over one after the other, so that rows of results are written in long pieces; then they
-are forgotten. The column matrix as a whole never exists. Sums too long for one panel are added block by block to
-results that stay in the second-level cache.
+them, a tile's channels over one after the other, so that rows of results are written in long pieces; then
+they are forgotten. The column matrix as a whole never exists. Sums too long for one panel are added block by
+block to results that stay in the second-level cache.
 Pixels lie in vectors here, output channels are broadcast, so results go to NCHW memory as they are.
 
 Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES where
@@ -111,7 +111,8 @@ ctypedef struct Layout:
     Py_ssize_t strip_results        # of a strip's, likewise
 
 
-cdef Layout layout_of(const Correlation *c, const Chunks *chunks, Py_ssize_t strips, bint banded) noexcept nogil:
+cdef Layout layout_of(
+        const Correlation *c, const Chunks *chunks, Py_ssize_t strips, bint banded) noexcept nogil:
     """For so many strips at a time."""
     cdef Layout layout
     cdef Py_ssize_t nr = c.kernels.nr, size = c.kernels.itemsize, length = sum_length(c)
@@ -122,7 +123,9 @@ cdef Layout layout_of(const Correlation *c, const Chunks *chunks, Py_ssize_t str
     layout.blocks = max(1, ceil_div(length * nr * size, PANEL_BYTES))
     layout.panel = ceil_div(length, layout.blocks) * nr * size
     if layout.blocks == 1:
-        layout.side = 1 if c.out_channel * size % LINE == 0 else max(1, min(PANEL_BYTES // max(layout.panel, 1), SIDE_BY_SIDE, panels))
+        layout.side = 1
+        if c.out_channel * size % LINE != 0:    # else tiles write whole lines
+            layout.side = max(1, min(PANEL_BYTES // max(layout.panel, 1), SIDE_BY_SIDE, panels))
         layout.stay = layout.side
         layout.panel_results = layout.strip_results = 0
         layout.results = tile
@@ -130,7 +133,7 @@ cdef Layout layout_of(const Correlation *c, const Chunks *chunks, Py_ssize_t str
         layout.side = 1
         layout.strip_results = tile
         layout.panel_results = strips * tile
-        layout.stay = min(max(RESULT_BYTES // layout.panel_results, 4), panels)
+        layout.stay = min(max(RESULT_BYTES // max(layout.panel_results, 1), 4), panels)
         layout.results = layout.stay * layout.panel_results
     layout.table = align(length * sizeof(Py_ssize_t))
     layout.band = align(band_elements(c, chunks.images, chunks.rows) * size) if banded else 0
@@ -211,7 +214,8 @@ cdef void compute_chunk(
     cdef char *results = packed_pixels + layout.panels
     cdef Py_ssize_t strips = ceil_div(c.out_channels, layout.height), nr = c.kernels.nr
     cdef Py_ssize_t pixels = chunk.images * chunk.rows * c.out_w, length = sum_length(c)
-    cdef Py_ssize_t group, strip, pixel, from_pixel, to_pixel, from_strip, to_strip, next_pixel, number, count, i
+    cdef Py_ssize_t group, strip, from_strip, to_strip, pixel, from_pixel, to_pixel, next_pixel
+    cdef Py_ssize_t number, count, i
     cdef Band band
     cdef Block block
     for group in range(begin // strips, ceil_div(end, strips)):

@@ -57,12 +57,18 @@ cdef fc_ahead grads_ahead(
     cdef Py_ssize_t size = c.kernels.itemsize, nr = c.kernels.nr, panels = ceil_div(c.out_channels, nr)
     cdef Py_ssize_t channel = panel % panels * nr
     cdef fc_ahead ahead = nothing_ahead()
-    ahead.planes, ahead.plane_step = min(count * nr, c.out_channels - channel), size * c.out_channel
+    cdef Py_ssize_t channels = min(count * nr, c.out_channels - channel)
     channel += panel // panels * c.out_channels
     ahead.plane = c.out + size * (
         chunk.image * c.out_image + channel * c.out_channel + chunk.row * c.out_row)
-    ahead.runs, ahead.run_step = chunk.images, size * c.out_image
-    ahead.bytes = size * chunk.rows * c.out_w
-    if c.out_pixel != 1 or ahead.runs * ahead.bytes <= 0 or not beyond_cache(c, c.out_image):
+    if c.out_pixel == 1:
+        ahead.planes, ahead.plane_step = channels, size * c.out_channel
+        ahead.runs, ahead.run_step = chunk.images, size * c.out_image
+        ahead.bytes = size * chunk.rows * c.out_w
+    else:   # NHWC: a run for each pixel, of which images have no others
+        ahead.planes, ahead.plane_step = 1, 0
+        ahead.runs, ahead.run_step = chunk.images * chunk.rows * c.out_w, size * c.out_pixel
+        ahead.bytes = size * channels
+    if ahead.runs * ahead.bytes <= 0 or not beyond_cache(c, c.out_image):
         ahead.planes = 0
     return ahead
