@@ -26,7 +26,8 @@ from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_ahead, fc_kernels, kernels_for
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.operands cimport (
-    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, first_window, load_band, pack_weight_panel,
+    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, cut_flat, first_window, load_band,
+    pack_weight_panel,
 )
 from fastconv._kernels.read_ahead cimport LINE, lines_of, nothing_ahead, rows_ahead
 from fastconv._kernels.threads cimport thread_index
@@ -36,7 +37,6 @@ cnp.import_array()
 cdef enum:
     BAND_BYTES = 327680       # of a band, of which the channels of a block are in use at a time
     PIXELS = 1024             # of a chunk, at most
-    SHORTEST_ROW = 96         # pixels that a row is cut into at least
     PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
 
 
@@ -75,27 +75,11 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
 grad_weight = conv_direct_weight.grad_weight
 
 
-cdef Correlation cut_flat(const Correlation *whole) noexcept nogil:
-    """A plane that flatten made one long row as several of one length, with bands of BAND_BYTES at most."""
-    cdef Correlation c = whole[0]
-    cdef Py_ssize_t most = max(SHORTEST_ROW, BAND_BYTES // (c.kernels.itemsize * max(c.in_channels, 1)))
-    cdef Py_ssize_t rows = ceil_div(c.out_w, most)
-    if not (c.parts == NULL and c.height == c.out_h == 1 and c.width == c.out_w and c.taps_w == 1):
-        return c
-    while rows * SHORTEST_ROW <= c.out_w:
-        if c.out_w % rows == 0:
-            c.out_h = c.height = rows
-            c.out_w = c.width = c.out_w // rows
-            c.x_row, c.out_row = c.width * c.x_pixel, c.out_w * c.out_pixel
-            break
-        rows += 1
-    return c
-
-
 cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil:
     """Computes all of the result. False where there was no memory; nothing is written then."""
     cdef fc_float_mode mode = 0
-    cdef Correlation flat = cut_flat(whole)
+    cdef Correlation flat = cut_flat(
+        whole, BAND_BYTES // (whole.kernels.itemsize * max(whole.in_channels, 1)))
     flat.turned = turns(&flat)
     cdef const Correlation *c = &flat
     cdef const fc_kernels *kernels = c.kernels

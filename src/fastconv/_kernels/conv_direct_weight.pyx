@@ -21,7 +21,7 @@ from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_ahead, fc_kernels, fc_tile, kernels_for, new_tile, rows_of
 from fastconv._kernels.memory cimport give_back, take
 from fastconv._kernels.operands cimport (
-    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, load_band, needs_bands,
+    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, cut_flat, load_band, needs_bands,
 )
 from fastconv._kernels.read_ahead cimport grads_ahead, lines_of, nothing_ahead, pace, planes_ahead
 from fastconv._kernels.threads cimport thread_index
@@ -31,7 +31,8 @@ cnp.import_array()
 cdef enum:
     BAND_BYTES = 327680       # of a band that is copied
     MOST_BYTES = 1 << 30      # of one that lies in the image, of which some channels are in use at a time
-    PIXELS = 1024             # of a chunk, at most
+    PIXELS = 1024             # of a chunk, at most;
+    POINT_PIXELS = 256        # for 1x1 kernels, whose chunks share no rows: panels stay in the nearest cache
     PACKED_BYTES = 4194304    # of partial sums at a time; more channels take several passes over the images
     TURNED_BYTES = 262144     # of panels of grad_output at a time, or one panel
     SPLITS = 8                # most parts that the sum is cut into
@@ -64,9 +65,11 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
     cdef Py_ssize_t index, items, ranges, panels_a_pass
     cdef char *out = <char *>cnp.PyArray_DATA(grad)
-    job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
+    cdef Correlation whole = forward_correlation(kernels, g, x, grad, None, grad_output, False)
+    cdef Py_ssize_t most = POINT_PIXELS if sum_length(&whole) == whole.in_channels else PIXELS
+    job.c = cut_flat(&whole, most)
     # These sizes must not depend on the number of threads: they decide the order of the sums.
-    job.chunks = cut(&job.c, BAND_BYTES if needs_bands(&job.c) else MOST_BYTES, PIXELS, 1)
+    job.chunks = cut(&job.c, BAND_BYTES if needs_bands(&job.c) else MOST_BYTES, most, 1)
     job.length = sum_length(&job.c)
     job.panels = ceil_div(job.c.out_channels, nr) * g.groups
     job.panel_bytes = align(job.length * nr * size)

@@ -29,6 +29,7 @@ cdef inline const char *first_window(
 cdef void sum_axes(const Correlation *c, bint by_taps, Axis *axes) noexcept nogil
 cdef Band new_band(const Correlation *c, Py_ssize_t rows, char *buffer) noexcept nogil
 cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil
+cdef Correlation cut_flat(const Correlation *whole, Py_ssize_t most) noexcept nogil
 cdef Chunks cut(
     const Correlation *c, Py_ssize_t band_bytes, Py_ssize_t pixels, Py_ssize_t at_least) noexcept nogil
 cdef Py_ssize_t a_pass(

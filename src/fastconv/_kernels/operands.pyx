@@ -11,6 +11,7 @@ from fastconv._kernels.correlation cimport (
 
 cdef enum:
     PIECE = 16384      # bytes of weights whose terms are sorted at a time
+    SHORTEST_ROW = 96  # pixels that a row is cut into at least
     BAD_STRIDE = 512   # bytes; lines this many bytes apart, times 2^n, fight for the same cache sets
 
 
@@ -46,6 +47,22 @@ cdef Band new_band(const Correlation *c, Py_ssize_t rows, char *buffer) noexcept
 cdef Py_ssize_t band_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil:
     """How many elements load_band may write for a chunk of this size."""
     return images * new_band(c, rows, NULL).image
+
+
+cdef Correlation cut_flat(const Correlation *whole, Py_ssize_t most) noexcept nogil:
+    """A plane that flatten made one long row as several of one length, of about `most` pixels at most."""
+    cdef Correlation c = whole[0]
+    cdef Py_ssize_t rows = ceil_div(c.out_w, max(SHORTEST_ROW, most))
+    if not (c.parts == NULL and c.height == c.out_h == 1 and c.width == c.out_w and c.taps_w == 1):
+        return c
+    while rows * SHORTEST_ROW <= c.out_w:
+        if c.out_w % rows == 0:
+            c.out_h = c.height = rows
+            c.out_w = c.width = c.out_w // rows
+            c.x_row, c.out_row = c.width * c.x_pixel, c.out_w * c.out_pixel
+            break
+        rows += 1
+    return c
 
 
 cdef Chunks cut(
