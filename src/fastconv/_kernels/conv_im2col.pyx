@@ -112,13 +112,14 @@ ctypedef struct Layout:
 
 
 cdef Layout layout_of(
-        const Correlation *c, const Chunks *chunks, Py_ssize_t strips, bint banded) noexcept nogil:
+        const Correlation *c, const Chunks *chunks, Py_ssize_t strips, Py_ssize_t strip_bytes,
+        bint banded) noexcept nogil:
     """For so many strips at a time."""
     cdef Layout layout
     cdef Py_ssize_t nr = c.kernels.nr, size = c.kernels.itemsize, length = sum_length(c)
     cdef Py_ssize_t panels = max(1, ceil_div(chunks.images * chunks.rows * c.out_w, nr)), tile
     layout.height = strip_height(c)
-    layout.strip = align(length * layout.height * size)
+    layout.strip = strip_bytes
     tile = layout.height * nr * size
     layout.blocks = max(1, ceil_div(length * nr * size, PANEL_BYTES))
     layout.panel = ceil_div(length, layout.blocks) * nr * size
@@ -153,7 +154,7 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     cdef bint banded = needs_bands(c)
     cdef Chunks chunks = cut(c, BAND_BYTES if banded else <Py_ssize_t>PTRDIFF_MAX, PIXELS,
                              num_threads * 2 if num_threads > 1 else 1)
-    cdef Layout layout = layout_of(c, &chunks, min(strips, strips_a_pass), banded)
+    cdef Layout layout = layout_of(c, &chunks, min(strips, strips_a_pass), strip_bytes, banded)
     cdef Py_ssize_t each = align(layout.table + layout.band + layout.runs + layout.panels + layout.results)
     cdef char *packing = NULL if c.packed else <char *>take(strips_a_pass * strip_bytes)
     cdef char *private = <char *>take(each * num_threads)
