@@ -1,0 +1,6 @@
+from fastconv._checks import FloatArray
+from fastconv._kernels.geometry import ConvGeometry
+
+def grad_weight(
+    g: ConvGeometry, grad_output: FloatArray, x: FloatArray, grad: FloatArray, num_threads: int
+) -> None: ...
