@@ -9,6 +9,8 @@ All metadata is in pyproject.toml. Environment:
     CC, CFLAGS, LDFLAGS                     as everywhere
 
 Each of these builds has its own folder below build/, so that switching between them never mixes objects.
+What several have in common lies in one folder for all: Cython's C, which FASTCONV_DEBUG alone decides about,
+and the instruction sets' objects, in which there is no OpenMP.
 """
 
 import os
@@ -33,8 +35,10 @@ DEBUG = os.environ.get("FASTCONV_DEBUG", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTCONV_SANITIZE", "")
 OPENMP = os.environ.get("FASTCONV_OPENMP", "1") not in ("", "0")
 ONLY = [name for name in os.environ.get("FASTCONV_INSTRUCTION_SETS", "").split(",") if name]
-VARIANT = "-".join([*["debug"] * DEBUG, *SANITIZE.split(","), *["serial"] * (not OPENMP), *ONLY]).strip("-")
-BUILD = Path("build", VARIANT)
+CHECKED = [*["debug"] * DEBUG, *SANITIZE.split(",")]
+BUILD = Path("build", "-".join([*CHECKED, *["serial"] * (not OPENMP), *ONLY]).strip("-"))
+CYTHON = Path("build", "debug" * DEBUG)
+OBJECTS = Path("build", "-".join(CHECKED).strip("-"))
 
 # Python's own variable says what a cross compiler builds for, as "linux-aarch64".
 MACHINE = os.environ.get("_PYTHON_HOST_PLATFORM", platform.machine()).rpartition("-")[2].lower()
@@ -132,7 +136,7 @@ class BuildKernels(build_ext):
         """
         modules = cythonize(
             self.extensions,
-            build_dir=str(BUILD / "cython"),
+            build_dir=str(CYTHON / "cython"),
             include_path=["src"],
             compiler_directives={
                 "language_level": 3,
@@ -148,7 +152,7 @@ class BuildKernels(build_ext):
         )
         for extension, module in zip(self.extensions, modules, strict=True):
             written, *others = map(Path, module.sources)
-            compiled = BUILD / "c" / written.name
+            compiled = CYTHON / "c" / written.name
             compiled.parent.mkdir(exist_ok=True)
             if not compiled.exists() or without_metadata(compiled) != without_metadata(written):
                 compiled.write_bytes(written.read_bytes())
@@ -216,33 +220,41 @@ class BuildKernels(build_ext):
                 return False
         return True
 
-    # ---- one object per instruction set ----
+    # ---- two objects per instruction set, one for each dtype ----
 
     def add_instruction_sets(self, extension):
         with ThreadPoolExecutor(self.parallel) as pool:
-            compiled = list(pool.map(self.compile_instruction_set, INSTRUCTION_SETS))
-        for name, objects in zip(INSTRUCTION_SETS, compiled, strict=True):
-            if objects:
-                extension.extra_objects += objects
-                extension.depends = [*extension.depends, *objects]
-                extension.define_macros.append((f"FC_WITH_{name.upper()}", "1"))
+            compiled = {
+                name: [pool.submit(self.compile_instruction_set, name, bits) for bits in (32, 64)]
+                for name in INSTRUCTION_SETS
+            }
+        for name, futures in compiled.items():
+            objects = [future.result() for future in futures]
+            if None in objects:
+                print(
+                    f"fastconv: this compiler cannot build the {name} kernels; leaving them out",
+                    file=sys.stderr,
+                )
+                continue
+            extension.extra_objects += objects
+            extension.depends = [*extension.depends, *objects]
+            extension.define_macros.append((f"FC_WITH_{name.upper()}", "1"))
 
-    def compile_instruction_set(self, name):
-        """The object file of isa_<name>.c, or nothing where this compiler cannot make it."""
-        source = str(CSRC / f"isa_{name}.c")
-        objects = self.compiler.object_filenames([source], output_dir=self.build_temp)
-        if not self.force and not newer_group([source, *DEPENDS], objects[0]):
-            return objects
-        flags = self.common_flags() + self.warning_flags() + ISA_FLAGS[name][self.family]
-        try:
-            return self.compiler.compile([source], output_dir=self.build_temp, extra_postargs=flags)
-        except CompileError:
-            if name == "generic" or DEBUG:
-                raise
-            print(
-                f"fastconv: this compiler cannot build the {name} kernels; leaving them out", file=sys.stderr
-            )
-            return []
+    def compile_instruction_set(self, name, bits):
+        """The object file of isa_<name>.c for one dtype, or None where this compiler cannot make it."""
+        source, folder = str(CSRC / f"isa_{name}.c"), str(OBJECTS / Path(self.build_temp).name / f"f{bits}")
+        (path,) = self.compiler.object_filenames([source], output_dir=folder)
+        if self.force or newer_group([source, *DEPENDS], path):
+            flags = self.common_flags() + self.warning_flags() + ISA_FLAGS[name][self.family]
+            try:
+                self.compiler.compile(
+                    [source], output_dir=folder, macros=[("FC_DTYPE", str(bits))], extra_postargs=flags
+                )
+            except CompileError:
+                if name == "generic" or DEBUG:
+                    raise
+                return None
+        return path
 
 
 def extensions():

@@ -3,12 +3,12 @@
 
 #include <string.h>
 
-extern const fc_kernels *const fc_kernels_generic[FC_DTYPES];
+extern const fc_kernels fc_kernels_generic_f32, fc_kernels_generic_f64;
 #if defined(FC_WITH_AVX2)
-extern const fc_kernels *const fc_kernels_avx2[FC_DTYPES];
+extern const fc_kernels fc_kernels_avx2_f32, fc_kernels_avx2_f64;
 #endif
 #if defined(FC_WITH_AVX512)
-extern const fc_kernels *const fc_kernels_avx512[FC_DTYPES];
+extern const fc_kernels fc_kernels_avx512_f32, fc_kernels_avx512_f64;
 #endif
 
 #if defined(FC_WITH_AVX2) || defined(FC_WITH_AVX512)
@@ -51,16 +51,16 @@ static int machine_has(int with_avx512)
 
 static const struct {
     const char *name;
-    const fc_kernels *const *kernels;
+    const fc_kernels *kernels[FC_DTYPES];
     int needs_avx2, needs_avx512;
 } compiled[] = {
 #if defined(FC_WITH_AVX512)
-    {"avx512", fc_kernels_avx512, 1, 1},
+    {"avx512", {&fc_kernels_avx512_f32, &fc_kernels_avx512_f64}, 1, 1},
 #endif
 #if defined(FC_WITH_AVX2)
-    {"avx2", fc_kernels_avx2, 1, 0},
+    {"avx2", {&fc_kernels_avx2_f32, &fc_kernels_avx2_f64}, 1, 0},
 #endif
-    {"generic", fc_kernels_generic, 0, 0},
+    {"generic", {&fc_kernels_generic_f32, &fc_kernels_generic_f64}, 0, 0},
 };
 enum { COMPILED = sizeof compiled / sizeof *compiled };
 

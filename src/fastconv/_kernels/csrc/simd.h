@@ -19,8 +19,8 @@
  * bits(mask) has bit i set where lane i is, and from_bits(set) is the mask of a number's lowest bits.
  * from_bytes(p) is 1 in the lanes whose byte isn't 0, else 0.
  * v32_from_half and v32_to_half convert a vector of halves in memory.
- * isa_body.inc.h defines FC_DTYPE as 32 or 64 and includes the bodies, which
- * say T, VEC, LANES, V(load)(p) and FC(name) and so serve both.
+ * Each file is compiled twice, with FC_DTYPE defined as 32 and as 64: bodies say T, VEC, LANES, V(load)(p) and FC(name)
+ * and so serve both.
  */
 #ifndef FASTCONV_SIMD_H
 #define FASTCONV_SIMD_H

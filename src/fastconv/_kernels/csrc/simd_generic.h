@@ -163,7 +163,9 @@ FC_VECTOR_OPS(v64, double, 2)
 typedef uint32_t v32_word;
 typedef uint64_t v64_word;
 FC_MEMORY_OPS(v32, float, 4, 32)
+#if FC_DTYPE == 64 /* load_where is no inline function; GCC warns of those that nobody calls */
 FC_MEMORY_OPS(v64, double, 2, 64)
+#endif
 
 /* The value of a half's bits but its sign: exponents begin elsewhere, the mantissas are left-aligned. */
 FC_INLINE float half_magnitude(uint32_t half)
