@@ -7,8 +7,7 @@ with AVX-512, for layers of AlexNet, VGG, ResNet and LeNet; only their ratios ma
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from fastconv._kernels import conv_depthwise, conv_strassen, conv_winograd, direct_panel
 from fastconv._kernels.geometry import ConvGeometry
@@ -29,8 +28,7 @@ KERNELS = {
 Tile: TypeAlias = tuple[int, int, int]  # rows, columns, lanes, as fastconv._kernels.isa.tile_shape gives them
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """A task as a product: for each group, `pixels` results of `out_channels`, of `length` products each.
 
     The gradient of the input of a strided convolution counts as one product of the mean length of its phases;
