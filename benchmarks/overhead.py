@@ -19,6 +19,7 @@ from typing import Any
 
 import environment  # noqa: F401  (before NumPy)
 import numpy as np
+import peak
 import rows
 from peers import fastconv as ours
 from race import Contender, race
@@ -159,7 +160,14 @@ def _there_and_back(row: rows.ConvRow, dtype: type, algorithm: str, scale: float
 
 
 def scaling() -> None:
-    """How much faster two threads are than one, on rows that take long enough for it to matter."""
+    """How much faster two threads are than one, on rows that take long enough for it to matter.
+
+    What the machine has for two threads comes first: depthwise layers and pools have to do with its copies.
+    """
+    for what, rate in (("multiply-adds alone", peak.gflops), ("copies alone", peak.copy_gbytes)):
+        one, two = rate(1), rate(2)
+        if one and two:
+            print(f"one / two threads, {what}: {two / one:.2f}")
     families = {
         "conv_forward": rows.CONV_ROWS,
         "conv_backward": rows.CONV_ROWS,

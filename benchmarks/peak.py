@@ -1,4 +1,4 @@
-"""What one core can do at most: float32 fused multiply-adds a second, and bytes copied a second.
+"""What cores can do at most: float32 fused multiply-adds a second, and bytes copied a second.
 
 python benchmarks/peak.py
 """
@@ -13,7 +13,8 @@ import sys
 import tempfile
 import threading
 import time
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +56,13 @@ double multiply_adds(long rounds) { return baseline(rounds); }
 #endif
 """
 SECONDS = 0.5
+ROUNDS = 5_000_000
 COPY_BYTES = 1 << 28
 
 
 @cache
-def gflops() -> float | None:
-    """float32 GFLOP/s of one core, or None where there is no C compiler."""
+def _multiply_adds() -> Callable[[int], float] | None:
+    """The loop, which returns the number of its operations, or None where there is no C compiler."""
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "peak.c"), Path(folder, "peak.so")
         source.write_text(SOURCE)
@@ -75,35 +77,46 @@ def gflops() -> float | None:
             return None
         multiply_adds = ctypes.CDLL(str(library)).multiply_adds
     multiply_adds.argtypes, multiply_adds.restype = [ctypes.c_long], ctypes.c_double
-    best, deadline = 0.0, time.perf_counter() + SECONDS
+    return multiply_adds
+
+
+def _seconds_at_once(calls: list[Callable[[], object]]) -> float:
+    """Of all calls, each by a thread of its own."""
+    workers = [threading.Thread(target=call) for call in calls]
+    begin = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return time.perf_counter() - begin
+
+
+@cache
+def gflops(threads: int = 1) -> float | None:
+    """float32 GFLOP/s of `threads` threads together, or None where there is no C compiler."""
+    multiply_adds = _multiply_adds()
+    if multiply_adds is None:
+        return None
+    operations, best = threads * multiply_adds(1) * ROUNDS, 0.0
+    deadline = time.perf_counter() + SECONDS
     while time.perf_counter() < deadline:
-        begin = time.perf_counter()
-        operations = multiply_adds(200_000)
-        best = max(best, operations / (time.perf_counter() - begin))
+        best = max(best, operations / _seconds_at_once([partial(multiply_adds, ROUNDS)] * threads))
     return best / 1e9
 
 
 @cache
 def copy_gbytes(threads: int = 1) -> float:
     """GB/s read and written together by `threads` copies of arrays far larger than the caches."""
-    pairs = [
-        (np.ones(COPY_BYTES // threads, np.uint8), np.ones(COPY_BYTES // threads, np.uint8))
-        for _ in range(threads)
-    ]
+    pairs = [np.ones((2, COPY_BYTES // threads), np.uint8) for _ in range(threads)]
     best = 0.0
     for _ in range(5):
-        workers = [threading.Thread(target=np.copyto, args=pair) for pair in pairs]
-        begin = time.perf_counter()
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        best = max(best, 2 * COPY_BYTES / (time.perf_counter() - begin))
+        seconds = _seconds_at_once([partial(np.copyto, *pair) for pair in pairs])
+        best = max(best, 2 * COPY_BYTES / seconds)
     return best / 1e9
 
 
 if __name__ == "__main__":
-    peak = gflops()
-    print("FMA peak of one core, float32:", f"{peak:.0f} GFLOP/s" if peak else "unknown")
     for count in range(1, (os.cpu_count() or 1) + 1):
+        peak = gflops(count)
+        print(f"FMA peak, float32, {count} threads:", f"{peak:.0f} GFLOP/s" if peak else "unknown")
         print(f"copy, {count} threads: {copy_gbytes(count):.1f} GB/s")
