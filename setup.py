@@ -35,10 +35,10 @@ DEBUG = os.environ.get("FASTCONV_DEBUG", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTCONV_SANITIZE", "")
 OPENMP = os.environ.get("FASTCONV_OPENMP", "1") not in ("", "0")
 ONLY = [name for name in os.environ.get("FASTCONV_INSTRUCTION_SETS", "").split(",") if name]
-CHECKED = [*["debug"] * DEBUG, *SANITIZE.split(",")]
-BUILD = Path("build", "-".join([*CHECKED, *["serial"] * (not OPENMP), *ONLY]).strip("-"))
+CHECKED = [*["debug"] * DEBUG, *filter(None, SANITIZE.split(","))]
+BUILD = Path("build", "-".join([*CHECKED, *["serial"] * (not OPENMP), *ONLY]))
 CYTHON = Path("build", "debug" * DEBUG)
-OBJECTS = Path("build", "-".join(CHECKED).strip("-"))
+OBJECTS = Path("build", "-".join(CHECKED))
 
 # Python's own variable says what a cross compiler builds for, as "linux-aarch64".
 MACHINE = os.environ.get("_PYTHON_HOST_PLATFORM", platform.machine()).rpartition("-")[2].lower()
