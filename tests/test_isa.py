@@ -22,7 +22,7 @@ KERNEL_TESTS = [
 DECIDED_ABOVE = (
     *("numerical", "memory_orders", "dtypes", "forms_of_padding", "padding_modes", "unbatched", "refuse"),
     *("out_receives", "out_may", "what_is_needed", "lists", "torch", "output_size", "supports"),
-    *("same_bits", "number_of_threads", "any_number", "do_not_depend", "threads_do_not", "resumed"),
+    *("same_bits", "number_of_threads", "do_not_depend", "threads_do_not", "resumed"),
 )
 BEST_FIRST = ["avx512", "avx2", "generic"]
 others = [name for name in isa.available() if name != isa.active()]

@@ -41,7 +41,7 @@ ctypedef struct WeightJob:
     Py_ssize_t sums_bytes           # of a panel's sums [out channel of the group][nr]
     Py_ssize_t table_bytes, panel_bytes, band_bytes
     char *sums                      # [splits][groups][panels]
-    char *private                   # for each thread: three tables, rows to transpose, a panel, a band
+    char *private                   # for each thread: two tables, rows to transpose, a panel, a band
     Py_ssize_t each
 
 
