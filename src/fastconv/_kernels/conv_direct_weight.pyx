@@ -21,7 +21,8 @@ from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_ahead, fc_kernels, fc_tile, kernels_for, new_tile, rows_of
 from fastconv._kernels.memory cimport give_back, take
 from fastconv._kernels.operands cimport (
-    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, cut_flat, load_band, needs_bands,
+    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, cut_flat, fill_pixels, load_band,
+    needs_bands,
 )
 from fastconv._kernels.read_ahead cimport grads_ahead, lines_of, nothing_ahead, pace, planes_ahead
 from fastconv._kernels.threads cimport thread_index
@@ -134,7 +135,8 @@ cdef void sum_panels(
             group = (job.first + panel) // panels
             last = min(end, (group + 1) * panels - job.first)
             band = load_band(c, group, &chunk, band_memory)
-            pixels = fill_pixel_table(c, &chunk, &band, table)
+            pixels = fill_pixels(    # where their first taps lie in the band
+                &chunk, c.out_w, band.image, c.stride_h * band.row, c.stride_w * band.pixel, table)
             ahead[1] = nothing_ahead()
             while panel < last:
                 count = min(job.together, last - panel)
@@ -150,18 +152,6 @@ cdef void sum_panels(
                 add_products(job, &band, table, pixels, turned, job.first + panel, count, index > from_chunk,
                              ahead, job.sums + (split * job.passed + panel) * job.panel_bytes)
                 panel += count
-
-
-cdef Py_ssize_t fill_pixel_table(
-        const Correlation *c, const Chunk *chunk, const Band *band, Py_ssize_t *table) noexcept nogil:
-    """table[p]: where pixel p's first tap lies in the band; returns the number of pixels."""
-    cdef Py_ssize_t image, row, column, p = 0
-    for image in range(chunk.images):
-        for row in range(chunk.rows):
-            for column in range(c.out_w):
-                table[p] = image * band.image + row * c.stride_h * band.row + column * c.stride_w * band.pixel
-                p += 1
-    return p
 
 
 cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel, char *turned) noexcept nogil:

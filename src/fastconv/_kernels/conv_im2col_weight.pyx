@@ -18,7 +18,7 @@ from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, new_tile
 from fastconv._kernels.memory cimport give_back, take
 from fastconv._kernels.operands cimport (
-    Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_table, load_band,
+    Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_pixels, fill_table, load_band,
 )
 from fastconv._kernels.threads cimport thread_index
 
@@ -122,7 +122,7 @@ cdef void sum_panel(const WeightJob *job, Py_ssize_t split, Py_ssize_t panel, ch
         chunk = chunk_at(c, &job.chunks, index)
         band = load_band(c, group, &chunk, band_memory)
         fill_table(c, &band, table)
-        pixels = fill_grad_table(c, &chunk, pixel_table)
+        pixels = fill_pixels(&chunk, c.out_w, c.out_image, c.out_row, c.out_pixel, pixel_table)
         pack_terms(c, &chunk, &band, table + term, terms, pixels, turned, packed)
         tile.depth = pixels
         tile.accumulate = index > from_chunk
@@ -132,17 +132,6 @@ cdef void sum_panel(const WeightJob *job, Py_ssize_t split, Py_ssize_t panel, ch
                                      + (group * c.out_channels + strip * job.height) * c.out_channel)
             tile.c = sums + size * strip * job.height * nr
             kernels.gemm_tile(&tile)
-
-
-cdef Py_ssize_t fill_grad_table(const Correlation *c, const Chunk *chunk, Py_ssize_t *table) noexcept nogil:
-    """table[p]: where the chunk's pixel p lies in grad_output; returns the number of pixels."""
-    cdef Py_ssize_t image, row, column, p = 0
-    for image in range(chunk.images):
-        for row in range(chunk.rows):
-            for column in range(c.out_w):
-                table[p] = image * c.out_image + row * c.out_row + column * c.out_pixel
-                p += 1
-    return p
 
 
 cdef void pack_terms(

@@ -197,6 +197,19 @@ cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) 
                 k += 1
 
 
+cdef Py_ssize_t fill_pixels(
+        const Chunk *chunk, Py_ssize_t columns, Py_ssize_t image_step, Py_ssize_t row_step,
+        Py_ssize_t column_step, Py_ssize_t *table) noexcept nogil:
+    """table[p]: where the chunk's pixel p lies, from the first; returns the number of pixels."""
+    cdef Py_ssize_t image, row, column, p = 0
+    for image in range(chunk.images):
+        for row in range(chunk.rows):
+            for column in range(columns):
+                table[p] = image * image_step + row * row_step + column * column_step
+                p += 1
+    return p
+
+
 cdef void pack_weight_panel(
         const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded,
         char *packed, bint by_taps) noexcept nogil:
