@@ -11,23 +11,10 @@ from libc.string cimport memset
 
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, kernels_for
+from fastconv._kernels.ranges cimport Range, seen_by
 from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
-
-
-# The output pixels o of one axis for which o*stride + offset is a pixel of the image: begin <= o < end.
-ctypedef struct Range:
-    Py_ssize_t begin, end
-
-
-cdef inline Range inside(
-        Py_ssize_t offset, Py_ssize_t stride, Py_ssize_t extent, Py_ssize_t outputs) noexcept nogil:
-    cdef Range result
-    result.begin = 0 if offset >= 0 else min((stride - 1 - offset) // stride, outputs)
-    result.end = 0 if offset >= extent else min((extent - 1 - offset) // stride + 1, outputs)
-    result.end = max(result.begin, result.end)
-    return result
 
 
 def im2col(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray cols not None, int num_threads):
@@ -50,22 +37,22 @@ cdef void gather_tap(
     """One row of the matrix: what tap (i, j) sees of a plane."""
     cdef Py_ssize_t size = kernels.itemsize, row = g.out_w * size
     cdef Py_ssize_t top = i * g.dilation_h - g.top, left = j * g.dilation_w - g.left
-    cdef Range rows = inside(top, g.stride_h, g.height, g.out_h)
-    cdef Range pixels = inside(left, g.stride_w, g.width, g.out_w)
-    cdef Py_ssize_t before = pixels.begin * size, count = pixels.end - pixels.begin
-    cdef Py_ssize_t after = (g.out_w - pixels.end) * size, o
-    memset(out, 0, rows.begin * row)
-    for o in range(rows.begin, rows.end):
+    cdef Range rows = seen_by(g.out_h, g.stride_h, top, g.height)
+    cdef Range pixels = seen_by(g.out_w, g.stride_w, left, g.width)
+    cdef Py_ssize_t before = pixels.first * size, count = pixels.last - pixels.first
+    cdef Py_ssize_t after = (g.out_w - pixels.last) * size, o
+    memset(out, 0, rows.first * row)
+    for o in range(rows.first, rows.last):
         if before:
             memset(out + o * row, 0, before)
         if count:
             kernels.gather(
                 out + o * row + before,
-                plane + size * ((o * g.stride_h + top) * g.width + pixels.begin * g.stride_w + left),
+                plane + size * ((o * g.stride_h + top) * g.width + pixels.first * g.stride_w + left),
                 g.stride_w, count)
         if after:
             memset(out + (o + 1) * row - after, 0, after)
-    memset(out + rows.end * row, 0, (g.out_h - rows.end) * row)
+    memset(out + rows.last * row, 0, (g.out_h - rows.last) * row)
 
 
 def col2im(ConvGeometry g not None, cnp.ndarray cols not None, cnp.ndarray x not None, int num_threads):
@@ -95,9 +82,9 @@ cdef void add_row(
         o //= g.stride_h
         for j in range(g.kernel_w):
             left = j * g.dilation_w - g.left
-            pixels = inside(left, g.stride_w, g.width, g.out_w)
-            if pixels.begin < pixels.end:
+            pixels = seen_by(g.out_w, g.stride_w, left, g.width)
+            if pixels.first < pixels.last:
                 kernels.scatter_add(
-                    out + size * (pixels.begin * g.stride_w + left), g.stride_w,
-                    cols + size * ((i * g.kernel_w + j) * columns + o * g.out_w + pixels.begin),
-                    pixels.end - pixels.begin)
+                    out + size * (pixels.first * g.stride_w + left), g.stride_w,
+                    cols + size * ((i * g.kernel_w + j) * columns + o * g.out_w + pixels.first),
+                    pixels.last - pixels.first)

@@ -18,8 +18,7 @@ from fastconv._kernels.correlation cimport (
     panel_vectors, part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.direct_panel cimport (
-    PanelJob, Range, compute_panel, fill_tables, most_taps, packed_by_taps, store_panel, sums_by_taps,
-    turns,
+    PanelJob, compute_panel, fill_tables, most_taps, packed_by_taps, store_panel, sums_by_taps, turns,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -29,6 +28,7 @@ from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, cut_flat, first_window, load_band,
     pack_weight_panel,
 )
+from fastconv._kernels.ranges cimport Range
 from fastconv._kernels.read_ahead cimport LINE, lines_of, nothing_ahead, rows_ahead
 from fastconv._kernels.threads cimport thread_index
 

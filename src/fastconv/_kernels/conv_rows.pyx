@@ -31,6 +31,7 @@ from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, fill_table, first_window, load_band,
     pack_weight_panel,
 )
+from fastconv._kernels.ranges cimport Range, seen_by
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
@@ -84,7 +85,7 @@ ctypedef struct Tiling:
     bint copy                       # windows may reach past the end of a row, so the band must be a copy
     Py_ssize_t first                # strip that `packed` begins with
     const char *packed
-    Py_ssize_t strip_bytes, table_bytes, band_bytes
+    Py_ssize_t strip_bytes, table_bytes
 
 
 cdef Tiling tiling_of(const Correlation *c) noexcept nogil:
@@ -105,7 +106,6 @@ cdef Tiling tiling_of(const Correlation *c) noexcept nogil:
     tiling.table_bytes = align(length * sizeof(Py_ssize_t))
     tiling.first = 0
     tiling.packed = NULL
-    tiling.band_bytes = 0           # of one thread; correlate knows
     return tiling
 
 
@@ -117,9 +117,7 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     cdef Py_ssize_t strips_a_pass = a_pass(c, strips, tiling.strip_bytes, PACKED_BYTES)
     cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
     # A last window reads up to a tile past the last row's end.
-    tiling.band_bytes = align(
-        (band_elements(c, chunks.images, chunks.rows) + tiling.width) * c.kernels.itemsize)
-    cdef Py_ssize_t each = tiling.table_bytes + tiling.band_bytes + align(
+    cdef Py_ssize_t each = tiling.table_bytes + align(
         (sorted_elements(c, chunks.images, chunks.rows) + tiling.width) * c.kernels.itemsize)
     cdef char *packing = NULL if c.packed else <char *>take(strips_a_pass * tiling.strip_bytes)
     cdef char *private = <char *>take(each * num_threads)
@@ -181,36 +179,49 @@ cdef inline Py_ssize_t sorted_width(const Correlation *c) noexcept nogil:
 
 
 cdef Py_ssize_t sorted_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil:
-    """How many elements load_sorted may write to `sorted`."""
+    """How many elements load_sorted may write."""
     if c.stride_w == 1:
-        return 0
+        return band_elements(c, images, rows)
     return images * c.in_channels * band_height(c, rows) * c.stride_w * sorted_width(c)
 
 
 cdef Band load_sorted(
-        const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, char *sorted,
-        bint copy) noexcept nogil:
+        const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, bint copy) noexcept nogil:
     """load_band, whose rows with a stride are [column % stride_w][column // stride_w]."""
-    cdef Band from_band = load_band(c, group, chunk, buffer, copy), band
-    cdef Py_ssize_t size = c.kernels.itemsize, rows = band_height(c, chunk.rows), columns = band_width(c)
-    cdef Py_ssize_t image, channel, row, phase
-    cdef const char *source
+    cdef Py_ssize_t size = c.kernels.itemsize, rows = band_height(c, chunk.rows), width = sorted_width(c)
+    cdef Py_ssize_t top = chunk.row * c.stride_h - c.top
+    cdef Range inside = seen_by(rows, 1, top, c.height)
+    cdef Py_ssize_t image, channel, row
+    cdef const char *plane
+    cdef Band band
     if c.stride_w == 1:
-        return from_band
-    band.data, band.pixel, band.row = sorted, 1, c.stride_w * sorted_width(c)
+        return load_band(c, group, chunk, buffer, copy)
+    band.data, band.pixel, band.row = buffer, 1, c.stride_w * width
     band.channel = rows * band.row
     band.image = c.in_channels * band.channel
     for image in range(chunk.images):
         for channel in range(c.in_channels):
-            for row in range(rows):
-                source = from_band.data + size * (
-                    image * from_band.image + channel * from_band.channel + row * from_band.row)
-                for phase in range(min(c.stride_w, columns)):
-                    c.kernels.gather(
-                        sorted + phase * sorted_width(c) * size, source + phase * size, c.stride_w,
-                        ceil_div(columns - phase, c.stride_w))
-                sorted += band.row * size
+            plane = c.x + size * ((chunk.image + image) * c.x_image
+                                  + (group * c.in_channels + channel) * c.x_channel)
+            memset(buffer, 0, size * inside.first * band.row)
+            for row in range(inside.first, inside.last):
+                sort_row(c, plane + size * (top + row) * c.x_row, buffer + size * row * band.row)
+            memset(buffer + size * inside.last * band.row, 0, size * (rows - inside.last) * band.row)
+            buffer += size * band.channel
     return band
+
+
+cdef inline void sort_row(const Correlation *c, const char *x, char *to) noexcept nogil:
+    """A row of a band of load_sorted, from that row of the image."""
+    cdef Py_ssize_t size = c.kernels.itemsize, width = sorted_width(c), phase
+    cdef Range inside
+    for phase in range(c.stride_w):
+        inside = seen_by(width, c.stride_w, phase - c.left, c.width)
+        memset(to, 0, size * inside.first)
+        c.kernels.gather(to + size * inside.first, x + size * (inside.first * c.stride_w + phase - c.left),
+                         c.stride_w, inside.last - inside.first)
+        memset(to + size * inside.last, 0, size * (width - inside.last))
+        to += size * width
 
 
 cdef void fill_sorted_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil:
@@ -240,8 +251,7 @@ cdef void compute_chunk(
     for item in range(begin // tiling.strips, ceil_div(end, tiling.strips)):
         if item // c.part_count != group:
             group = item // c.part_count
-            band = load_sorted(c, group, &chunk, private + tiling.table_bytes,
-                               private + tiling.table_bytes + tiling.band_bytes, tiling.copy)
+            band = load_sorted(c, group, &chunk, private + tiling.table_bytes, tiling.copy)
         part = part_of(c, item % c.part_count)
         fill_sorted_table(part, &band, table)
         compute_part(part, tiling, table, &chunk, group, item * tiling.strips,

@@ -1,15 +1,12 @@
 from fastconv._kernels.correlation cimport Correlation, channels_inner, channels_last
 from fastconv._kernels.isa cimport FC_TAP_ROWS, fc_ahead
 from fastconv._kernels.operands cimport Band, Chunk
+from fastconv._kernels.ranges cimport Range
 
 cdef enum:
     TAP_CHANNELS = 32   # fewer make sums of one tap too short
     TURNED_CHANNELS = 16    # fewer are not worth a turned band,
     TURNED_PRODUCTS = 128   # nor are fewer products that an input takes part in
-
-# Some outputs of a row or a column: [first, last).
-ctypedef struct Range:
-    Py_ssize_t first, last
 
 ctypedef struct PanelJob:
     const Chunk *chunk

@@ -14,6 +14,7 @@ from libc.string cimport memcpy, memset
 from fastconv._kernels.correlation cimport Correlation, ceil_div, part_of, sum_length
 from fastconv._kernels.isa cimport FC_MAX_NR, fc_ahead, fc_kernels, fc_tile, new_tile, rows_of
 from fastconv._kernels.operands cimport fill_table
+from fastconv._kernels.ranges cimport Range, seen_by
 from fastconv._kernels.read_ahead cimport LINE, pace
 
 cdef enum:
@@ -27,14 +28,6 @@ cdef inline Range all_of(Py_ssize_t outputs) noexcept nogil:
     cdef Range everything
     everything.first, everything.last = 0, outputs
     return everything
-
-
-cdef Range seen_by(Py_ssize_t outputs, Py_ssize_t stride, Py_ssize_t offset, Py_ssize_t size) noexcept nogil:
-    """The outputs o whose o*stride + offset is in an image of so many pixels."""
-    cdef Range seen
-    seen.first = min(outputs, ceil_div(max(-offset, 0), stride))
-    seen.last = max(seen.first, min(outputs, ceil_div(max(size - offset, 0), stride)))
-    return seen
 
 
 cdef Range common(Range a, Range b) noexcept nogil:
