@@ -9,8 +9,8 @@ The gradient of the weight, with stride 1, sums products of rows of grad_output 
 element in a vector of its own whose lanes are added up in the end: for few channels, since these vectors
 must stay in cache. That of the bias is summed along with it, as if by a window of ones.
 
-Workspace: packed weights up to PACKED_BYTES in all, and for each thread a band of about BAND_BYTES and the
-table of the sum. The gradient of the weight: a vector for each element, for up to SPLITS parts of the sum.
+Workspace: packed weights (see passes.pyx), and for each thread a band of about BAND_BYTES and the table of
+the sum. The gradient of the weight: a vector for each element, for up to SPLITS parts of the sum.
 """
 
 cimport numpy as cnp
@@ -26,11 +26,12 @@ from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
     FC_MAX_MR, FC_MAX_NR, FC_MAX_WINDOW, fc_kernels, fc_tile, fc_window_sums, kernels_for, new_tile,
 )
-from fastconv._kernels.memory cimport aligned, give_back, take
+from fastconv._kernels.memory cimport give_back, take
 from fastconv._kernels.operands cimport (
-    Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, fill_table, first_window, load_band,
+    Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_table, first_window, load_band,
     pack_weight_panel,
 )
+from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes
 from fastconv._kernels.ranges cimport Range, seen_by
 from fastconv._kernels.threads cimport thread_index
 
@@ -41,7 +42,6 @@ cdef enum:
     BLOCK_BYTES = 32768       # of the windows that all strips of channels run over before the next are taken
     PIXELS = 16384            # of a chunk, at most
     ENOUGH_ROWS = 8           # of a tile, for as many multiply-adds under way as the processor can have
-    PACKED_BYTES = 4194304    # of packed weights at a time; more channels take several passes over the input
     SUMMED_BYTES = 16384      # of a plane of grad_output that meets all windows before the next pixels do
     SPLITS = 8                # most parts that the sum of a weight's gradient is cut into
     SPLIT_BYTES = 1048576     # most bytes of partial sums that cutting may cost
@@ -61,15 +61,9 @@ def forward_packed(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray 
 
 def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_threads):
     """All strips of the weight, for `forward_packed` with images of any size."""
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(weight))
-    cdef Correlation c = weight_correlation(kernels, g, weight)
-    cdef Tiling tiling = tiling_of(&c)
-    cdef Py_ssize_t strips = c.groups * tiling.strips, index
-    cdef cnp.ndarray packed = aligned(strips * tiling.strip_bytes, cnp.PyArray_TYPE(weight))
-    cdef char *strip = <char *>cnp.PyArray_DATA(packed)
-    for index in prange(strips, num_threads=num_threads, nogil=True, schedule="static"):
-        pack_strip(&c, &tiling, index, strip + index * tiling.strip_bytes)
-    return packed
+    cdef Correlation c = weight_correlation(kernels_for(cnp.PyArray_TYPE(weight)), g, weight)
+    cdef Job job = job_of(&c, num_threads)
+    return pack_all(&job.passes, &job, pack_strip, 0, cnp.PyArray_TYPE(weight), num_threads)
 
 
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
@@ -78,78 +72,46 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
     compute_grad_input(correlate, g, grad_output, weight, grad_x, True, num_threads)
 
 
-# How output channels and pixels are cut into tiles, and where packed weights are.
-ctypedef struct Tiling:
+# A convolution, and how its output channels and pixels are cut into tiles.
+ctypedef struct Job:
+    const Correlation *c
+    Chunks chunks
+    Passes passes
     Py_ssize_t height, strips       # output channels of a strip; strips of a part of a group
     Py_ssize_t width                # pixels of the widest tile
     bint copy                       # windows may reach past the end of a row, so the band must be a copy
-    Py_ssize_t first                # strip that `packed` begins with
-    const char *packed
-    Py_ssize_t strip_bytes, table_bytes
+    Py_ssize_t table_bytes
 
 
-cdef Tiling tiling_of(const Correlation *c) noexcept nogil:
-    """All but where the packed weights are."""
+cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
     cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t length = sum_length(c), index
-    cdef Tiling tiling
+    cdef Py_ssize_t index, strips
+    cdef Job job
+    job.c = c
+    job.chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
     # Out channels in strips of one height: 13 and 12 of 25 rather than 14 and 11.
-    tiling.height = max(1, ceil_div(c.out_channels, max(1, ceil_div(c.out_channels, kernels.mr))))
-    tiling.strips = ceil_div(c.out_channels, tiling.height)
+    job.height = max(1, ceil_div(c.out_channels, max(1, ceil_div(c.out_channels, kernels.mr))))
+    job.strips = ceil_div(c.out_channels, job.height)
     # A last strip of few channels has the widest tiles.
-    tiling.width = kernels.lanes * tile_vectors(
-        kernels, c.out_channels - (tiling.strips - 1) * tiling.height, c.out_w, c.out_w)
-    tiling.copy = False
+    job.width = kernels.lanes * tile_vectors(
+        kernels, c.out_channels - (job.strips - 1) * job.height, c.out_w, c.out_w)
+    job.copy = False
     for index in range(c.part_count):
-        tiling.copy |= part_of(c, index).out_w % kernels.lanes != 0
-    tiling.strip_bytes = align(length * tiling.height * kernels.itemsize)
-    tiling.table_bytes = align(length * sizeof(Py_ssize_t))
-    tiling.first = 0
-    tiling.packed = NULL
-    return tiling
+        job.copy |= part_of(c, index).out_w % kernels.lanes != 0
+    job.table_bytes = align(sum_length(c) * sizeof(Py_ssize_t))
+    strips = job.strips * c.part_count * c.groups
+    job.passes = passes_of(c, strips, align(sum_length(c) * job.height * kernels.itemsize), job.chunks.count,
+                           strips, num_threads)
+    return job
 
 
 cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
-    cdef fc_float_mode mode = 0
-    cdef Tiling tiling = tiling_of(c)
-    cdef Py_ssize_t strips = tiling.strips * c.part_count * c.groups
-    cdef Py_ssize_t strips_a_pass = a_pass(c, strips, tiling.strip_bytes, PACKED_BYTES)
-    cdef Chunks chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
+    cdef Job job = job_of(c, num_threads)
     # A last window reads up to a tile past the last row's end.
-    cdef Py_ssize_t each = tiling.table_bytes + align(
-        (sorted_elements(c, chunks.images, chunks.rows) + tiling.width) * c.kernels.itemsize)
-    cdef char *packing = NULL if c.packed else <char *>take(strips_a_pass * tiling.strip_bytes)
-    cdef char *private = <char *>take(each * num_threads)
-    cdef Py_ssize_t passed, index, items
-    cdef int splits
-    if (packing == NULL and not c.packed) or private == NULL:
-        give_back(packing)
-        give_back(private)
-        return False
-    while tiling.first < strips:
-        passed = min(strips_a_pass, strips - tiling.first)
-        splits = <int>max(1, min(passed, ceil_div(2 * num_threads, chunks.count))) if num_threads > 1 else 1
-        if c.packed:
-            tiling.packed = c.weight + tiling.first * tiling.strip_bytes
-        else:
-            tiling.packed = packing
-            for index in prange(passed, num_threads=movers(passed * tiling.strip_bytes, num_threads),
-                                schedule="static"):
-                pack_strip(c, &tiling, tiling.first + index, packing + index * tiling.strip_bytes)
-        items = chunks.count * splits
-        with parallel(num_threads=num_threads):
-            mode = fc_flush_denormals()
-            for index in prange(items, schedule="dynamic"):
-                compute_chunk(c, &tiling, &chunks, index // splits,
-                              tiling.first + passed * (index % splits) // splits,
-                              tiling.first + passed * (index % splits + 1) // splits,
-                              private + each * thread_index())
-            fc_restore_float_mode(mode)
-        tiling.first += passed
-    give_back(packing)
-    give_back(private)
-    return True
+    cdef Py_ssize_t band = align(
+        (sorted_elements(c, job.chunks.images, job.chunks.rows) + job.width) * c.kernels.itemsize)
+    return run_passes(&job.passes, &job, pack_strip, compute_chunk, job.table_bytes + band, num_threads) == 0
 
 
 cdef inline int tile_vectors(
@@ -165,11 +127,12 @@ cdef inline int tile_vectors(
     return vectors
 
 
-cdef void pack_strip(
-        const Correlation *c, const Tiling *tiling, Py_ssize_t strip, char *packed) noexcept nogil:
-    cdef Py_ssize_t channel = strip % tiling.strips * tiling.height, part = strip // tiling.strips
-    cdef Py_ssize_t channels = min(tiling.height, c.out_channels - channel)
-    pack_weight_panel(part_of(c, part % c.part_count), part // c.part_count, channel, channels, tiling.height,
+cdef void pack_strip(const void *work, Py_ssize_t strip, char *packed) noexcept nogil:
+    cdef const Job *job = <const Job *>work
+    cdef const Correlation *c = job.c
+    cdef Py_ssize_t channel = strip % job.strips * job.height, part = strip // job.strips
+    cdef Py_ssize_t channels = min(job.height, c.out_channels - channel)
+    pack_weight_panel(part_of(c, part % c.part_count), part // c.part_count, channel, channels, job.height,
                       packed, False)
 
 
@@ -239,40 +202,43 @@ cdef void fill_sorted_table(const Correlation *c, const Band *band, Py_ssize_t *
                 k += 1
 
 
-cdef void compute_chunk(
-        const Correlation *c, const Tiling *tiling, const Chunks *chunks, Py_ssize_t index, Py_ssize_t begin,
-        Py_ssize_t end, char *private) noexcept nogil:
-    """Output channels of strips [begin, end) for one chunk of pixels."""
-    cdef Chunk chunk = chunk_at(c, chunks, index)
+cdef bint compute_chunk(
+        const void *work, Py_ssize_t index, Py_ssize_t next_index, const Portion *portion,
+        char *private) noexcept nogil:
+    """A portion's output channels for one chunk of pixels."""
+    cdef const Job *job = <const Job *>work
+    cdef const Correlation *c = job.c
+    cdef Chunk chunk = chunk_at(c, &job.chunks, index)
     cdef Py_ssize_t *table = <Py_ssize_t *>private
     cdef Py_ssize_t item, group = -1
     cdef const Correlation *part
+    cdef Portion strips = portion[0]
     cdef Band band
-    for item in range(begin // tiling.strips, ceil_div(end, tiling.strips)):
+    for item in range(portion.begin // job.strips, ceil_div(portion.end, job.strips)):
         if item // c.part_count != group:
             group = item // c.part_count
-            band = load_sorted(c, group, &chunk, private + tiling.table_bytes, tiling.copy)
+            band = load_sorted(c, group, &chunk, private + job.table_bytes, job.copy)
         part = part_of(c, item % c.part_count)
         fill_sorted_table(part, &band, table)
-        compute_part(part, tiling, table, &chunk, group, item * tiling.strips,
-                     max(begin, item * tiling.strips), min(end, (item + 1) * tiling.strips), &band,
-                     first_window(c, part, &band))
+        strips.begin = max(portion.begin, item * job.strips)
+        strips.end = min(portion.end, (item + 1) * job.strips)
+        compute_part(job, part, table, &chunk, group, &strips, &band, first_window(c, part, &band))
+    return True
 
 
 cdef void compute_part(
-        const Correlation *c, const Tiling *tiling, const Py_ssize_t *table, const Chunk *chunk,
-        Py_ssize_t group, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t end, const Band *band,
-        const char *x) noexcept nogil:
-    """Strips [begin, end) of a group and part, whose first strip is `first`; x as in first_window."""
+        const Job *job, const Correlation *c, const Py_ssize_t *table, const Chunk *chunk, Py_ssize_t group,
+        const Portion *strips, const Band *band, const char *x) noexcept nogil:
+    """Strips of one group and part, c; x as in first_window."""
     cdef Py_ssize_t size = c.kernels.itemsize
-    cdef Py_ssize_t block = max(1, BLOCK_BYTES // (c.in_channels * tiling.width * size + 1)) * tiling.width
+    cdef Py_ssize_t block = max(1, BLOCK_BYTES // (c.in_channels * job.width * size + 1)) * job.width
     cdef Py_ssize_t image, row, pixel
     for image in range(chunk.images):
         for row in range(min(chunk.rows, c.out_h - chunk.row)):
             pixel = 0
             while pixel < c.out_w:
                 compute_block(
-                    c, tiling, table, group * c.out_channels, first, begin, end,
+                    job, c, table, group * c.out_channels, strips,
                     x + size * (image * band.image + row * c.stride_h * band.row),
                     c.out + size * ((chunk.image + image) * c.out_image + (chunk.row + row) * c.out_row),
                     pixel, min(pixel + block, c.out_w))
@@ -280,10 +246,10 @@ cdef void compute_part(
 
 
 cdef void compute_block(
-        const Correlation *c, const Tiling *tiling, const Py_ssize_t *table, Py_ssize_t first_channel,
-        Py_ssize_t first, Py_ssize_t begin, Py_ssize_t end, const char *x, char *out, Py_ssize_t from_pixel,
+        const Job *job, const Correlation *c, const Py_ssize_t *table, Py_ssize_t first_channel,
+        const Portion *strips, const char *x, char *out, Py_ssize_t from_pixel,
         Py_ssize_t to_pixel) noexcept nogil:
-    """Pixels [from_pixel, to_pixel) of a row for strips [begin, end); x, out at the row's start."""
+    """Pixels [from_pixel, to_pixel) of a row; x, out at the row's start."""
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize
     cdef Py_ssize_t strip, channel, pixel, at, width, k
@@ -296,14 +262,14 @@ cdef void compute_block(
         planes[k] = k * c.out_channel
     tile.depth = sum_length(c)
     tile.a_row = 1
-    tile.a_step = tiling.height
+    tile.a_step = job.height
     tile.b_table = <Py_ssize_t *>table
     tile.relu = c.relu
-    for strip in range(begin, end):
-        channel = (strip - first) * tiling.height
-        tile.rows = <int>min(tiling.height, c.out_channels - channel)
+    for strip in range(strips.begin, strips.end):
+        channel = strip % job.strips * job.height
+        tile.rows = <int>min(job.height, c.out_channels - channel)
         channel += first_channel
-        tile.a = tiling.packed + (strip - tiling.first) * tiling.strip_bytes
+        tile.a = strips.packed + (strip - strips.first) * job.passes.part_bytes
         if c.bias != NULL:
             tile.row_bias = c.bias + channel * size
         pixel = from_pixel

@@ -19,30 +19,26 @@ about twice those of direct sums. Halves of pixels are those of one image, so th
 What isn't finite would spread, and numbers near the largest overflow before their sums do. Results that
 aren't finite are noticed, and the direct kernels then compute the call again.
 
-Workspace: packed weights up to PACKED_BYTES, and for each thread about BAND_BYTES of sums of the input (and
+Workspace: packed weights (see passes.pyx), and for each thread about BAND_BYTES of sums of the input (and
 padded copies of it), sums of results of at most SUMS_BYTES and the tables of the sums.
 """
 
 cimport numpy as cnp
-from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels cimport conv_direct
 from fastconv._kernels.correlation cimport (
     Correlation, align, band_height, band_width, beyond_cache, ceil_div, channels_last, compute_forward,
-    compute_grad_input, movers, panel_vectors, sum_length, weight_correlation,
+    compute_grad_input, panel_vectors, sum_length, weight_correlation,
 )
 from fastconv._kernels.direct_panel cimport PanelJob, compute_panel, set_at_once, store_panel
-from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport FC_MAX_NR, fc_ahead, fc_binary, kernels_for
-from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.operands cimport (
-    Band, Chunk, a_pass, band_elements, fill_table, load_band, needs_bands, new_band,
-    pack_weight_panel,
+    Band, Chunk, band_elements, fill_table, load_band, needs_bands, new_band, pack_weight_panel,
 )
+from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes
 from fastconv._kernels.read_ahead cimport lines_of, nothing_ahead, rows_ahead
-from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
 
@@ -51,7 +47,6 @@ cdef enum:
     BAND_BYTES = 1179648      # of the input of a piece and of sums of it, about
     PIXELS = 1024             # of half a piece, at most
     SUMS_BYTES = 393216       # of m, n and their sum
-    PACKED_BYTES = 4194304    # of packed weights at a time
 
 # Operands, in the order of the products: m, n, n, m, their sum, m, m.
 cdef enum:
@@ -69,15 +64,14 @@ cdef struct Product:
     Py_ssize_t panels            # of half of the output channels
     Py_ssize_t panel_bytes       # of each of the seven packed ones
     Py_ssize_t group             # panels whose results are in the workspace together
-    const char *packed           # panels from `first` on
-    Py_ssize_t first
 
 
 # ---- weights ----
 
 
-cdef void pack_panel(const Product *p, Py_ssize_t panel, char *packed) noexcept nogil:
+cdef void pack_panel(const void *product, Py_ssize_t panel, char *packed) noexcept nogil:
     """The seven panels for the output channels of this panel of a half."""
+    cdef const Product *p = <const Product *>product
     cdef const Correlation *c = &p.half
     cdef Py_ssize_t nr = c.kernels.nr, channel = panel * nr, width = min(nr, c.out_channels - channel)
     cdef Py_ssize_t padded = panel_vectors(c, panel) * c.kernels.lanes, count = sum_length(c) * padded
@@ -102,9 +96,9 @@ cdef void pack_quarter(const Correlation *half, int inputs, Py_ssize_t channel, 
     pack_weight_panel(&c, 0, channel, width, padded, packed, channels_last(&c))
 
 
-cdef Py_ssize_t packed_bytes(const Product *p) noexcept nogil:
-    """Of all panels."""
-    return p.panels * PRODUCTS * p.panel_bytes
+cdef Passes passes_of_panels(const Product *p, int num_threads) noexcept nogil:
+    return passes_of(
+        p.whole, p.panels, PRODUCTS * p.panel_bytes, p.whole.batch * p.pieces, p.group, num_threads)
 
 
 # ---- pieces ----
@@ -225,28 +219,28 @@ cdef void add_bands(
 cdef struct Task:
     const Product *product
     Correlation c                # of the piece, from half to half of the channels
-    Py_ssize_t begin, end        # panels
+    Portion panels               # of half of the output channels
     Py_ssize_t first_channel     # of the half of the output channels that is to be finished next
     PanelJob job
     fc_ahead ahead[2]
 
 
 cdef bint compute_piece(
-        const Product *p, Py_ssize_t index, Py_ssize_t next_index, Py_ssize_t begin, Py_ssize_t end,
+        const void *product, Py_ssize_t index, Py_ssize_t next_index, const Portion *panels,
         char *work) noexcept nogil:
-    """Panels [begin, end) of both halves of the output channels. Returns whether all is finite.
-
-    Piece `next_index` is probably this thread's next one.
-    """
+    """Some panels of both halves of the output channels. Returns whether all is finite."""
+    cdef const Product *p = <const Product *>product
+    cdef bint goes_on = next_index != index and next_index < p.whole.batch * p.pieces
     cdef Chunk a, b, next_a, next_b
-    cdef Correlation whole = piece_of(p, index, &a, &b), later = piece_of(p, next_index, &next_a, &next_b)
+    cdef Correlation whole = piece_of(p, index, &a, &b)
+    cdef Correlation later = piece_of(p, next_index if goes_on else index, &next_a, &next_b)
     cdef Band a0, a1, b0, b1, s
     cdef Room room
     cdef Task t
     cdef const Correlation *c = &t.c
     cdef bint finite = True
     lay_out(p, work, &room)
-    t.product, t.c, t.begin, t.end = p, halved(&whole), begin, end
+    t.product, t.c, t.panels = p, halved(&whole), panels[0]
     a0, b0 = load_band(&whole, 0, &a, room.a, p.copies), load_band(&whole, 0, &b, room.b, p.copies)
     a1, b1 = upper(c, &a0), upper(c, &b0)
     s = new_band(c, a.rows, room.sums)
@@ -257,20 +251,20 @@ cdef bint compute_piece(
     set_at_once(c, &t.job)
     t.job.chunk, t.first_channel = &a, 0
 
-    look_ahead(&t, 2, &whole if not p.copies else &later if next_index != index else NULL,
+    look_ahead(&t, 2, &whole if not p.copies else &later if goes_on else NULL,
                &next_a if p.copies else &b)
     multiply(&t, &a0, room.table, A0, room.m)
     expect(&t, &a, 0)
     multiply(&t, &a1, room.table, A1, room.n)
     finite &= finish(&t, room.o, room.m, room.n, room.turned)
 
-    look_ahead(&t, 5, &later if next_index != index else NULL, &next_b if p.copies else &next_a)
+    look_ahead(&t, 5, &later if goes_on else NULL, &next_b if p.copies else &next_a)
     add_bands(c, a.rows, &s, &b0, &b1, False)
     multiply(&t, &s, room.sums_table, S1, room.n)
     t.job.accumulate = True
     add_bands(c, a.rows, &s, &s, &a0, True)
     multiply(&t, &s, room.sums_table, S2, room.m)
-    c.kernels.plus(room.o, room.m, room.n, (end - begin) * panel_elements(&t), 0)
+    c.kernels.plus(room.o, room.m, room.n, (panels.end - panels.begin) * panel_elements(&t), 0)
     add_bands(c, a.rows, &s, &a1, &s, True)
     expect(&t, &a, 1)
     multiply(&t, &s, room.sums_table, S4, room.o)
@@ -287,7 +281,8 @@ cdef bint compute_piece(
 
 cdef void look_ahead(Task *t, int products, const Correlation *c, const Chunk *chunk) noexcept nogil:
     """Has the tiles of so many products fetch a chunk; c may be NULL."""
-    cdef Py_ssize_t tiles = products * (t.end - t.begin) * t.job.rows * ceil_div(t.c.out_w, t.c.kernels.mr)
+    cdef Py_ssize_t tiles = t.job.rows * ceil_div(t.c.out_w, t.c.kernels.mr)
+    tiles *= products * (t.panels.end - t.panels.begin)
     t.ahead[0] = t.ahead[1] = nothing_ahead()
     if c != NULL and beyond_cache(c, c.x_image):
         t.ahead[0] = rows_ahead(c, chunk[0])
@@ -317,10 +312,10 @@ cdef void multiply(Task *t, const Band *band, Py_ssize_t *table, int number, cha
     """results = the product of an operand with its weights, or += with job.accumulate."""
     cdef Py_ssize_t panel
     t.job.band, t.job.x, t.job.table = band, band.data, table
-    for panel in range(t.begin, t.end):
+    for panel in range(t.panels.begin, t.panels.end):
         set_panel(t, panel)
-        t.job.weights = t.product.packed + (
-            (panel - t.product.first) * PRODUCTS + number) * t.product.panel_bytes
+        t.job.weights = t.panels.packed + (
+            (panel - t.panels.first) * PRODUCTS + number) * t.product.panel_bytes
         compute_panel(&t.c, &t.job, t.ahead, results)
         results += panel_elements(t) * t.c.kernels.itemsize
     t.job.fetch_out = False
@@ -335,7 +330,7 @@ cdef bint finish(Task *t, char *to, const char *x, const char *y, char *turned) 
     cdef Py_ssize_t size = whole.kernels.itemsize, step = panel_elements(t) * size, panel
     cdef char bias[FC_MAX_NR * 8]
     cdef bint finite = True
-    for panel in range(t.begin, t.end):
+    for panel in range(t.panels.begin, t.panels.end):
         set_panel(t, panel)
         if whole.bias != NULL:
             memset(bias, 0, sizeof(bias))
@@ -361,9 +356,7 @@ cdef Product product_of(const Correlation *whole) noexcept nogil:
     p.copies = needs_bands(whole)
     p.panels = ceil_div(p.half.out_channels, whole.kernels.nr)
     p.panel_bytes = align(sum_length(&p.half) * whole.kernels.nr * whole.kernels.itemsize)
-    p.packed = NULL
     p.pieces = p.group = 1
-    p.first = 0
     if whole.x != NULL:
         cut_pieces(&p)
     return p
@@ -392,52 +385,18 @@ cdef bint is_large(const Product *p) noexcept nogil:
 
 cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil:
     """Computes all of the result. False where there was no memory."""
-    cdef fc_float_mode mode = 0
     cdef Product p = product_of(whole)
-    cdef Py_ssize_t count = whole.batch * p.pieces, each, index, passed, items, groups
-    cdef Py_ssize_t panels_a_pass = a_pass(whole, p.panels, PRODUCTS * p.panel_bytes, PACKED_BYTES)
+    cdef Passes passes = passes_of_panels(&p, num_threads)
     cdef Correlation plain = whole[0]
-    cdef char *packing = NULL
-    cdef char *private
     cdef Room room
-    cdef int spoilt = 0
-    if whole.packed:
-        plain.weight += packed_bytes(&p)
-        plain.packed = False
-    else:
-        packing = <char *>take(panels_a_pass * PRODUCTS * p.panel_bytes)
-    groups = ceil_div(panels_a_pass, p.group)
-    if num_threads > 1:     # where pieces are too few for the threads, their panels are shared out as well
-        groups = max(groups, min(panels_a_pass, ceil_div(2 * num_threads, max(count, 1))))
-    p.group = ceil_div(panels_a_pass, groups)
-    each = lay_out(&p, NULL, &room)
-    private = <char *>take(each * num_threads)
-    if (packing == NULL and not whole.packed) or private == NULL:
-        give_back(packing)
-        give_back(private)
+    cdef Py_ssize_t spoilt
+    p.group = passes.at_once
+    spoilt = run_passes(&passes, &p, pack_panel, compute_piece, lay_out(&p, NULL, &room), num_threads)
+    if spoilt < 0:
         return False
-    while p.first < p.panels:
-        passed = min(panels_a_pass, p.panels - p.first)
-        if whole.packed:
-            p.packed = whole.weight + p.first * PRODUCTS * p.panel_bytes
-        else:
-            p.packed = packing
-            for index in prange(passed, num_threads=movers(passed * PRODUCTS * p.panel_bytes, num_threads),
-                                schedule="static"):
-                pack_panel(&p, p.first + index, packing + index * PRODUCTS * p.panel_bytes)
-        groups = ceil_div(passed, p.group)
-        items = count * groups
-        with parallel(num_threads=num_threads):
-            mode = fc_flush_denormals()
-            for index in prange(items, schedule="dynamic"):
-                spoilt += not compute_piece(
-                    &p, index // groups, min((index + num_threads) // groups, count - 1),
-                    p.first + passed * (index % groups) // groups,
-                    p.first + passed * (index % groups + 1) // groups, private + each * thread_index())
-            fc_restore_float_mode(mode)
-        p.first += passed
-    give_back(packing)
-    give_back(private)
+    if whole.packed:
+        plain.weight += passes.parts * passes.part_bytes
+        plain.packed = False
     return spoilt == 0 or conv_direct.correlate(&plain, num_threads)
 
 
@@ -470,12 +429,11 @@ def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_th
     """All panels of the weight, for `forward_packed` with images of any size, and behind them the weight."""
     cdef Correlation c = weight_correlation(kernels_for(cnp.PyArray_TYPE(weight)), g, weight)
     cdef Product p = product_of(&c)
-    cdef Py_ssize_t bytes = packed_bytes(&p), index
-    cdef cnp.ndarray packed = aligned(bytes + cnp.PyArray_NBYTES(weight), cnp.PyArray_TYPE(weight))
-    cdef char *panels = <char *>cnp.PyArray_DATA(packed)
-    for index in prange(p.panels, num_threads=num_threads, nogil=True, schedule="static"):
-        pack_panel(&p, index, panels + index * PRODUCTS * p.panel_bytes)
-    memcpy(panels + bytes, cnp.PyArray_DATA(weight), cnp.PyArray_NBYTES(weight))
+    cdef Passes passes = passes_of_panels(&p, num_threads)
+    cdef Py_ssize_t size = cnp.PyArray_NBYTES(weight)
+    cdef cnp.ndarray packed = pack_all(&passes, &p, pack_panel, size, cnp.PyArray_TYPE(weight), num_threads)
+    memcpy(<char *>cnp.PyArray_DATA(packed) + passes.parts * passes.part_bytes, cnp.PyArray_DATA(weight),
+           size)
     return packed
 
 

@@ -76,18 +76,18 @@ cdef Chunks cut(
     cdef Py_ssize_t limit = band_bytes // c.kernels.itemsize
     chunks.images = min(limit // max(band_elements(c, 1, c.out_h), 1), pixels // max(c.out_h * c.out_w, 1))
     chunks.images = max(1, min(chunks.images, c.batch, c.batch * c.groups // max(at_least, 1)))
-    chunks.rows = c.out_h
+    chunks.rows = max(1, c.out_h)
     while chunks.rows > 1 and (
             band_elements(c, 1, chunks.rows) > limit
             or chunks.rows * c.out_w > pixels
             or c.groups * c.batch * ceil_div(c.out_h, chunks.rows) < at_least):
         chunks.rows = (chunks.rows + 1) // 2 if chunks.rows > 2 else 1
     chunks.per_image = ceil_div(c.out_h, chunks.rows)
-    chunks.rows = ceil_div(c.out_h, chunks.per_image)
+    chunks.rows = ceil_div(c.out_h, max(1, chunks.per_image))
     if chunks.per_image > 1:
         chunks.images = 1
     chunks.per_batch = ceil_div(c.batch, chunks.images)
-    chunks.images = ceil_div(c.batch, chunks.per_batch)
+    chunks.images = ceil_div(c.batch, max(1, chunks.per_batch))
     chunks.count = chunks.per_batch * chunks.per_image
     return chunks
 
