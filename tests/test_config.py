@@ -40,21 +40,21 @@ def test_show_config(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("disabled", "enabled", "named"),
+    ("build", "enabled", "named"),
     [
-        (0, True, "with GIL"),
-        (1, False, "free-threaded"),
-        (1, True, "free-threaded, but with the GIL enabled"),
+        ("", True, "with GIL"),
+        (" free-threading build", False, "free-threaded"),
+        (" free-threading build", True, "free-threaded, but with the GIL enabled"),
     ],
 )
 def test_the_gil_is_named(
-    disabled: int,
+    build: str,
     enabled: bool,
     named: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sysconfig.get_config_var", lambda name: {"Py_GIL_DISABLED": disabled}[name])
+    monkeypatch.setattr("sys.version", sys.version + build)
     monkeypatch.setattr("sys._is_gil_enabled", lambda: enabled, raising=False)
     fc.show_config()
     assert shown(capsys.readouterr().out)["Python"].partition(", ")[2] == named

@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import sys
-import sysconfig
 
 import numpy as np
 
@@ -65,7 +64,7 @@ def show_config() -> None:
 
 def _python() -> str:
     gil = "with GIL"
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if "free-threading" in sys.version:
         enabled: bool = getattr(sys, "_is_gil_enabled", bool)()  # from 3.13 on
         gil = "free-threaded, but with the GIL enabled" if enabled else "free-threaded"
     return f"{platform.python_implementation()} {platform.python_version()}, {gil}"

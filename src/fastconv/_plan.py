@@ -4,8 +4,6 @@ Costs are processor cycles of one thread. The constants were fitted to measureme
 with AVX-512, for layers of AlexNet, VGG, ResNet and LeNet; only their ratios matter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
