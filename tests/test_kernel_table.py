@@ -89,14 +89,20 @@ def is_needed(dtype_char: str, slot: int, name: str, calls: list[tuple[int, Call
     return False
 
 
+@pytest.fixture(scope="module")
+def drawn() -> list[tuple[int, Call]]:
+    """Seeds and what they draw, where the reference can judge it."""
+    return [(seed, call) for seed in range(CALLS) if not (call := draw_call(seed)).spoiled]
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype_char", ["f", "d"])
-def test_each_kernel_is_needed_by_a_call_that_is_compared_with_the_reference(dtype_char):
+def test_each_kernel_is_needed_by_a_call_that_is_compared_with_the_reference(dtype_char, drawn):
     if not HEADER.exists():
         pytest.skip("fastconv is installed and its sources aren't here")
     kernels = names()
     assert len(kernels) == len(isa.slots(isa.active(), dtype_char))
-    calls = [(seed, call) for seed in range(CALLS) if not (call := draw_call(seed)).spoiled]
+    calls = list(drawn)
     unneeded = set()
     with limited_memory(), fc.num_threads(1), patch.object(_threads, "WORTH_A_THREAD", 0):
         for slot, name in enumerate(kernels):
