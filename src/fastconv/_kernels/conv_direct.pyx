@@ -24,7 +24,7 @@ from fastconv._kernels.isa cimport fc_ahead, kernels_for
 from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, band_elements, chunk_at, cut, cut_flat, first_window, load_band, pack_weight_panel,
 )
-from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes
+from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
 from fastconv._kernels.ranges cimport Range
 from fastconv._kernels.read_ahead cimport LINE, lines_of, nothing_ahead, rows_ahead
 
@@ -78,7 +78,7 @@ cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
     cdef Py_ssize_t panels = c.groups * ceil_div(c.out_channels, nr) * c.part_count
     cdef Job job
     job.c = c
-    job.chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
+    job.chunks = cut(c, BAND_BYTES, PIXELS, shares(num_threads))
     job.passes = passes_of(c, panels, packed_bytes(c), job.chunks.count, panels, num_threads)
     # What follows begins with a pair of lines, which are fetched together.
     job.table = 2 * LINE * ceil_div(

@@ -17,8 +17,8 @@ from libc.string cimport memset
 
 from fastconv._kernels import conv_im2col_weight
 from fastconv._kernels.correlation cimport (
-    Correlation, align, ceil_div, channels_last, compute_forward, compute_grad_input, sum_length,
-    weight_correlation,
+    Correlation, align, ceil_div, channels_last, compute_forward, compute_grad_input, strip_height,
+    sum_length, weight_correlation,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
@@ -27,7 +27,7 @@ from fastconv._kernels.isa cimport (
 from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_table, load_band, needs_bands, pack_weight_panel,
 )
-from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes
+from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
 from fastconv._kernels.read_ahead cimport LINE
 
 cnp.import_array()
@@ -109,10 +109,8 @@ cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
     cdef bint banded = needs_bands(c)
     cdef Job job
     job.c = c
-    job.chunks = cut(c, BAND_BYTES if banded else <Py_ssize_t>PTRDIFF_MAX, PIXELS,
-                     num_threads * 2 if num_threads > 1 else 1)
-    # Out channels in strips of one height: 13 and 12 of 25 rather than 14 and 11.
-    job.height = max(1, ceil_div(c.out_channels, max(1, ceil_div(c.out_channels, c.kernels.mr))))
+    job.chunks = cut(c, BAND_BYTES if banded else <Py_ssize_t>PTRDIFF_MAX, PIXELS, shares(num_threads))
+    job.height = strip_height(c)
     job.strips = ceil_div(c.out_channels, job.height)
     job.passes = passes_of(c, job.strips * c.groups, align(length * job.height * size), job.chunks.count,
                            job.strips * c.groups, num_threads)

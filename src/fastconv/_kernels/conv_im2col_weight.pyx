@@ -11,7 +11,7 @@ from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
-    Correlation, align, ceil_div, channels_last, forward_correlation, sum_length,
+    Correlation, align, ceil_div, channels_last, forward_correlation, strip_height, sum_length,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -58,8 +58,7 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     # These sizes must not depend on the number of threads: they decide the order of the sums.
     job.chunks = cut(&job.c, BAND_BYTES, PIXELS, 1)
     job.length = sum_length(&job.c)
-    job.strips = ceil_div(job.c.out_channels, kernels.mr)
-    job.height = ceil_div(job.c.out_channels, job.strips)
+    job.height = strip_height(&job.c)
     job.strips = ceil_div(job.c.out_channels, job.height)
     job.panels = ceil_div(job.length, nr)
     panels = job.panels * g.groups

@@ -19,7 +19,7 @@ from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
     Correlation, align, band_height, band_width, beyond_cache, ceil_div, compute_forward, compute_grad_input,
-    forward_correlation, movers, part_of, sum_length, weight_correlation,
+    forward_correlation, movers, part_of, strip_height, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -31,7 +31,7 @@ from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_table, first_window, load_band,
     pack_weight_panel,
 )
-from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes
+from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
 from fastconv._kernels.ranges cimport Range, seen_by
 from fastconv._kernels.threads cimport thread_index
 
@@ -88,9 +88,8 @@ cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
     cdef Py_ssize_t index, strips
     cdef Job job
     job.c = c
-    job.chunks = cut(c, BAND_BYTES, PIXELS, num_threads * 2 if num_threads > 1 else 1)
-    # Out channels in strips of one height: 13 and 12 of 25 rather than 14 and 11.
-    job.height = max(1, ceil_div(c.out_channels, max(1, ceil_div(c.out_channels, kernels.mr))))
+    job.chunks = cut(c, BAND_BYTES, PIXELS, shares(num_threads))
+    job.height = strip_height(c)
     job.strips = ceil_div(c.out_channels, job.height)
     # A last strip of few channels has the widest tiles.
     job.width = kernels.lanes * tile_vectors(

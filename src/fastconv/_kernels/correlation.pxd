@@ -55,6 +55,10 @@ cdef inline int panel_vectors(const Correlation *c, Py_ssize_t panel) noexcept n
     cdef Py_ssize_t panels = ceil_div(c.out_channels, c.kernels.nr)
     return vectors_for(c.kernels, c.out_channels - panel % panels * c.kernels.nr)
 
+cdef inline Py_ssize_t strip_height(const Correlation *c) noexcept nogil:
+    """Output channels of a strip, where these are rows of tiles: 13 and 12 of 25 rather than 14 and 11."""
+    return max(1, ceil_div(c.out_channels, max(1, ceil_div(c.out_channels, c.kernels.mr))))
+
 cdef inline Py_ssize_t band_height(const Correlation *c, Py_ssize_t rows) noexcept nogil:
     return (rows - 1) * c.stride_h + (c.taps_h - 1) * c.dilation_h + 1
 

@@ -24,6 +24,10 @@ ctypedef bint (*Compute)(
     const void *job, Py_ssize_t chunk, Py_ssize_t next_chunk, const Portion *portion,
     char *private) noexcept nogil
 
+cdef inline int shares(int num_threads) noexcept nogil:
+    """Pieces to have at least, so that no thread waits long for the last one."""
+    return 2 * num_threads if num_threads > 1 else 1
+
 cdef Passes passes_of(
     const Correlation *c, Py_ssize_t parts, Py_ssize_t part_bytes, Py_ssize_t chunks, Py_ssize_t most,
     int num_threads) noexcept nogil

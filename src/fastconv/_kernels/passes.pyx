@@ -26,13 +26,10 @@ cdef Passes passes_of(
         int num_threads) noexcept nogil:
     """`most`: parts that the workspace for a chunk has room for."""
     cdef Passes p
-    cdef Py_ssize_t portions
     p.c, p.parts, p.part_bytes, p.chunks = c, parts, part_bytes, chunks
     p.a_pass = a_pass(c, parts, part_bytes, PACKED_BYTES)
-    portions = ceil_div(p.a_pass, max(most, 1))
-    if num_threads > 1:
-        portions = max(portions, min(p.a_pass, ceil_div(2 * num_threads, max(chunks, 1))))
-    p.at_once = ceil_div(p.a_pass, portions)
+    cdef Py_ssize_t portions = min(p.a_pass, ceil_div(shares(num_threads), max(chunks, 1)))
+    p.at_once = ceil_div(p.a_pass, max(portions, ceil_div(p.a_pass, max(most, 1))))
     return p
 
 
