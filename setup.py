@@ -13,6 +13,7 @@ What several have in common lies in one folder for all: Cython's C, which FASTCO
 and the instruction sets' objects, in which there is no OpenMP.
 """
 
+import hashlib
 import os
 import platform
 import sys
@@ -20,6 +21,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import Cython
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -71,6 +73,14 @@ fastconv needs a C compiler and Python's headers to build; the attempt above to 
     macOS            xcode-select --install   (and `brew install libomp` for threads)
     Windows          Visual Studio Build Tools, workload "Desktop development with C++"
 """
+
+
+def what_cython_reads():
+    """A digest of it: our sources, and NumPy's interface and Cython itself by their versions."""
+    digest = hashlib.sha256(f"{Cython.__version__} {numpy.__version__}".encode())
+    for path in ["setup.py", *sorted([*KERNELS.glob("*.pyx"), *KERNELS.glob("*.pxd")])]:
+        digest.update(f"\n{path}\n".encode() + Path(path).read_bytes())
+    return digest.hexdigest()
 
 
 def without_metadata(path):
@@ -129,11 +139,24 @@ class BuildKernels(build_ext):
     # ---- C from Cython ----
 
     def write_c(self):
-        """Extensions get C for sources, of which what is compiled is as old as its text.
+        """Extensions get C for sources, which is written where what Cython reads has changed.
 
-        pip builds in a new environment each time. Its NumPy and Cython are younger than all that has been
-        compiled, which by dates would be compiled again, to the same: NPY_TARGET_VERSION names the interface.
+        By dates it would be written, and compiled, whenever pip builds: that is in a new environment, whose
+        NumPy and Cython are younger than all that has been compiled.
         """
+        folder = CYTHON / "c"
+        sources = [folder / f"{Path(extension.sources[0]).stem}.c" for extension in self.extensions]
+        mark, wanted = folder / "read.sha256", what_cython_reads()
+        if not all(path.exists() for path in [*sources, mark]) or mark.read_text() != wanted:
+            folder.mkdir(parents=True, exist_ok=True)
+            mark.unlink(missing_ok=True)
+            self.call_cython(sources)
+            mark.write_text(wanted)
+        for extension, source in zip(self.extensions, sources, strict=True):
+            extension.sources[0] = str(source)
+
+    def call_cython(self, sources):
+        """Those of the sources whose text stays the same stay as old as they are."""
         modules = cythonize(
             self.extensions,
             build_dir=str(CYTHON / "cython"),
@@ -150,13 +173,10 @@ class BuildKernels(build_ext):
             nthreads=self.parallel,
             quiet=True,
         )
-        for extension, module in zip(self.extensions, modules, strict=True):
-            written, *others = map(Path, module.sources)
-            compiled = CYTHON / "c" / written.name
-            compiled.parent.mkdir(exist_ok=True)
-            if not compiled.exists() or without_metadata(compiled) != without_metadata(written):
-                compiled.write_bytes(written.read_bytes())
-            extension.sources = [str(compiled), *map(str, others)]
+        for module, source in zip(modules, sources, strict=True):
+            written = Path(module.sources[0])
+            if not source.exists() or without_metadata(source) != without_metadata(written):
+                source.write_bytes(written.read_bytes())
 
     # ---- flags ----
 
