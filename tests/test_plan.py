@@ -23,7 +23,10 @@ LAYERS = {
     "3x3 of a 13x13 image": ((16, 384, 13, 13), (256, 384, 3, 3), 1, 1, "winograd", "winograd", "winograd"),
     "3x3 of a 7x7 image": ((1, 512, 7, 7), (512, 512, 3, 3), 1, 1, "winograd", "winograd", "direct"),
     "3x3 of few channels": ((8, 3, 32, 32), (32, 3, 3, 3), 1, 1, "rows", "rows", "rows"),
-    "3x3, stride 2": ((16, 128, 56, 56), (128, 128, 3, 3), 2, 1, "direct", "direct", "direct"),
+    "3x3, stride 2": ((16, 128, 56, 56), (128, 128, 3, 3), 2, 1, "direct", "winograd", "direct"),
+    "4x4, stride 2": ((16, 64, 64, 64), (128, 64, 4, 4), 2, 1, "winograd", "winograd", "winograd"),
+    "4x4, stride 2, few channels": ((16, 16, 32, 32), (32, 16, 4, 4), 2, 1, "direct", "winograd", "direct"),
+    "2x2": ((16, 64, 56, 56), (64, 64, 2, 2), 1, 0, "winograd", "winograd", "winograd"),
     "5x5": ((16, 96, 27, 27), (256, 96, 5, 5), 1, 2, "winograd", "winograd", "winograd"),
     "5x5 of a 6x6 image": ((4, 64, 6, 6), (64, 64, 5, 5), 1, 2, "winograd", "winograd", "winograd"),
     "1x1": ((16, 64, 56, 56), (256, 64, 1, 1), 1, 0, "im2col", "im2col", "direct"),
@@ -60,7 +63,7 @@ def test_kernels_of_a_dilated_layer(dilation: int, kernels: str) -> None:
         ((16, 256, 28, 28), (256, 256, 3, 3), 2, "strassen", "direct"),
         ((16, 512, 14, 14), (512, 512, 3, 3), 2, "direct", "direct"),  # 7 rows make halves of 4
         ((8, 64, 64, 64), (64, 64, 7, 7), 1, "winograd", "winograd"),
-        ((8, 256, 32, 32), (256, 256, 2, 2), 1, "strassen", "strassen"),
+        ((8, 256, 32, 32), (256, 256, 2, 2), 1, "winograd", "winograd"),
     ],
 )
 def test_kernels_of_many_channels(

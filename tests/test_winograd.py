@@ -73,7 +73,22 @@ def _dilations():
 def _parts():
     """Kernels that are sums of small ones: phases of a stride, runs of taps, or both."""
     edges = [((0, 0), (0, 0)), ((2, 3), (4, 1)), ((9, 0), (0, 11)), ((0, 7), (13, 2))]
-    kernels = [(6, 1), (7, 1), (10, 1), (5, 2), (6, 2), (7, 2), (10, 2), (11, 2), (7, 3), (11, 4), (21, 4)]
+    kernels = [
+        (6, 1),
+        (7, 1),
+        (10, 1),
+        (3, 2),
+        (4, 2),
+        (5, 2),
+        (6, 2),
+        (7, 2),
+        (10, 2),
+        (11, 2),
+        (5, 3),
+        (7, 3),
+        (11, 4),
+        (21, 4),
+    ]
     return [
         case(f"{k}x{k}-stride-{s}-of-{h}x{w}-padding-{e}", 2, c, (h, w), 5, e, 1, k, 1, s)
         for k, s in kernels
@@ -85,11 +100,23 @@ def _parts():
 CASES = [
     *_sizes(),
     *(
-        case(f"4x4-size-{h}x{w}", 2, 3, (h, w), 4, 2, side=4)
-        for h, w in [(1, 5), (2, 3), (5, 4), (7, 12), (9, 6)]
+        case(f"{side}x{side}-size-{h}x{w}", 2, 3, (h, w), 4, side // 2, side=side)
+        for side in (2, 4)
+        for h, w in [(1, 5), (2, 3), (3, 9), (5, 4), (7, 12), (9, 6)]
     ),
-    *(case(f"4x4-padding-{e}", 3, 2, (5, 6), 3, e, side=4) for e in [((0, 0), (0, 0)), ((0, 4), (3, 1))]),
-    *(case(f"4x4-channels-{n}", 2, n, (6, 5), 2 * n, 2, side=4) for n in (LANES, COLUMNS + 1, 66)),
+    *(
+        case(f"{side}x{side}-padding-{e}", 3, 2, (5, 6), 3, e, side=side)
+        for side in (2, 4)
+        for e in [((0, 0), (0, 0)), ((0, 4), (3, 1))]
+    ),
+    *(
+        case(f"{side}x{side}-channels-{n}", 2, n, (6, 5), 2 * n, side // 2, side=side)
+        for side in (2, 4)
+        for n in (LANES, COLUMNS + 1, 66)
+    ),
+    *(case(f"2x2-tiles-{n}", n, 2, (5, 5), 3, 0, side=2) for n in (ROWS - 1, ROWS, ROWS + 1, 47, 49)),
+    case("2x2-dilation", 2, 3, (11, 12), 5, 3, 1, 2, 2),
+    case("2x2-groups-3", 2, 3 * 9, (5, 6), 3 * 17, 1, 3, 2),
     case("4x4-dilation", 2, 3, (11, 12), 5, 3, 1, 4, 2),
     case("4x4-groups-3", 2, 3 * 9, (5, 6), 3 * 17, 2, 3, 4),
     *_parts(),
@@ -123,8 +150,10 @@ LARGE = [
     case("many-tiles-deep", 1, 470, (48, 47), 3),
     case("dilated", 3, 66, (40, 41), 70, 2, dilation=2),
     case("4x4-many-tiles", 3, 66, (30, 29), 70, 2, side=4),
+    case("2x2-many-tiles", 3, 66, (41, 39), 70, 1, side=2),
     case("7x7", 2, 34, (20, 21), 70, 3, side=7),
     case("7x7-stride-2", 3, 20, (50, 53), 70, 3, side=7, stride=2),
+    case("4x4-stride-2", 3, 20, (50, 53), 70, 1, side=4, stride=2),
     case("parts-of-one-image-at-a-time", 3, 1, (800, 760), 1, 3, side=7),
 ]
 
@@ -195,7 +224,8 @@ def test_error_where_nothing_cancels(case):
 WIDE = case("wide", 5, 9, (9, 50), 70)
 WIDE_5X5 = case("5x5-wide", 5, 9, (9, 50), 70, 2, side=5)
 OF_PARTS = case("wide-of-parts", 5, 9, (19, 90), 70, 2, side=7, stride=2)
-KINDS = [WIDE, WIDE_5X5, OF_PARTS]
+OF_SMALL_PARTS = case("wide-of-small-parts", 5, 9, (19, 90), 70, 1, side=4, stride=2)
+KINDS = [WIDE, WIDE_5X5, OF_PARTS, OF_SMALL_PARTS]
 THREADED = [CASES[12], *LARGE, *KINDS, case("grouped", 3, 34, (13, 13), 66, groups=2)]
 
 
@@ -235,7 +265,7 @@ def test_packed_weights_and_no_bias(case, dtype):
     assert_within(without, expected, case.tolerance(dtype, "winograd"))
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(5, 2), (11, 4), (6, 1), (7, 1)])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2), (11, 4), (6, 1), (7, 1)])
 def test_what_no_window_sees_may_be_infinite(kernel, stride, dtype):
     """Parts have taps that the kernel has not, which meet pixels behind its windows."""
     size = kernel + 3 * stride
@@ -257,14 +287,18 @@ def test_what_no_window_sees_may_be_infinite(kernel, stride, dtype):
         ((3, 3), (1, 1), (1, 1), 2, True),
         ((4, 4), (1, 1), (1, 2), 2, True),
         ((5, 5), (1, 1), (1, 2), 1, True),
-        ((2, 2), (1, 1), (1, 1), 1, False),
+        ((1, 1), (1, 1), (1, 1), 1, False),
+        ((2, 2), (1, 1), (2, 1), 2, True),
+        ((2, 2), (2, 2), (1, 1), 1, False),
         ((3, 2), (1, 1), (1, 1), 1, False),
         ((3, 5), (1, 1), (1, 1), 1, False),
-        ((3, 3), (2, 2), (1, 1), 1, False),
+        ((3, 3), (2, 2), (1, 1), 1, True),
+        ((3, 3), (2, 2), (1, 1), 2, False),
+        ((3, 3), (3, 3), (1, 1), 1, False),
         ((5, 5), (2, 2), (1, 1), 1, True),
         ((5, 5), (2, 1), (1, 1), 1, False),
         ((6, 6), (1, 1), (1, 1), 1, True),
-        ((6, 6), (3, 3), (1, 1), 1, False),
+        ((6, 6), (3, 3), (1, 1), 1, True),
         ((7, 7), (3, 3), (1, 1), 1, True),
         ((7, 7), (1, 1), (1, 2), 1, False),
         ((7, 7), (1, 1), (1, 1), 2, False),

@@ -1,6 +1,6 @@
-"""Convolution by Winograd's F(4x4, 3x3), F(3x3, 4x4) and F(2x2, 5x5), forward and backward.
+"""Convolution by Winograd's F(5x5, 2x2), F(4x4, 3x3), F(3x3, 4x4) and F(2x2, 5x5), forward and backward.
 
-An image is cut into tiles of 4x4, 3x3 or 2x2 outputs, each seeing 6x6 inputs. Transformed tiles of one block,
+An image is cut into tiles of 5x5 to 2x2 outputs, each seeing 6x6 inputs. Transformed tiles of one block,
 V[position][tile][channel], times transformed weights, U[panel][position][channel][column of the panel], is a
 matrix product at each of 36 positions; its result M[position][tile][output channel] is transformed back.
 

@@ -25,7 +25,7 @@ from fastconv._kernels.winograd_tiles cimport View, view_of
 cnp.import_array()
 
 cdef enum:
-    LEAST_SIDE = 3          # of the kernels of parts
+    LEAST_SIDE = 2          # of the kernels of parts
     MOST_SIDE = 5
     MOST_RUNS = 2           # so that parts have four times as many pixels as the image, at most
     DENSE_BYTES = 1 << 24   # of the images of parts at a time, about

@@ -28,7 +28,7 @@ ctypedef struct Phase:
 # Several images on one plane, cut into tiles; of a dilated correlation each phase of an image is one.
 # Results of image (i, j) of a canvas begin at pixel (i * period_h, j * period_w), and windows with them.
 ctypedef struct Canvas:
-    int side                     # taps along an axis, 3 to 5
+    int side                     # taps along an axis, 2 to 5
     int tile                     # outputs of a tile along an axis, PATCH + 1 - side
     Py_ssize_t images
     Py_ssize_t phases_h, phases_w   # image n*phases_h*phases_w + i*phases_w + j is phase (i, j) of n

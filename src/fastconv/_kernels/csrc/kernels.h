@@ -350,8 +350,8 @@ typedef struct {
     void (*lanes_to)(void *dst, ptrdiff_t lane_step, ptrdiff_t step, const void *src, ptrdiff_t lanes,
                      ptrdiff_t count);
 
-    /* Winograd's F(4x4, 3x3), F(3x3, 4x4) and F(2x2, 5x5), see winograd.inc.h: transforms of a row of tiles, for as
-     * many channels as a vector has lanes. `side` is 3, 4 or 5, `tile` is 7 - side. A pixel is one vector; so is each of
+    /* Winograd's F(5x5, 2x2) to F(2x2, 5x5), see winograd.inc.h: transforms of a row of tiles, for as
+     * many channels as a vector has lanes. `side` is 2 to 5, `tile` is 7 - side. A pixel is one vector; so is each of
      * the 36 positions of a transformed tile, which are *_position apart.
      *   winograd_input        v = B^T x B      x: 6 rows of tile*tiles + side - 1 pixels, overwritten
      *   winograd_grad_output  w = A y A^T      y: `tile` rows of tile*tiles pixels in room for 6, overwritten

@@ -1,4 +1,5 @@
-/* Winograd's F(4x4, 3x3), F(3x3, 4x4) and F(2x2, 5x5): the transforms of tiles, one channel a vector lane.
+/* Winograd's F(5x5, 2x2), F(4x4, 3x3), F(3x3, 4x4) and F(2x2, 5x5): the transforms of tiles, one channel a vector
+ * lane.
  *
  *     y = A^T [ (G g G^T) .* (B^T d B) ] A        d: 6x6 input, g: `side`^2 weights, y: `tile`^2 output
  *
@@ -11,7 +12,7 @@
  */
 #ifndef FC_WINOGRAD_POINTS
 #define FC_WINOGRAD_POINTS
-enum { FC_PATCH = 6, FC_MAX_SIDE = 5, FC_MAX_TAPS = 25 };
+enum { FC_PATCH = 6, FC_MAX_SIDE = 5, FC_MAX_TAPS = 25, FC_MAX_TILE = 5 };
 static const double fc_a = 0.75, fc_a2 = 0.5625, fc_a3 = 0.421875, fc_a4 = 0.31640625;
 static const double fc_b = 1.5, fc_b2 = 2.25, fc_b3 = 3.375, fc_b4 = 5.0625;
 static const double fc_a2b2 = 1.265625, fc_a2_b2 = 2.8125; /* a^2 b^2, a^2 + b^2 */
@@ -20,7 +21,10 @@ static const double fc_at_0 = 64.0 / 81.0, fc_at_a = -128.0 / 243.0, fc_at_b = 3
 
 /* body(..., side) with `side` a constant, so that the compiler unrolls it */
 #define FC_FOR_SIDE(body, ...) \
-    (side == 3 ? body(__VA_ARGS__, 3) : side == 4 ? body(__VA_ARGS__, 4) : body(__VA_ARGS__, 5))
+    (side == 2   ? body(__VA_ARGS__, 2)                                                                              \
+     : side == 3 ? body(__VA_ARGS__, 3)                                                                              \
+     : side == 4 ? body(__VA_ARGS__, 4)                                                                              \
+                 : body(__VA_ARGS__, 5))
 #endif
 
 #define C(x) V(set1)((T)(x))
@@ -46,7 +50,8 @@ FC_INLINE void FC(winograd_at)(VEC *y, const VEC m[6], int side)
     y[0] = V(add)(m[0], V(add)(sum_a, sum_b));
     y[1] = V(fma)(C(fc_a), difference_a, V(mul)(C(fc_b), difference_b));
     if (side <= 4) y[2] = V(fma)(C(fc_a2), sum_a, V(mul)(C(fc_b2), sum_b));
-    if (side == 3) y[3] = V(fma)(C(fc_a3), difference_a, V(mul)(C(fc_b3), difference_b));
+    if (side <= 3) y[3] = V(fma)(C(fc_a3), difference_a, V(mul)(C(fc_b3), difference_b));
+    if (side == 2) y[4] = V(fma)(C(fc_a4), sum_a, V(mul)(C(fc_b4), sum_b));
     y[6 - side] = V(add)(y[6 - side], m[5]);
 }
 
@@ -55,7 +60,8 @@ FC_INLINE void FC(winograd_a)(VEC w[6], const VEC *y, int side)
 {
     VEC even_a = y[0], odd_a = y[1], even_b = y[0], odd_b = y[1];
     if (side <= 4) even_a = V(fma)(C(fc_a2), y[2], even_a), even_b = V(fma)(C(fc_b2), y[2], even_b);
-    if (side == 3) odd_a = V(fma)(C(fc_a2), y[3], odd_a), odd_b = V(fma)(C(fc_b2), y[3], odd_b);
+    if (side <= 3) odd_a = V(fma)(C(fc_a2), y[3], odd_a), odd_b = V(fma)(C(fc_b2), y[3], odd_b);
+    if (side == 2) even_a = V(fma)(C(fc_a4), y[4], even_a), even_b = V(fma)(C(fc_b4), y[4], even_b);
     w[0] = y[0];
     w[1] = V(fma)(C(fc_a), odd_a, even_a);
     w[2] = V(fma)(C(-fc_a), odd_a, even_a);
@@ -69,8 +75,10 @@ FC_INLINE void FC(winograd_g)(VEC u[6], const VEC *g, int side)
 {
     VEC even_a = V(mul)(C(fc_at_a), g[0]), odd_a = V(mul)(C(fc_a * fc_at_a), g[1]);
     VEC even_b = V(mul)(C(fc_at_b), g[0]), odd_b = V(mul)(C(fc_b * fc_at_b), g[1]);
-    even_a = V(fma)(C(fc_a2 * fc_at_a), g[2], even_a);
-    even_b = V(fma)(C(fc_b2 * fc_at_b), g[2], even_b);
+    if (side >= 3) {
+        even_a = V(fma)(C(fc_a2 * fc_at_a), g[2], even_a);
+        even_b = V(fma)(C(fc_b2 * fc_at_b), g[2], even_b);
+    }
     if (side >= 4) {
         odd_a = V(fma)(C(fc_a3 * fc_at_a), g[3], odd_a);
         odd_b = V(fma)(C(fc_b3 * fc_at_b), g[3], odd_b);
@@ -94,7 +102,7 @@ FC_INLINE void FC(winograd_gt)(VEC *g, const VEC u[6], int side)
     const VEC sum_b = V(add)(u[3], u[4]), difference_b = V(sub)(u[3], u[4]);
     g[0] = V(fma)(C(fc_at_0), u[0], V(fma)(C(fc_at_a), sum_a, V(mul)(C(fc_at_b), sum_b)));
     g[1] = V(fma)(C(fc_a * fc_at_a), difference_a, V(mul)(C(fc_b * fc_at_b), difference_b));
-    g[2] = V(fma)(C(fc_a2 * fc_at_a), sum_a, V(mul)(C(fc_b2 * fc_at_b), sum_b));
+    if (side >= 3) g[2] = V(fma)(C(fc_a2 * fc_at_a), sum_a, V(mul)(C(fc_b2 * fc_at_b), sum_b));
     if (side >= 4) g[3] = V(fma)(C(fc_a3 * fc_at_a), difference_a, V(mul)(C(fc_b3 * fc_at_b), difference_b));
     if (side == 5) g[4] = V(fma)(C(fc_a4 * fc_at_a), sum_a, V(mul)(C(fc_b4 * fc_at_b), sum_b));
     g[side - 1] = V(add)(g[side - 1], u[5]);
@@ -183,7 +191,7 @@ FC_INLINE int FC(winograd_output_of)(T *y, ptrdiff_t y_row, const T *m, ptrdiff_
 {
     const int tile = FC_PATCH + 1 - side;
     const VEC zero = V(zero)();
-    VEC s[6], r[4], half[4][6], corners = zero;
+    VEC s[6], r[FC_MAX_TILE], half[FC_MAX_TILE][6], corners = zero;
     for (ptrdiff_t t = 0; t < tiles; t++) {
         for (int j = 0; j < 6; j++) {
             const T *at = m + t * m_tile + j * m_position;
@@ -221,7 +229,7 @@ FC_INLINE void FC(winograd_grad_output_of)(T *w, ptrdiff_t w_position, ptrdiff_t
                                            ptrdiff_t tiles, int side)
 {
     const int tile = FC_PATCH + 1 - side;
-    VEC d[4], r[6];
+    VEC d[FC_MAX_TILE], r[6];
     for (ptrdiff_t column = 0; column < tile * tiles; column++) {
         T *at = y + column * LANES;
         for (int i = 0; i < tile; i++) d[i] = V(load)(at + i * y_row);
