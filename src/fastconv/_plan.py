@@ -93,11 +93,12 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
     flat = taps == stride == g.stride_h == 1 and g.height * g.width == height * width
     side, parts = conv_winograd.small_kernel(g)
     block = max(1, 7 - side)
-    tiles = g.batch * blocks(height, block, g.dilation_h) * blocks(width, block, g.dilation_w)
-    tiled_in, tiled_out = in_channels * parts**2, out_channels
-    if task == "grad_input" and parts > 1:  # results reach so far around the images that they share blocks
-        tiles = ceil_div(g.batch * (g.out_h + side - 1) * (g.out_w + side - 1), block**2)
-        tiled_in, tiled_out = in_channels, out_channels * parts**2
+    tiles = conv_winograd.tiles(g, task == "grad_input")
+    tiled_in, tiled_out = in_channels, out_channels
+    if task == "grad_input":
+        tiled_out *= parts**2
+    else:
+        tiled_in *= parts**2
     lines = height * width if flat else height
     return Work(
         g.groups,
@@ -118,12 +119,6 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
         2 * ceil_div(lines, 2) / max(1, lines),
         packed,
     )
-
-
-def blocks(size: int, block: int, dilation: int) -> int:
-    """Blocks of results along an axis: those of a block are `dilation` apart."""
-    shorter, longer = size // dilation, size % dilation
-    return longer * ceil_div(shorter + 1, block) + (dilation - longer) * ceil_div(shorter, block)
 
 
 def seen(size: int, out: int, taps: int, stride: int, dilation: int, before: int) -> float:

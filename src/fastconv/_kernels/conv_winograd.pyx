@@ -388,6 +388,22 @@ cdef Product product_of(ConvGeometry g, const fc_kernels *table, bint for_grad_i
     return p
 
 
+def tiles(ConvGeometry g, bint for_grad_input) -> int:
+    """How many g's results are cut into, those of all images; 0 where this algorithm cannot do it."""
+    cdef Parts parts = parts_of(g)
+    cdef ConvGeometry dense
+    cdef Product p
+    cdef Phase *phases
+    if parts.count == 0:
+        return 0
+    dense = dense_geometry(g, &parts)
+    p = product_of(dense, kernels_for(cnp.NPY_FLOAT32), for_grad_input)
+    phases = <Phase *>take_workspace(phases_of(&p.rows, &p.columns) * <Py_ssize_t>sizeof(Phase))
+    p.canvas = canvas_of(p.side, g.batch, &p.rows, &p.columns, phases)
+    memory.give_back(phases)
+    return p.canvas.tiles
+
+
 def pack_weight(ConvGeometry g, cnp.ndarray weight, int num_threads) -> cnp.ndarray:
     """The transformed weights that `forward_packed` takes, and behind them the weights as they are."""
     cdef int typenum = cnp.PyArray_TYPE(weight)
