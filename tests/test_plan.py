@@ -7,6 +7,7 @@ import pytest
 
 import fastconv as fc
 from fastconv import _plan
+from fastconv._kernels import conv_winograd
 from fastconv._kernels.isa import tile_shape
 from fastconv._spec import conv_spec
 
@@ -74,11 +75,46 @@ def test_kernels_of_many_channels(
     assert [_plan.kernels(task, "auto", g, WIDE) for task in _plan.TASKS[:2]] == [forward, grad_input]
 
 
+@pytest.mark.parametrize(
+    ("images", "size", "kernel", "stride", "forward", "grad_input"),
+    [
+        (1, 13, 3, 1, 16, 16),  # 4 by 4 blocks of 4x4 results
+        (16, 2, 3, 1, 9, 9),  # 4 by 4 images, with zeros between them, are 11x11
+        (1, 10, 2, 1, 9, 4),  # 11x11 results, and 10x10, in blocks of 5x5
+        (
+            1,
+            20,
+            4,
+            2,
+            4,
+            9,
+        ),  # four 2x2 kernels: 10x10 results, and four times 11x11 as channels of the gradient
+        (3, 9, 1, 1, 0, 0),
+    ],
+)
+def test_tiles(images: int, size: int, kernel: int, stride: int, forward: int, grad_input: int) -> None:
+    layer = (
+        (images, 3, size, size),
+        (5, 3, kernel, kernel),
+        stride,
+        kernel // stride // 2,
+        1,
+        1,
+        "zeros",
+        "NCHW",
+    )
+    g = conv_spec(*layer).geometry
+    assert [conv_winograd.tiles(g, gradient) for gradient in (False, True)] == [forward, grad_input]
+
+
 @pytest.mark.parametrize("dilation", [1, 2, 5])
 @pytest.mark.parametrize("size", [1, 4, 13, 20])
-def test_blocks_of_a_dilated_axis(size: int, dilation: int) -> None:
-    phases = [range(size)[number::dilation] for number in range(dilation)]
-    assert _plan.blocks(size, 4, dilation) == sum(-(-len(phase) // 4) for phase in phases)
+def test_tiles_of_a_dilated_image(size: int, dilation: int) -> None:
+    """Phases, which are images, need no more tiles together than each on its own."""
+    layer = ((1, 3, size, size), (5, 3, 3, 3), 1, dilation, dilation, 1, "zeros", "NCHW")
+    tiles = conv_winograd.tiles(conv_spec(*layer).geometry, False)
+    along = sum(-(-len(range(size)[number::dilation]) // 4) for number in range(dilation))
+    assert size**2 / 16 <= tiles <= along**2
 
 
 @pytest.mark.parametrize(
@@ -91,7 +127,7 @@ def test_products_that_are_not_with_padding(axis: tuple[int, ...]) -> None:
     assert _plan.seen(*axis) == sum(0 <= i < size for i in inputs) / len(inputs)
 
 
-@pytest.mark.parametrize(("images", "packed"), [(1, False), (16, False), (17, True), (100, True)])
+@pytest.mark.parametrize(("images", "packed"), [(1, False), (20, False), (21, True), (100, True)])
 def test_few_blocks_are_not_worth_transformed_weights(images: int, packed: bool) -> None:
     g = conv_spec((images, 384, 13, 13), (256, 384, 3, 3), 1, 1, 1, 1, "zeros", "NCHW").geometry
     assert _plan.packs("winograd", g, AVX2) is packed

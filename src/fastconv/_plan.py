@@ -151,7 +151,8 @@ def cost_direct(w: Work) -> float:
 def cost_rows(w: Work) -> float:
     """Pixels in vectors, rows filled up to whole ones; a tile takes a while to begin. Nothing fetches ahead:
     many planes come slowly. A stride along rows has the columns of the image sorted first. AVX2's tiles of
-    few rows, and the more columns, have not the registers that they need."""
+    few rows, and the more columns, have not the registers that they need, and its strips of few channels take
+    the taps of a strided gradient one by one, from every line of the weight once a phase."""
     filled = w.pixels / max(w.row, 1) * ceil_to(w.row, w.lanes)
     each = 1.2 if w.pointwise else 1.08
     if not w.wide and 1 < w.out_channels <= w.rows // 2:
@@ -159,9 +160,11 @@ def cost_rows(w: Work) -> float:
     product = each * filled * w.length * w.out_channels / w.fused_a_cycle
     tiles = filled / w.columns * ceil_div(w.out_channels, w.rows)
     many = max(0, w.in_channels - 32) * (5 if w.wide else 1.2) if w.pointwise else 0.35 * w.in_channels
-    results = (80 if w.wide else 30) * tiles + 0.4 * w.results
+    phased = w.step > 1 and not w.wide
+    results = (80 if w.wide else 30) * tiles + (1.5 if phased else 0.4) * w.results
     sort = {1: 0, 2: 1}.get(w.stride, 4) * w.stride**2 * w.in_channels
-    return w.groups * (product + results + w.pixels * (many + sort) + pack_weight(w))
+    weight = (6 if phased else 1) * pack_weight(w)
+    return w.groups * (product + results + w.pixels * (many + sort) + weight)
 
 
 def cost_depthwise(w: Work) -> float:
@@ -178,7 +181,9 @@ def cost_im2col(w: Work) -> float:
     """
     product = (1.17 if w.wide else 1.1) * w.pixels * w.length * w.out_channels / w.fused_a_cycle
     each = 3.5
-    if w.stride == 1:
+    if w.step > 1 and not w.wide:
+        each = 2.4
+    elif w.stride == 1:
         each = 0.8 if w.wide else 0.4
     elif w.stride == 2 and not w.wide:
         each = 2.4 + 12 / max(w.out_channels, 1)

@@ -11,6 +11,7 @@ from fastconv._kernels.correlation cimport (
 
 cdef enum:
     PIECE = 16384      # bytes of weights whose terms are sorted at a time
+    MOST_APART = 4     # elements, of which a tap is one, that whole vectors may turn for it
     SHORTEST_ROW = 96  # pixels that a row is cut into at least
     BAD_STRIDE = 512   # bytes; lines this many bytes apart, times 2^n, fight for the same cache sets
 
@@ -210,6 +211,10 @@ cdef Py_ssize_t fill_pixels(
     return p
 
 
+cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
+    return max(step, -step)
+
+
 cdef void pack_weight_panel(
         const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded,
         char *packed, bint by_taps) noexcept nogil:
@@ -220,29 +225,20 @@ cdef void pack_weight_panel(
     cdef Axis axes[3]
     cdef Py_ssize_t i, j, m, at
     cdef Py_ssize_t start = group * c.weight_group + first * c.weight_out
-    cdef bint dense = c.weight_w == 1 and c.weight_h == c.taps_w and c.weight_in == c.taps_h * c.taps_w
-    cdef Py_ssize_t size = c.kernels.itemsize, taps = c.taps_h * c.taps_w, channels, channel
-    cdef char piece[PIECE]
-    if dense and width < padded:
-        memset(packed, 0, sum_length(c) * padded * size)
-    if dense and (taps == 1 or not by_taps):
-        c.kernels.transpose(packed, padded, c.weight + start * size, c.weight_out, width, sum_length(c))
-        return
-    if dense and taps * padded * size <= PIECE:     # some channels at a time, whose terms are sorted then
-        i = 0
-        while i < c.in_channels:
-            channels = min(PIECE // (taps * padded * size), c.in_channels - i)
-            c.kernels.transpose(piece, padded, c.weight + (start + i * taps) * size, c.weight_out, width,
-                                channels * taps)
-            for j in range(taps):
-                for channel in range(channels):
-                    memcpy(packed + (j * c.in_channels + i + channel) * padded * size,
-                           piece + (channel * taps + j) * padded * size, width * size)
-            i += channels
-        return
+    cdef Py_ssize_t size = c.kernels.itemsize, taps = c.taps_h * c.taps_w, span, most
     if taps == 1 and c.weight_out == 1:     # of the gradient of the input
         c.kernels.pad_rows(packed, padded, c.weight + start * size, c.weight_in, c.in_channels, 0, width,
                            padded - width)
+        return
+    if c.weight_w == 1 and c.weight_h == c.taps_w and c.weight_in == taps and (taps == 1 or not by_taps):
+        if width < padded:
+            memset(packed, 0, sum_length(c) * padded * size)
+        c.kernels.transpose(packed, padded, c.weight + start * size, c.weight_out, width, sum_length(c))
+        return
+    span = 1 + (c.taps_h - 1) * distance(c.weight_h) + (c.taps_w - 1) * distance(c.weight_w)
+    most = MOST_APART * taps if width >= c.kernels.lanes else taps
+    if 1 < taps and span <= most and span * padded * size <= PIECE:
+        turn_weight_panel(c, start, span, width, padded, packed, by_taps)
         return
     sum_axes(c, by_taps, axes)
     for i in range(axes[0].count):
@@ -252,3 +248,31 @@ cdef void pack_weight_panel(
                 c.kernels.gather(packed, c.weight + at * size, c.weight_out, width)
                 memset(packed + width * size, 0, (padded - width) * size)
                 packed += padded * size
+
+
+cdef void turn_weight_panel(
+        const Correlation *c, Py_ssize_t start, Py_ssize_t span, Py_ssize_t width, Py_ssize_t padded,
+        char *packed, bint by_taps) noexcept nogil:
+    """The same for channels whose taps are `span` elements with what lies between them: that is turned, too,
+    some channels at a time, and of the rows that result the taps are taken."""
+    cdef Py_ssize_t size = c.kernels.itemsize, row = padded * size, taps = c.taps_h * c.taps_w
+    cdef Py_ssize_t lowest = min(0, (c.taps_h - 1) * c.weight_h) + min(0, (c.taps_w - 1) * c.weight_w)
+    cdef Py_ssize_t most = PIECE // (span * row) if c.weight_in == span else 1
+    cdef Py_ssize_t tap_step = c.in_channels if by_taps else 1, channel_step = 1 if by_taps else taps
+    cdef Py_ssize_t first = 0, channels, channel, i, j
+    cdef char piece[PIECE]
+    cdef char *to
+    cdef const char *turned
+    if width < padded:
+        memset(piece, 0, PIECE)
+    while first < c.in_channels:
+        channels = min(most, c.in_channels - first)
+        c.kernels.transpose(piece, padded, c.weight + (start + first * c.weight_in + lowest) * size,
+                            c.weight_out, width, channels * span)
+        for i in range(c.taps_h):
+            for j in range(c.taps_w):
+                to = packed + (first * channel_step + (i * c.taps_w + j) * tap_step) * row
+                turned = piece + (i * c.weight_h + j * c.weight_w - lowest) * row
+                for channel in range(channels):
+                    memcpy(to + channel * channel_step * row, turned + channel * span * row, row)
+        first += channels
