@@ -200,8 +200,8 @@ def cost_transform(w: Work) -> float:
 
 
 def cost_parts(w: Work) -> float:
-    """Moving pixels between an image and its parts, where a kernel has several, and making room for them. AVX2
-    takes them apart more slowly than it adds them up."""
+    """Moving pixels between an image and its parts, where a kernel has several, and making room for them.
+    AVX2 takes them apart more slowly than it adds them up."""
     if w.tiled_in == w.in_channels and w.tiled_out == w.out_channels:
         return 0
     apart = w.tiled_in > w.in_channels
