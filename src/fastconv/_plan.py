@@ -201,11 +201,11 @@ def cost_transform(w: Work) -> float:
 
 def cost_parts(w: Work) -> float:
     """Moving pixels between an image and its parts, where a kernel has several, and making room for them.
-    AVX2 takes them apart more slowly than it adds them up."""
+    AVX2 takes them apart more slowly than it adds them up, one by one beyond stride 2."""
     if w.tiled_in == w.in_channels and w.tiled_out == w.out_channels:
         return 0
     apart = w.tiled_in > w.in_channels
-    each = 3.5 if apart and not w.wide else 1
+    each = (3.5 if w.stride <= 2 else 8) if apart and not w.wide else 1
     return 20000 + each * w.tiles * w.block**2 * (w.tiled_in if apart else w.tiled_out)
 
 
