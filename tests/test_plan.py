@@ -81,29 +81,13 @@ def test_kernels_of_many_channels(
         (1, 13, 3, 1, 16, 16),  # 4 by 4 blocks of 4x4 results
         (16, 2, 3, 1, 9, 9),  # 4 by 4 images, with zeros between them, are 11x11
         (1, 10, 2, 1, 9, 4),  # 11x11 results, and 10x10, in blocks of 5x5
-        (
-            1,
-            20,
-            4,
-            2,
-            4,
-            9,
-        ),  # four 2x2 kernels: 10x10 results, and four times 11x11 as channels of the gradient
+        (1, 20, 4, 2, 4, 9),  # four 2x2 kernels: 10x10 results, and four times 11x11 of the gradient
         (3, 9, 1, 1, 0, 0),
     ],
 )
 def test_tiles(images: int, size: int, kernel: int, stride: int, forward: int, grad_input: int) -> None:
-    layer = (
-        (images, 3, size, size),
-        (5, 3, kernel, kernel),
-        stride,
-        kernel // stride // 2,
-        1,
-        1,
-        "zeros",
-        "NCHW",
-    )
-    g = conv_spec(*layer).geometry
+    x_shape, weight_shape = (images, 3, size, size), (5, 3, kernel, kernel)
+    g = conv_spec(x_shape, weight_shape, stride, kernel // stride // 2, 1, 1, "zeros", "NCHW").geometry
     assert [conv_winograd.tiles(g, gradient) for gradient in (False, True)] == [forward, grad_input]
 
 

@@ -73,25 +73,11 @@ def _dilations():
 def _parts():
     """Kernels that are sums of small ones: phases of a stride, runs of taps, or both."""
     edges = [((0, 0), (0, 0)), ((2, 3), (4, 1)), ((9, 0), (0, 11)), ((0, 7), (13, 2))]
-    kernels = [
-        (6, 1),
-        (7, 1),
-        (10, 1),
-        (3, 2),
-        (4, 2),
-        (5, 2),
-        (6, 2),
-        (7, 2),
-        (10, 2),
-        (11, 2),
-        (5, 3),
-        (7, 3),
-        (11, 4),
-        (21, 4),
-    ]
+    sides = {1: (6, 7, 10), 2: (3, 4, 5, 6, 7, 10, 11), 3: (5, 7), 4: (11, 21)}
     return [
         case(f"{k}x{k}-stride-{s}-of-{h}x{w}-padding-{e}", 2, c, (h, w), 5, e, 1, k, 1, s)
-        for k, s in kernels
+        for s, kernels in sides.items()
+        for k in kernels
         for c, (h, w), e in zip([3, 1, 17, 2], [(23, 31), (11, 24), (21, 13), (20, 9)], edges, strict=True)
         if all(n + sum(p) >= k for n, p in zip((h, w), e, strict=True))
     ]
