@@ -118,6 +118,8 @@ def convolutions() -> Iterator[tuple[int, int, tuple[int, int, int, int], dict[s
         yield 3, 5, (3, n + 2, 3, 3), {}  # widths
         yield 2, 3, (4, n, 3, 3), {"padding": 1}
         yield 3, 2, (5, 2 * n + 1, 3, 3), {"stride": 2, "padding": 1}
+        yield 2, 3, (5, 4 * n + 1, 5, 5), {"stride": 4, "padding": 2}
+        yield 3, 2, (4, 4 * n, 4, 4), {"stride": 4}
         yield 4, 3, (1, n, 1, 1), {}
         yield 2, 2, (5, n + 4, 5, 5), {"padding": 1}
         yield n, 3, (3, 5, 3, 3), {"padding": 1}  # channels

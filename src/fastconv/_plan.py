@@ -50,6 +50,7 @@ class Work(NamedTuple):
     lanes: int
     seen: float  # of the products, the part that is not with padding
     halved: float  # pixels of two equal halves of an image, by its pixels: rows are cut, or all pixels of 1x1
+    overlap: bool  # whether windows of neighbouring results share columns
     packed: bool  # whether the weight is packed beforehand
 
     @property
@@ -117,6 +118,7 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
         seen(g.height, g.out_h, g.kernel_h, g.stride_h, g.dilation_h, g.top)
         * seen(g.width, g.out_w, g.kernel_w, g.stride_w, g.dilation_w, g.left),
         2 * ceil_div(lines, 2) / max(1, lines),
+        g.kernel_w > g.stride_w,
         packed,
     )
 
@@ -173,22 +175,25 @@ def cost_depthwise(w: Work) -> float:
 
 
 def cost_im2col(w: Work) -> float:
-    """Pixels in vectors, packed first: runs of them with stride 1 or 2, one by one otherwise.
+    """Pixels in vectors, packed first: runs of them, and every second or fourth, in vectors too, others one by
+    one. Where windows overlap, a stride has the columns of the image sorted first.
 
     Where few results are made of each, little time is left to fetch what a stride leaves out, too. Long
     sums are cut into blocks, which read and write the results again. AVX2's strips of few channels are
     slowly packed, and its panels for the phases of a strided gradient.
     """
-    product = (1.17 if w.wide else 1.1) * w.pixels * w.length * w.out_channels / w.fused_a_cycle
-    each = 3.5
-    if w.step > 1 and not w.wide:
+    product = (1.17 if w.wide else 1.07) * w.pixels * w.length * w.out_channels / w.fused_a_cycle
+    each, sort = 3.5, 0.0
+    if w.stride == 1 and w.wide:
+        each = 0.8
+    elif not w.wide and w.step > 1:
         each = 2.4
-    elif w.stride == 1:
-        each = 0.8 if w.wide else 0.4
-    elif w.stride == 2 and not w.wide:
-        each = 2.4 + 12 / max(w.out_channels, 1)
-    pack = each * w.pixels * w.length
-    blocks = w.length // (192 if w.wide else 384)
+    elif not w.wide and (w.stride == 1 or w.overlap):
+        each, sort = 0.4, 1.5 * w.stride**2 * w.in_channels if w.overlap and w.stride > 1 else 0
+    elif not w.wide and w.stride in (2, 4):
+        each = (2.4 if w.pointwise else 1.4) + 12 / max(w.out_channels, 1)
+    pack = w.pixels * (each * w.length + sort)
+    blocks = w.length // (1024 if w.wide else 2048)
     store = (0.8 if w.step == 1 else 7) + 0.3 * blocks  # phases of a strided gradient come one by one
     weight = (1 if w.wide else 3) * pack_weight(w)
     return w.groups * (product + pack + store * w.results + weight)

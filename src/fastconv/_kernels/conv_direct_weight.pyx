@@ -136,7 +136,7 @@ cdef void sum_panels(
             last = min(end, (group + 1) * panels - job.first)
             band = load_band(c, group, &chunk, band_memory)
             pixels = fill_pixels(    # where their first taps lie in the band
-                &chunk, c.out_w, band.image, c.stride_h * band.row, c.stride_w * band.pixel, table)
+                &chunk, c.out_w, band.image, c.stride_h * band.row, band.step, table)
             ahead[1] = nothing_ahead()
             while panel < last:
                 count = min(job.together, last - panel)
@@ -172,7 +172,7 @@ cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel,
         if c.out_pixel == 1:
             kernels.transpose(turned, width, source, c.out_channel, channels, pixels)
         else:
-            kernels.pad_rows(turned, width, source, c.out_pixel, pixels, 0, channels, width - channels)
+            kernels.pad_rows(turned, width, source, c.out_pixel, pixels, 0, channels, width - channels, 1)
         turned += pixels * width * size
 
 

@@ -1,10 +1,11 @@
 """Convolution as a matrix product over panels of the column matrix, packed as they are needed.
 
 A panel holds a tile's worth of pixels, [term of the sums][pixel of the tile]. Panels of PANEL_BYTES at most
-are packed at a time: they stay in the first-level cache while the weights of all output channels run over
+are packed at a time: they stay in the second-level cache while the weights of all output channels run over
 them, a tile's channels over one after the other, so that rows of results are written in long pieces; then
 they are forgotten. The column matrix as a whole never exists. Sums too long for one panel are added block by
-block to results that stay in the second-level cache.
+block to results that stay in the second-level cache. Where the windows of a stride overlap, the columns of
+the band are sorted by its phases first, so that pixels of a panel are neighbours for every tap.
 Pixels lie in vectors here, output channels are broadcast, so results go to NCHW memory as they are.
 
 Workspace: packed weights (see passes.pyx), and for each thread a band of about BAND_BYTES where there is
@@ -17,15 +18,16 @@ from libc.string cimport memset
 
 from fastconv._kernels import conv_im2col_weight
 from fastconv._kernels.correlation cimport (
-    Correlation, align, ceil_div, channels_last, compute_forward, compute_grad_input, strip_height,
-    sum_length, weight_correlation,
+    Correlation, align, ceil_div, channels_inner, channels_last, compute_forward, compute_grad_input,
+    strip_height, sum_length, weight_correlation,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
     FC_MAX_NR, FC_STREAMED, fc_kernels, fc_tile, kernels_for, new_tile, vectors_for,
 )
 from fastconv._kernels.operands cimport (
-    Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_table, load_band, needs_bands, pack_weight_panel,
+    Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_sorted_table, fill_table, load_band, load_sorted,
+    needs_bands, pack_weight_panel, sorted_elements,
 )
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
 from fastconv._kernels.read_ahead cimport LINE
@@ -33,8 +35,8 @@ from fastconv._kernels.read_ahead cimport LINE
 cnp.import_array()
 
 cdef enum:
-    BAND_BYTES = 262144
-    PANEL_BYTES = 24576       # of panels, which stay in the first-level cache
+    BAND_BYTES = 2097152
+    PANEL_BYTES = 131072      # of panels, which stay in the second-level cache
     SIDE_BY_SIDE = 16         # panels at a time, at most
     RESULT_BYTES = 262144     # of results that blocks of a sum are added to
     PIXELS = 4096             # of a chunk, at most
@@ -91,6 +93,7 @@ ctypedef struct Block:
 # A convolution, how it is cut, and a thread's memory, in bytes of each part in the order in which they lie.
 ctypedef struct Job:
     const Correlation *c
+    bint sorts                      # columns of bands by phases of the stride: they are gathered repeatedly
     Chunks chunks
     Passes passes
     Py_ssize_t height, strips       # output channels of a strip; strips of a group
@@ -106,9 +109,11 @@ ctypedef struct Job:
 cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
     cdef Py_ssize_t nr = c.kernels.nr, size = c.kernels.itemsize, length = sum_length(c), panels, tile
     # Where panels are packed straight from the images, only the number of pixels bounds a chunk.
-    cdef bint banded = needs_bands(c)
+    cdef bint sorts = c.taps_w > c.stride_w > 1 and not channels_inner(c)
+    cdef bint banded = sorts or needs_bands(c)
     cdef Job job
     job.c = c
+    job.sorts = sorts
     job.chunks = cut(c, BAND_BYTES if banded else <Py_ssize_t>PTRDIFF_MAX, PIXELS, shares(num_threads))
     job.height = strip_height(c)
     job.strips = ceil_div(c.out_channels, job.height)
@@ -131,7 +136,11 @@ cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
         job.stay = min(max(RESULT_BYTES // max(job.panel_results, 1), 4), panels)
         job.results = job.stay * job.panel_results
     job.table = align(length * sizeof(Py_ssize_t))
-    job.band = align(band_elements(c, job.chunks.images, job.chunks.rows) * size) if banded else 0
+    job.band = 0
+    if sorts:
+        job.band = align(sorted_elements(c, job.chunks.images, job.chunks.rows) * size)
+    elif banded:
+        job.band = align(band_elements(c, job.chunks.images, job.chunks.rows) * size)
     job.runs = align(job.side * sizeof(Panel))
     job.panels = align(job.side * job.panel)
     return job
@@ -187,8 +196,12 @@ cdef bint compute_chunk(
         t.group = group
         t.strips.begin = max(portion.begin, group * job.strips)
         t.strips.end = min(portion.end, (group + 1) * job.strips)
-        t.band = load_band(c, group, &t.chunk, band_memory)
-        fill_table(c, &t.band, t.table)
+        if job.sorts:
+            t.band = load_sorted(c, group, &t.chunk, band_memory)
+            fill_sorted_table(c, &t.band, t.table)
+        else:
+            t.band = load_band(c, group, &t.chunk, band_memory)
+            fill_table(c, &t.band, t.table)
         from_pixel = 0
         while from_pixel < t.pixels:
             to_pixel = min(from_pixel + job.stay * c.kernels.nr, t.pixels)
@@ -225,16 +238,25 @@ cdef void compute_panels(
     cdef const Job *job = t.job
     cdef const Correlation *c = job.c
     cdef Py_ssize_t nr = c.kernels.nr, count = ceil_div(to_pixel - from_pixel, nr), strip, i
+    cdef Ahead ahead = panels_ahead(t, block, next_pixel, job.side * nr)
+    cdef fc_tile tile = new_tile()
     for i in range(count):
         find_panel(c, &t.chunk, from_pixel + i * nr, min(nr, to_pixel - from_pixel - i * nr), &t.panels[i])
         t.panels[i].results = results + i * job.panel_results
         pack_pixels(c, &t.band, t.table + block.term, block.depth, &t.panels[i], t.packed + i * job.panel)
+    tile.depth = block.depth
+    tile.a_row = 1
+    tile.a_step = job.height
+    tile.b_step = nr
+    tile.accumulate = not block.first
+    tile.relu = c.relu and block.last
     for strip in range(t.strips.begin, t.strips.end):
-        if next_pixel < t.pixels:
-            fetch_pixels(t, block, next_pixel, job.side * nr, strip - t.strips.begin,
-                         t.strips.end - t.strips.begin)
+        fetch_share(c, &ahead)
+        tile.a = (t.strips.packed + (strip - t.strips.first) * job.passes.part_bytes
+                  + block.term * job.height * c.kernels.itemsize)
         for i in range(count):
-            multiply(t, block, strip, &t.panels[i], t.packed + i * job.panel)
+            tile.b = t.packed + i * job.panel
+            multiply(t, block, (strip - t.group * job.strips) * job.height, &t.panels[i], &tile)
             t.panels[i].results += job.strip_results
 
 
@@ -263,7 +285,7 @@ cdef void find_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t pixel,
 
 cdef inline const char *first_input(const Correlation *c, const Band *band, const Run *run) noexcept nogil:
     return band.data + c.kernels.itemsize * (run.image * band.image + run.row * c.stride_h * band.row
-                                             + run.column * c.stride_w * band.pixel)
+                                             + run.column * band.step)
 
 
 cdef inline char *first_output(const Correlation *c, const Chunk *chunk, Py_ssize_t channel,
@@ -284,58 +306,63 @@ cdef void pack_pixels(const Correlation *c, const Band *band, const Py_ssize_t *
     for i in range(panel.count):
         run = &panel.runs[i]
         kernels.gather_rows(packed + run.at * kernels.itemsize, kernels.nr, first_input(c, band, run), table,
-                            c.stride_w * band.pixel, depth, run.count)
+                            band.step, depth, run.count)
 
 
-cdef void fetch_pixels(
-        const Task *t, const Block *block, Py_ssize_t pixel, Py_ssize_t pixels, Py_ssize_t part,
-        Py_ssize_t parts) noexcept nogil:
-    """Fetches a part of the panels from `pixel` on into the cache, up to the end of a row: one term's pixels
-    lie too far from the next one's for the processor's own prefetching."""
+# Terms of panels that are yet to be packed, of which each strip fetches `share` into the cache.
+ctypedef struct Ahead:
+    const char *data
+    const Py_ssize_t *table
+    Py_ssize_t terms, share, elements
+
+
+cdef Ahead panels_ahead(
+        const Task *t, const Block *block, Py_ssize_t pixel, Py_ssize_t pixels) noexcept nogil:
+    """Panels from `pixel` on, up to the end of a row: one term's pixels lie too far from the next one's for
+    the processor's own prefetching."""
     cdef const Correlation *c = t.job.c
+    cdef Py_ssize_t row = pixel // c.out_w
     cdef Run run
-    cdef Py_ssize_t row = pixel // c.out_w, begin = block.depth * part // parts
-    if c.stride_w * t.band.pixel <= 2:
-        run.image, run.row, run.column = row // t.chunk.rows, row % t.chunk.rows, pixel % c.out_w
-        run.count = min(c.out_w - run.column, pixels)
-        c.kernels.fetch_rows(first_input(c, &t.band, &run), t.table + block.term + begin,
-                             block.depth * (part + 1) // parts - begin,
-                             (run.count - 1) * c.stride_w * t.band.pixel + 1)
+    cdef Ahead ahead
+    run.image, run.row, run.column = row // t.chunk.rows, row % t.chunk.rows, pixel % c.out_w
+    run.count = min(c.out_w - run.column, pixels)
+    ahead.data = first_input(c, &t.band, &run)
+    ahead.table = t.table + block.term
+    ahead.terms = block.depth if pixel < t.pixels and t.band.step <= 2 else 0
+    ahead.share = ceil_div(block.depth, t.strips.end - t.strips.begin)
+    ahead.elements = (run.count - 1) * t.band.step + 1
+    return ahead
+
+
+cdef inline void fetch_share(const Correlation *c, Ahead *ahead) noexcept nogil:
+    cdef Py_ssize_t share = min(ahead.share, ahead.terms)
+    c.kernels.fetch_rows(ahead.data, ahead.table, share, ahead.elements)
+    ahead.table += share
+    ahead.terms -= share
 
 
 cdef void multiply(
-        const Task *t, const Block *block, Py_ssize_t strip, const Panel *panel,
-        const char *packed) noexcept nogil:
-    """One tile: a strip's channels, one panel of pixels, one block of the sums."""
+        const Task *t, const Block *block, Py_ssize_t channel, const Panel *panel,
+        fc_tile *tile) noexcept nogil:
+    """A strip's channels, from `channel` of the group on, one panel of pixels, one block of the sums."""
     cdef const Correlation *c = t.job.c
     cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t nr = kernels.nr, size = kernels.itemsize, height = t.job.height
-    cdef Py_ssize_t channel = strip % t.job.strips * height
+    cdef Py_ssize_t nr = kernels.nr, size = kernels.itemsize
     cdef Py_ssize_t first_channel = t.group * c.out_channels + channel
     cdef Py_ssize_t i, k
     cdef const Run *run
     cdef char *to
-    cdef fc_tile tile = new_tile()
-    tile.depth = block.depth
-    tile.a = (t.strips.packed + (strip - t.strips.first) * t.job.passes.part_bytes
-              + block.term * height * size)
-    tile.a_row = 1
-    tile.a_step = height
-    tile.b = packed
-    tile.b_step = nr
     tile.c = first_output(c, &t.chunk, first_channel, &panel.runs[0]) if panel.in_place else panel.results
     tile.c_row = c.out_channel if panel.in_place else nr
-    tile.rows = <int>min(height, c.out_channels - channel)
+    tile.rows = <int>min(t.job.height, c.out_channels - channel)
     tile.vectors = vectors_for(kernels, panel.pixels)
-    tile.accumulate = not block.first
-    tile.relu = c.relu and block.last
     # Nothing of so large a result is still in the cache when it is read. Whole lines only.
     tile.stream = (
         panel.in_place and block.first and block.last and panel.pixels == nr
         and c.batch * c.out_image * size >= FC_STREAMED and c.out_channel * size % LINE == 0
         and <size_t>tile.c % LINE == 0)
     tile.row_bias = c.bias + size * first_channel if c.bias != NULL else NULL
-    kernels.gemm_tile(&tile)
+    kernels.gemm_tile(tile)
     if panel.in_place or not block.last:
         return
     for i in range(panel.count):

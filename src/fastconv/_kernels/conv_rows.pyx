@@ -18,8 +18,8 @@ from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
-    Correlation, align, band_height, band_width, beyond_cache, ceil_div, compute_forward, compute_grad_input,
-    forward_correlation, movers, part_of, strip_height, sum_length, weight_correlation,
+    Correlation, align, beyond_cache, ceil_div, compute_forward, compute_grad_input, forward_correlation,
+    movers, part_of, strip_height, sum_length, weight_correlation,
 )
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -28,11 +28,10 @@ from fastconv._kernels.isa cimport (
 )
 from fastconv._kernels.memory cimport give_back, take
 from fastconv._kernels.operands cimport (
-    Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_table, first_window, load_band,
-    pack_weight_panel,
+    Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_sorted_table, fill_table, first_window, load_band,
+    load_sorted, pack_weight_panel, sorted_elements,
 )
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
-from fastconv._kernels.ranges cimport Range, seen_by
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
@@ -133,72 +132,6 @@ cdef void pack_strip(const void *work, Py_ssize_t strip, char *packed) noexcept 
     cdef Py_ssize_t channels = min(job.height, c.out_channels - channel)
     pack_weight_panel(part_of(c, part % c.part_count), part // c.part_count, channel, channels, job.height,
                       packed, False)
-
-
-cdef inline Py_ssize_t sorted_width(const Correlation *c) noexcept nogil:
-    """Columns of a band that are stride_w apart from the first one on."""
-    return ceil_div(band_width(c), c.stride_w)
-
-
-cdef Py_ssize_t sorted_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil:
-    """How many elements load_sorted may write."""
-    if c.stride_w == 1:
-        return band_elements(c, images, rows)
-    return images * c.in_channels * band_height(c, rows) * c.stride_w * sorted_width(c)
-
-
-cdef Band load_sorted(
-        const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, bint copy) noexcept nogil:
-    """load_band, whose rows with a stride are [column % stride_w][column // stride_w]."""
-    cdef Py_ssize_t size = c.kernels.itemsize, rows = band_height(c, chunk.rows), width = sorted_width(c)
-    cdef Py_ssize_t top = chunk.row * c.stride_h - c.top
-    cdef Range inside = seen_by(rows, 1, top, c.height)
-    cdef Py_ssize_t image, channel, row
-    cdef const char *plane
-    cdef Band band
-    if c.stride_w == 1:
-        return load_band(c, group, chunk, buffer, copy)
-    band.data, band.pixel, band.row = buffer, 1, c.stride_w * width
-    band.channel = rows * band.row
-    band.image = c.in_channels * band.channel
-    for image in range(chunk.images):
-        for channel in range(c.in_channels):
-            plane = c.x + size * ((chunk.image + image) * c.x_image
-                                  + (group * c.in_channels + channel) * c.x_channel)
-            memset(buffer, 0, size * inside.first * band.row)
-            for row in range(inside.first, inside.last):
-                sort_row(c, plane + size * (top + row) * c.x_row, buffer + size * row * band.row)
-            memset(buffer + size * inside.last * band.row, 0, size * (rows - inside.last) * band.row)
-            buffer += size * band.channel
-    return band
-
-
-cdef inline void sort_row(const Correlation *c, const char *x, char *to) noexcept nogil:
-    """A row of a band of load_sorted, from that row of the image."""
-    cdef Py_ssize_t size = c.kernels.itemsize, width = sorted_width(c), phase
-    cdef Range inside
-    for phase in range(c.stride_w):
-        inside = seen_by(width, c.stride_w, phase - c.left, c.width)
-        memset(to, 0, size * inside.first)
-        c.kernels.gather(to + size * inside.first, x + size * (inside.first * c.stride_w + phase - c.left),
-                         c.stride_w, inside.last - inside.first)
-        memset(to + size * inside.last, 0, size * (width - inside.last))
-        to += size * width
-
-
-cdef void fill_sorted_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil:
-    """fill_table for a band of load_sorted."""
-    cdef Py_ssize_t channel, row, tap, column, k = 0
-    if c.stride_w == 1:
-        fill_table(c, band, table)
-        return
-    for channel in range(c.in_channels):
-        for row in range(c.taps_h):
-            for tap in range(c.taps_w):
-                column = tap * c.dilation_w
-                table[k] = (channel * band.channel + row * c.dilation_h * band.row
-                            + column % c.stride_w * sorted_width(c) + column // c.stride_w)
-                k += 1
 
 
 cdef bint compute_chunk(

@@ -249,7 +249,7 @@ cdef inline void add_run(
 
 cdef inline void set_steps(
         const Correlation *c, const PanelJob *job, fc_tile *tile, bint down) noexcept nogil:
-    tile.a_row = c.stride_h * job.band.row if down else c.stride_w * job.band.pixel
+    tile.a_row = c.stride_h * job.band.row if down else job.band.step
     tile.a_step, tile.b_step = 0, job.width
     if job.in_place:
         tile.c_row = c.out_row if down else c.out_pixel
@@ -266,7 +266,7 @@ cdef inline void place(
     """Where the tile's first window begins, and where its results go."""
     cdef Py_ssize_t size = c.kernels.itemsize
     tile.a = job.x + size * (image * job.band.image + row * c.stride_h * job.band.row
-                             + column * c.stride_w * job.band.pixel)
+                             + column * job.band.step)
     if job.in_place:
         tile.c = out_pixel(c, job, image, row) + column * c.out_pixel * size
     else:

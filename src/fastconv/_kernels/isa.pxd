@@ -176,7 +176,7 @@ cdef extern from "kernels.h" nogil:
         void (*gather_rows)(void *, Py_ssize_t, const void *, const Py_ssize_t *, Py_ssize_t, Py_ssize_t,
                             Py_ssize_t) noexcept nogil
         void (*pad_rows)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                         Py_ssize_t) noexcept nogil
+                         Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*fetch_rows)(const void *, const Py_ssize_t *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*add)(void *, const void *, Py_ssize_t) noexcept nogil
         void (*scatter_add)(void *, Py_ssize_t, const void *, Py_ssize_t) noexcept nogil

@@ -206,7 +206,7 @@ cdef void copy_terms(
     cdef Py_ssize_t size = kernels.itemsize, k
     cdef const char *source = operand.data + (first * operand.outer + term * operand.inner) * size
     if operand.inner != 1:
-        kernels.pad_rows(copy, step, source, operand.inner, terms, 0, count, padded - count)
+        kernels.pad_rows(copy, step, source, operand.inner, terms, 0, count, padded - count, 1)
         return
     kernels.transpose(copy, step, source, operand.outer, count, terms)
     for k in range(terms if count < padded else 0):

@@ -10,6 +10,7 @@ ctypedef struct Axis:
 ctypedef struct Band:
     const char *data
     Py_ssize_t image, channel, row, pixel
+    Py_ssize_t step      # between what neighbouring outputs of a row see
 
 # How a correlation is cut into chunks: either whole images, or rows of one image.
 ctypedef struct Chunks:
@@ -40,6 +41,10 @@ cdef Band load_band(
     const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, bint copy=*,
     bint unpadded=*) noexcept nogil
 cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil
+cdef Py_ssize_t sorted_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil
+cdef Band load_sorted(
+    const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer, bint copy=*) noexcept nogil
+cdef void fill_sorted_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil
 cdef Py_ssize_t fill_pixels(
     const Chunk *chunk, Py_ssize_t columns, Py_ssize_t image_step, Py_ssize_t row_step,
     Py_ssize_t column_step, Py_ssize_t *table) noexcept nogil

@@ -8,6 +8,7 @@ from libc.string cimport memcpy, memset
 from fastconv._kernels.correlation cimport (
     Correlation, band_height, band_width, ceil_div, channels_inner, sum_length,
 )
+from fastconv._kernels.ranges cimport Range, seen_by
 
 cdef enum:
     PIECE = 16384      # bytes of weights whose terms are sorted at a time
@@ -42,6 +43,7 @@ cdef Band new_band(const Correlation *c, Py_ssize_t rows, char *buffer) noexcept
         band.pixel, band.row = 1, band_width(c)
         band.channel = off_sets(c, band_height(c, rows) * band.row)
         band.image = c.in_channels * band.channel
+    band.step = c.stride_w * band.pixel
     return band
 
 
@@ -144,6 +146,7 @@ cdef Band load_band(
     if not copy and (lies_well(c) if unpadded else lies_in_place(c, top, rows)):
         band.data = source + size * (top * c.x_row - c.left * c.x_pixel)
         band.image, band.channel, band.row, band.pixel = c.x_image, c.x_channel, c.x_row, c.x_pixel
+        band.step = c.stride_w * band.pixel
         return band
     # Columns [begin, end) of the band exist in x; the others are padding.
     cdef Py_ssize_t begin = min(max(c.left, 0), columns)
@@ -163,7 +166,7 @@ cdef Band load_band(
             if planes or c.in_channels == c.x_pixel:
                 c.kernels.pad_rows(to + size * first * band.row, band.row, line, c.x_row, last - first,
                                    begin * band.pixel, (end - begin) * band.pixel,
-                                   (columns - end) * band.pixel)
+                                   (columns - end) * band.pixel, 1)
             else:
                 for row in range(first, last):
                     row_to = to + size * row * band.row
@@ -174,7 +177,7 @@ cdef Band load_band(
                         c.kernels.transpose(row_to, band.pixel, line, c.x_channel, c.in_channels, end - begin)
                     else:   # channels of a group, from among those of all: each pixel is a row
                         c.kernels.pad_rows(
-                            row_to, band.pixel, line, c.x_pixel, end - begin, 0, c.in_channels, 0)
+                            row_to, band.pixel, line, c.x_pixel, end - begin, 0, c.in_channels, 0, 1)
                     line += size * c.x_row
             memset(to + size * last * band.row, 0, size * (rows - last) * band.row)
     return band
@@ -195,6 +198,74 @@ cdef void fill_table(const Correlation *c, const Band *band, Py_ssize_t *table) 
         for j in range(axes[1].count):
             for m in range(axes[2].count):
                 table[k] = i * axes[0].band_step + j * axes[1].band_step + m * axes[2].band_step
+                k += 1
+
+
+cdef inline Py_ssize_t sorted_width(const Correlation *c) noexcept nogil:
+    """Columns of a band that are stride_w apart from the first one on."""
+    return ceil_div(band_width(c), c.stride_w)
+
+
+cdef Band sorted_band(const Correlation *c, Py_ssize_t rows, char *buffer) noexcept nogil:
+    """What load_sorted makes of a chunk with so many rows of outputs where there is a stride."""
+    cdef Band band
+    band.data, band.step, band.pixel, band.row = buffer, 1, 1, c.stride_w * sorted_width(c)
+    band.channel = off_sets(c, band_height(c, rows) * band.row)
+    band.image = c.in_channels * band.channel
+    return band
+
+
+cdef Py_ssize_t sorted_elements(const Correlation *c, Py_ssize_t images, Py_ssize_t rows) noexcept nogil:
+    """How many elements load_sorted may write."""
+    if c.stride_w == 1:
+        return band_elements(c, images, rows)
+    return images * sorted_band(c, rows, NULL).image
+
+
+cdef Band load_sorted(
+        const Correlation *c, Py_ssize_t group, const Chunk *chunk, char *buffer,
+        bint copy=False) noexcept nogil:
+    """load_band, whose rows with a stride are [column % stride_w][column // stride_w]."""
+    cdef Py_ssize_t size = c.kernels.itemsize, rows = band_height(c, chunk.rows), width = sorted_width(c)
+    cdef Py_ssize_t top = chunk.row * c.stride_h - c.top
+    cdef Range seen = seen_by(rows, 1, top, c.height), inside
+    cdef Py_ssize_t image, channel, phase
+    cdef const char *plane
+    cdef char *to
+    cdef Band band
+    if c.stride_w == 1:
+        return load_band(c, group, chunk, buffer, copy)
+    band = sorted_band(c, chunk.rows, buffer)
+    for image in range(chunk.images):
+        for channel in range(c.in_channels):
+            plane = c.x + size * ((chunk.image + image) * c.x_image
+                                  + (group * c.in_channels + channel) * c.x_channel
+                                  + (top + seen.first) * c.x_row - c.left)
+            to = buffer + size * (image * band.image + channel * band.channel)
+            memset(to, 0, size * seen.first * band.row)
+            memset(to + size * seen.last * band.row, 0, size * (rows - seen.last) * band.row)
+            to += size * seen.first * band.row
+            for phase in range(c.stride_w):
+                inside = seen_by(width, c.stride_w, phase - c.left, c.width)
+                c.kernels.pad_rows(
+                    to + size * phase * width, band.row, plane + size * (inside.first * c.stride_w + phase),
+                    c.x_row, seen.last - seen.first, inside.first, inside.last - inside.first,
+                    width - inside.last, c.stride_w)
+    return band
+
+
+cdef void fill_sorted_table(const Correlation *c, const Band *band, Py_ssize_t *table) noexcept nogil:
+    """fill_table for a band of load_sorted."""
+    cdef Py_ssize_t channel, row, tap, column, k = 0
+    if c.stride_w == 1:
+        fill_table(c, band, table)
+        return
+    for channel in range(c.in_channels):
+        for row in range(c.taps_h):
+            for tap in range(c.taps_w):
+                column = tap * c.dilation_w
+                table[k] = (channel * band.channel + row * c.dilation_h * band.row
+                            + column % c.stride_w * sorted_width(c) + column // c.stride_w)
                 k += 1
 
 
@@ -228,7 +299,7 @@ cdef void pack_weight_panel(
     cdef Py_ssize_t size = c.kernels.itemsize, taps = c.taps_h * c.taps_w, span, most
     if taps == 1 and c.weight_out == 1:     # of the gradient of the input
         c.kernels.pad_rows(packed, padded, c.weight + start * size, c.weight_in, c.in_channels, 0, width,
-                           padded - width)
+                           padded - width, 1)
         return
     if c.weight_w == 1 and c.weight_h == c.taps_w and c.weight_in == taps and (taps == 1 or not by_taps):
         if width < padded:

@@ -166,8 +166,8 @@ cdef int join_weight(ConvGeometry dense, const Parts *parts, cnp.ndarray dense_w
 
 # ---- images ----
 
-# What a part has of the image's columns: column `first` of the part is column `from_first` of the image, and
-# `count` columns of the part from there on are in the image.
+# What a part has of the image's columns, or rows: column `first` of the part is column `from_first` of the
+# image, and `count` columns of the part from there on are in the image.
 cdef struct Reach:
     Py_ssize_t first, count, from_first
 
@@ -181,7 +181,8 @@ cdef struct Move:
     Py_ssize_t top
     Py_ssize_t channels
     bint channels_last
-    const Reach *columns         # by parts
+    const Reach *rows            # by parts
+    const Reach *columns
 
 
 cdef Reach reach_of(const Parts *parts, Py_ssize_t part, Py_ssize_t before, Py_ssize_t size,
@@ -201,16 +202,19 @@ cdef inline Py_ssize_t seen_of(const Parts *parts, Py_ssize_t size, Py_ssize_t o
 
 
 cdef Move move_of(const fc_kernels *table, ConvGeometry g, ConvGeometry dense, const Parts *parts, char *x,
-                  char *dense_x, Reach *columns) noexcept nogil:
+                  char *dense_x, Reach *reaches) noexcept nogil:
+    """`reaches` has room for those of all parts, along both axes."""
     cdef Move m
+    cdef Reach *columns = reaches + parts.count
     cdef Py_ssize_t part
-    m.table, m.parts, m.columns = table, parts[0], columns
+    m.table, m.parts, m.rows, m.columns = table, parts[0], reaches, columns
     m.x = view_of(x, g.in_channels, g.height, g.width, g.channels_last)
     m.dense = view_of(dense_x, dense.in_channels, dense.height, dense.width, g.channels_last)
     m.height, m.width, m.dense_height, m.dense_width = g.height, g.width, dense.height, dense.width
     m.seen = seen_of(parts, g.height, g.out_h, g.top)
     m.top, m.channels, m.channels_last = g.top, g.in_channels, g.channels_last
     for part in range(parts.count):
+        reaches[part] = reach_of(parts, part, g.top, m.seen, dense.height)
         columns[part] = reach_of(parts, part, g.left, seen_of(parts, g.width, g.out_w, g.left), dense.width)
     return m
 
@@ -227,49 +231,64 @@ cdef inline char *image_row(const Move *m, Py_ssize_t image, Py_ssize_t channel,
     return m.x.data + m.table.itemsize * (image * m.x.image + channel * m.x.channel + y * m.x.row)
 
 
-cdef void split_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t row,
-                    Py_ssize_t part_h) noexcept nogil:
-    """A row of all parts (part_h, ...) of a channel, or of all channels."""
+cdef void split_row(const Move *m, Py_ssize_t image, Py_ssize_t row) noexcept nogil:
+    """A row of all parts, of channels that come last."""
     cdef Py_ssize_t size = m.table.itemsize, stride = m.parts.stride, pixel = size * m.channels
-    cdef Py_ssize_t y = row * stride + first_tap(&m.parts, part_h) - m.top
-    cdef bint inside = 0 <= y < m.seen
-    cdef const char *source = image_row(m, image, channel, y) if inside else <char *>NULL
-    cdef Py_ssize_t part_w, j
+    cdef Py_ssize_t part_h, part_w, j
+    cdef const Reach *rows
     cdef const Reach *reach
+    cdef const char *source
     cdef char *target
-    for part_w in range(m.parts.count):
-        reach = &m.columns[part_w]
-        target = part_row(m, image, channel, row, part_h, part_w)
-        if m.channels_last:
+    cdef bint inside
+    for part_h in range(m.parts.count):
+        rows = &m.rows[part_h]
+        inside = rows.first <= row < rows.first + rows.count
+        source = image_row(m, image, 0, rows.from_first + (row - rows.first) * stride)
+        for part_w in range(m.parts.count):
+            reach = &m.columns[part_w]
+            target = part_row(m, image, 0, row, part_h, part_w)
             for j in range(m.dense_width):
                 if inside and reach.first <= j < reach.first + reach.count:
                     memcpy(target, source + (reach.from_first + (j - reach.first) * stride) * pixel, pixel)
                 else:
                     memset(target, 0, pixel)
                 target += size * m.dense.pixel
-            continue
-        if not inside or reach.count < m.dense_width:
-            memset(target, 0, size * m.dense_width)
-        if inside:
-            m.table.gather(target + size * reach.first, source + size * reach.from_first, stride, reach.count)
+
+
+cdef void split_plane(const Move *m, Py_ssize_t image, Py_ssize_t channel) noexcept nogil:
+    """All parts of a channel that is a plane."""
+    cdef Py_ssize_t row = m.table.itemsize * m.dense.row, part_h, part_w
+    cdef const Reach *rows
+    cdef const Reach *reach
+    cdef char *target
+    for part_h in range(m.parts.count):
+        rows = &m.rows[part_h]
+        for part_w in range(m.parts.count):
+            reach = &m.columns[part_w]
+            target = part_row(m, image, channel, 0, part_h, part_w)
+            memset(target, 0, rows.first * row)
+            target += rows.first * row
+            m.table.pad_rows(
+                target, m.dense.row,
+                image_row(m, image, channel, rows.from_first) + m.table.itemsize * reach.from_first,
+                m.parts.stride * m.x.row, rows.count, reach.first, reach.count,
+                m.dense_width - reach.first - reach.count, m.parts.stride)
+            memset(target + rows.count * row, 0, (m.dense_height - rows.first - rows.count) * row)
 
 
 cdef int split_images(const fc_kernels *table, ConvGeometry g, ConvGeometry dense, const Parts *parts,
                       const char *x, char *dense_x, Py_ssize_t images, int num_threads) except -1:
     """The images of the parts."""
-    cdef Reach *columns = <Reach *>take_workspace(parts.count * <Py_ssize_t>sizeof(Reach))
-    cdef Move m = move_of(table, g, dense, parts, <char *>x, dense_x, columns)
-    cdef Py_ssize_t each = m.dense_height if m.channels_last else m.channels, item, row, part_h
+    cdef Reach *reaches = <Reach *>take_workspace(2 * parts.count * <Py_ssize_t>sizeof(Reach))
+    cdef Move m = move_of(table, g, dense, parts, <char *>x, dense_x, reaches)
+    cdef Py_ssize_t each = m.dense_height if m.channels_last else m.channels, item
     num_threads = movers(images * m.dense.image * table.itemsize, num_threads)
     for item in prange(images * each, num_threads=num_threads, schedule="static", nogil=True):
         if m.channels_last:
-            for part_h in range(m.parts.count):
-                split_row(&m, item // each, 0, item % each, part_h)
+            split_row(&m, item // each, item % each)
         else:
-            for row in range(m.dense_height):
-                for part_h in range(m.parts.count):
-                    split_row(&m, item // each, item % each, row, part_h)
-    give_back(columns)
+            split_plane(&m, item // each, item % each)
+    give_back(reaches)
     return 0
 
 
@@ -308,8 +327,8 @@ cdef void join_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize
 cdef int join_images(const fc_kernels *table, ConvGeometry g, ConvGeometry dense, const Parts *parts, char *x,
                      const char *dense_x, Py_ssize_t images, int num_threads) except -1:
     """The gradient of the images from that of their parts."""
-    cdef Reach *columns = <Reach *>take_workspace(parts.count * <Py_ssize_t>sizeof(Reach))
-    cdef Move m = move_of(table, g, dense, parts, x, <char *>dense_x, columns)
+    cdef Reach *reaches = <Reach *>take_workspace(2 * parts.count * <Py_ssize_t>sizeof(Reach))
+    cdef Move m = move_of(table, g, dense, parts, x, <char *>dense_x, reaches)
     cdef Py_ssize_t each = m.height if m.channels_last else m.channels, item, y
     num_threads = movers(images * m.dense.image * table.itemsize, num_threads)
     for item in prange(images * each, num_threads=num_threads, schedule="static", nogil=True):
@@ -318,5 +337,5 @@ cdef int join_images(const fc_kernels *table, ConvGeometry g, ConvGeometry dense
         else:
             for y in range(m.height):
                 join_row(&m, item // each, item % each, y)
-    give_back(columns)
+    give_back(reaches)
     return 0

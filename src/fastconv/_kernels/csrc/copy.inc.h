@@ -45,6 +45,26 @@ FC_INLINE void FC(copy_row)(T *dst, const T *src, ptrdiff_t count)
     for (; i < count; i++) dst[i] = src[i];
 }
 
+/* Every step-th element from the first on, for a step of 1, 2 or 4; of the step vectors that hold them those lanes
+ * are read that are in `some`: all, if it is NULL. */
+FC_INLINE VEC FC(every)(const T *from, const int step, const V(mask) *some)
+{
+    VEC part[4];
+    FC_UNROLL
+    for (int j = 0; j < step; j++)
+        part[j] = some ? V(load_where)(some[j], from + j * LANES) : V(load)(from + j * LANES);
+    if (step == 1) return part[0];
+    VEC low = V(even)(part[0], part[1]);
+    return step == 2 ? low : V(even)(low, V(even)(part[2], part[3]));
+}
+
+/* The lanes for `every` that hold so many elements, and not what is behind the last of them. */
+FC_INLINE void FC(lanes_of)(V(mask) *some, const int step, ptrdiff_t count)
+{
+    FC_UNROLL
+    for (int j = 0; j < step; j++) some[j] = V(range)(0, step * (count - 1) + 1 - j * LANES);
+}
+
 static void FC(gather)(void *dst_, const void *src_, ptrdiff_t step, ptrdiff_t count)
 {
     T *dst = dst_;
@@ -54,9 +74,11 @@ static void FC(gather)(void *dst_, const void *src_, ptrdiff_t step, ptrdiff_t c
         return;
     }
     ptrdiff_t i = 0;
-    if (step == 2) /* but for the last vector, whose second half would end behind src */
-        for (; i + LANES < count; i += LANES)
-            V(store)(dst + i, V(even)(V(load)(src + 2 * i), V(load)(src + 2 * i + LANES)));
+    /* But for the last vector, whose elements are followed by what isn't src's. */
+    if (step == 2)
+        for (; i + LANES < count; i += LANES) V(store)(dst + i, FC(every)(src + 2 * i, 2, NULL));
+    if (step == 4)
+        for (; i + LANES < count; i += LANES) V(store)(dst + i, FC(every)(src + 4 * i, 4, NULL));
     for (; i < count; i++) dst[i] = src[i * step];
 }
 
@@ -79,42 +101,37 @@ static void FC(scatter)(void *dst_, ptrdiff_t step, const void *src_, ptrdiff_t 
     for (; i < count; i++) dst[i * step] = src[i];
 }
 
+/* A tile's row, or its part in a row of an image: the second vector overlaps the first in a part. */
+FC_INLINE void FC(gather_parts)(T *dst, ptrdiff_t dst_row, const T *src, const ptrdiff_t *table, const int step,
+                                ptrdiff_t depth, ptrdiff_t count)
+{
+    const ptrdiff_t last = count - LANES;
+    V(mask) some[4];
+    FC(lanes_of)(some, step, last < 0 ? count : LANES);
+    for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
+        const T *from = src + table[k];
+        if (last < 0) {
+            V(store_first)(dst, FC(every)(from, step, some), count);
+            continue;
+        }
+        VEC left = FC(every)(from, step, step > 1 ? some : NULL);
+        VEC right = FC(every)(from + step * last, step, step > 1 ? some : NULL);
+        V(store)(dst, left);
+        V(store)(dst + last, right);
+    }
+}
+
 static void FC(gather_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, const ptrdiff_t *table, ptrdiff_t step,
                             ptrdiff_t depth, ptrdiff_t count)
 {
     T *dst = dst_;
     const T *src = src_;
-    if (step == 1 && count <= 2 * LANES) { /* a tile's row, or its part in a row of an image */
-        const ptrdiff_t last = count - LANES; /* a second vector, which overlaps the first in a part */
-        const V(mask) some = V(range)(0, count);
-        for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
-            const T *from = src + table[k];
-            if (last < 0) {
-                V(store_first)(dst, V(load_where)(some, from), count);
-                continue;
-            }
-            VEC left = V(load)(from), right = V(load)(from + last);
-            V(store)(dst, left);
-            V(store)(dst + last, right);
+    if (count <= 2 * LANES) {
+        switch (step) {
+        case 1: FC(gather_parts)(dst, dst_row, src, table, 1, depth, count); return;
+        case 2: FC(gather_parts)(dst, dst_row, src, table, 2, depth, count); return;
+        case 4: FC(gather_parts)(dst, dst_row, src, table, 4, depth, count); return;
         }
-        return;
-    }
-    if (step == 2 && count <= 2 * LANES) {
-        const ptrdiff_t last = count - LANES, end = last < 0 ? 2 * count - 1 : 2 * LANES - 1; /* of a pair of vectors */
-        const V(mask) first = V(range)(0, end), second = V(range)(0, end - LANES);
-        for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
-            const T *from = src + table[k];
-            VEC left = V(even)(V(load_where)(first, from), V(load_where)(second, from + LANES));
-            if (last < 0) {
-                V(store_first)(dst, left, count);
-                continue;
-            }
-            from += 2 * last;
-            VEC right = V(even)(V(load)(from), V(load_where)(second, from + LANES));
-            V(store)(dst, left);
-            V(store)(dst + last, right);
-        }
-        return;
     }
     for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
         const T *from = src + table[k];
@@ -122,32 +139,44 @@ static void FC(gather_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, con
     }
 }
 
+/* Whole vectors, each over what the one before wrote too much: short rows are not worth calls. */
+FC_INLINE void FC(pad_wide)(T *dst, ptrdiff_t dst_row, const T *src, ptrdiff_t src_row, ptrdiff_t rows,
+                            ptrdiff_t left, ptrdiff_t columns, ptrdiff_t right, const int step)
+{
+    const ptrdiff_t end = left + columns + right - LANES, last = columns - LANES;
+    V(mask) some[4];
+    FC(lanes_of)(some, step, LANES);
+    for (ptrdiff_t k = 0; k < rows; k++, dst += dst_row, src += src_row) {
+        V(store)(dst, V(zero)());
+        V(store)(dst + end, V(zero)());
+        for (ptrdiff_t i = 0; i < last; i += LANES)
+            V(store)(dst + left + i, FC(every)(src + step * i, step, NULL));
+        V(store)(dst + left + last, FC(every)(src + step * last, step, step > 1 ? some : NULL));
+    }
+}
+
 static void FC(pad_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, ptrdiff_t src_row, ptrdiff_t rows,
-                         ptrdiff_t left, ptrdiff_t columns, ptrdiff_t right)
+                         ptrdiff_t left, ptrdiff_t columns, ptrdiff_t right, ptrdiff_t step)
 {
     T *dst = dst_;
     const T *src = src_;
-    if (columns < LANES && left == 0 && right == 0) {
+    if (step == 1 && columns < LANES && left == 0 && right == 0) {
         const V(mask) some = V(range)(0, columns);
         for (ptrdiff_t k = 0; k < rows; k++, dst += dst_row, src += src_row)
             V(store_first)(dst, V(load_where)(some, src), columns);
         return;
     }
-    if (columns < LANES || left > LANES || right > LANES) {
-        for (ptrdiff_t k = 0; k < rows; k++, dst += dst_row, src += src_row) {
-            memset(dst, 0, (size_t)left * sizeof(T));
-            memcpy(dst + left, src, (size_t)columns * sizeof(T));
-            memset(dst + left + columns, 0, (size_t)right * sizeof(T));
+    if (columns >= LANES && left <= LANES && right <= LANES) {
+        switch (step) {
+        case 1: FC(pad_wide)(dst, dst_row, src, src_row, rows, left, columns, right, 1); return;
+        case 2: FC(pad_wide)(dst, dst_row, src, src_row, rows, left, columns, right, 2); return;
+        case 4: FC(pad_wide)(dst, dst_row, src, src_row, rows, left, columns, right, 4); return;
         }
-        return;
     }
-    /* Whole vectors, each over what the one before wrote too much: short rows are not worth calls. */
-    const ptrdiff_t end = left + columns + right - LANES, last = columns - LANES;
     for (ptrdiff_t k = 0; k < rows; k++, dst += dst_row, src += src_row) {
-        V(store)(dst, V(zero)());
-        V(store)(dst + end, V(zero)());
-        for (ptrdiff_t i = 0; i < last; i += LANES) V(store)(dst + left + i, V(load)(src + i));
-        V(store)(dst + left + last, V(load)(src + last));
+        memset(dst, 0, (size_t)left * sizeof(T));
+        FC(gather)(dst + left, src, step, columns);
+        memset(dst + left + columns, 0, (size_t)right * sizeof(T));
     }
 }
 

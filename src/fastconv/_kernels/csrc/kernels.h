@@ -305,10 +305,10 @@ typedef struct {
     void (*gather_rows)(void *dst, ptrdiff_t dst_row, const void *src, const ptrdiff_t *table,
                         ptrdiff_t step, ptrdiff_t depth, ptrdiff_t count);
 
-    /* dst[k*dst_row + i] = 0 for i < left, src[k*src_row + i - left] for the next `columns` of i, 0 for the last
-     * `right` of them; k < rows. */
+    /* dst[k*dst_row + i] = 0 for i < left, src[k*src_row + (i - left)*step] for the next `columns` of i, 0 for the
+     * last `right` of them; k < rows. */
     void (*pad_rows)(void *dst, ptrdiff_t dst_row, const void *src, ptrdiff_t src_row, ptrdiff_t rows,
-                     ptrdiff_t left, ptrdiff_t columns, ptrdiff_t right);
+                     ptrdiff_t left, ptrdiff_t columns, ptrdiff_t right, ptrdiff_t step);
 
     /* Fetches into the cache what gather_rows with step 1 would read. */
     void (*fetch_rows)(const void *src, const ptrdiff_t *table, ptrdiff_t depth, ptrdiff_t count);
