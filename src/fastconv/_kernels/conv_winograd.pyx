@@ -178,7 +178,7 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
     cdef Py_ssize_t u_step = u_position(p)
     cdef Py_ssize_t channels = min(p.u_channels, p.in_channels - first)
     cdef Py_ssize_t slices = max(1, ceil_div(channels * nr * size, PANEL_BYTES))
-    cdef Py_ssize_t position, panel, i, channel, j, row, ahead, heights
+    cdef Py_ssize_t position, panel, i, channel, j, heights, rows, larger, ahead, share
     cdef fc_tile tile = new_tile()
     tile.a_row = v.tile
     tile.a_step = 1
@@ -188,20 +188,24 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
         for panel in range(ceil_div(out_channels, nr)):
             tile.vectors = vectors_for(table, out_channels - panel * nr)
             heights = ceil_div(tiles, rows_of(table, tile.vectors))
+            rows = tiles // heights
+            larger = tiles - rows * heights     # register tiles with a row more
             for i in range(slices):
                 channel = part(i, slices, channels)
                 tile.depth = part(i + 1, slices, channels) - channel
                 tile.accumulate = first + i > 0
                 tile.b = u + size * ((panel * POSITIONS + position) * u_step + channel * nr)
                 ahead = size * nr * tile.depth
+                share = ceil_div(ahead, heights)
+                tile.a = v.data + size * (position * v.position + first + channel)
+                tile.c = m.data + size * (position * m.position + panel * nr)
                 for j in range(heights):
-                    table.prefetch(<const char *>tile.b + ahead + part(j, heights, ahead),
-                                   part(j + 1, heights, ahead) - part(j, heights, ahead))
-                    row = part(j, heights, tiles)
-                    tile.rows = <int>(part(j + 1, heights, tiles) - row)
-                    tile.a = v.data + size * (position * v.position + row * v.tile + first + channel)
-                    tile.c = m.data + size * (position * m.position + row * m.tile + panel * nr)
+                    table.prefetch(<const char *>tile.b + ahead + j * share,
+                                   min(share, max(0, ahead - j * share)))
+                    tile.rows = <int>(rows + (j < larger))
                     table.gemm_tile(&tile)
+                    tile.a = <const char *>tile.a + size * tile.rows * v.tile
+                    tile.c = <char *>tile.c + size * tile.rows * m.tile
 
 
 cdef Tiles inputs_at(const Product *p, char *data) noexcept nogil:
