@@ -116,6 +116,17 @@ static void FC(prefetch)(const void *src, ptrdiff_t bytes)
     for (ptrdiff_t i = 0; i < bytes; i += 64) FC_PREFETCH(line + i);
 }
 
+/* lanes_from of fewer channels than lanes, from rows of LANES pixels or more. */
+FC_NOINLINE void FC(some_lanes_from)(T *dst, const T *src, ptrdiff_t lane_step, ptrdiff_t lanes, ptrdiff_t count)
+{
+    T square[LANES * LANES] = {0};
+    for (ptrdiff_t i = 0; i < count; i += LANES) {
+        const ptrdiff_t at = i + LANES <= count ? i : count - LANES; /* the last square overlaps */
+        for (ptrdiff_t j = 0; j < lanes; j++) V(store)(square + j * LANES, V(load)(src + at + j * lane_step));
+        V(transpose)(dst + at * LANES, LANES, square, LANES);
+    }
+}
+
 static void FC(lanes_from)(void *dst_, const void *src_, ptrdiff_t lane_step, ptrdiff_t step, ptrdiff_t lanes,
                            ptrdiff_t count)
 {
@@ -125,15 +136,28 @@ static void FC(lanes_from)(void *dst_, const void *src_, ptrdiff_t lane_step, pt
         for (ptrdiff_t i = 0; i < count; i++) V(store)(dst + i * LANES, V(load)(src + i * step));
     } else if (lanes == LANES && step == 1 && count >= LANES) {
         for (ptrdiff_t i = 0; i < count; i += LANES) {
-            const ptrdiff_t at = i + LANES <= count ? i : count - LANES; /* the last square overlaps */
+            const ptrdiff_t at = i + LANES <= count ? i : count - LANES;
             V(transpose)(dst + at * LANES, LANES, src + at, lane_step);
         }
+    } else if (step == 1 && count >= LANES) {
+        FC(some_lanes_from)(dst, src, lane_step, lanes, count);
     } else if (lanes == LANES && step == 1) {
         FC(transpose_part)(dst, LANES, src, lane_step, LANES, count);
     } else {
         for (ptrdiff_t i = 0; i < count; i++)
             for (ptrdiff_t j = 0; j < LANES; j++)
                 dst[i * LANES + j] = j < lanes ? src[i * step + j * lane_step] : 0;
+    }
+}
+
+/* lanes_to, likewise. */
+FC_NOINLINE void FC(some_lanes_to)(T *dst, ptrdiff_t lane_step, const T *src, ptrdiff_t lanes, ptrdiff_t count)
+{
+    T square[LANES * LANES];
+    for (ptrdiff_t i = 0; i < count; i += LANES) {
+        const ptrdiff_t at = i + LANES <= count ? i : count - LANES;
+        V(transpose)(square, LANES, src + at * LANES, LANES);
+        for (ptrdiff_t j = 0; j < lanes; j++) V(store)(dst + at + j * lane_step, V(load)(square + j * LANES));
     }
 }
 
@@ -149,6 +173,8 @@ static void FC(lanes_to)(void *dst_, ptrdiff_t lane_step, ptrdiff_t step, const 
             const ptrdiff_t at = i + LANES <= count ? i : count - LANES;
             V(transpose)(dst + at, lane_step, src + at * LANES, LANES);
         }
+    } else if (step == 1 && count >= LANES) {
+        FC(some_lanes_to)(dst, lane_step, src, lanes, count);
     } else if (lanes == LANES && step == 1) {
         FC(transpose_part)(dst, lane_step, src, LANES, count, LANES);
     } else {
