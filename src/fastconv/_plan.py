@@ -75,7 +75,7 @@ class Work(NamedTuple):
     @property
     def few_tiles(self) -> bool:
         """Whether Winograd's blocks are so few that it keeps no transformed weights."""
-        return self.tiles <= conv_winograd.few_tiles
+        return bool(conv_winograd.are_few(self.tiles, self.tiled_in, self.tiled_out))
 
     @property
     def results(self) -> int:

@@ -46,14 +46,20 @@ cnp.import_array()
 
 cdef enum:
     BLOCK_CHANNELS = 64      # output channels that are transformed back at a time, about
-    FEW_TILES = 256          # up to so many, transformed weights are not worth keeping; see _plan.packs
-    MOST_V = 1 << 16         # elements of a position of V, where tiles are few
+    FEW_TILES = 256          # see are_few
+    SMALL_V = 1 << 14        # elements of a position of V that comes from cache for each panel of channels
+    MOST_V = 1 << 16         # the same, at most, where tiles are few
     LEAST_TILES = 4          # register tiles a thread; with fewer, not all threads should transform weights
     LARGE_WEIGHT = 1 << 15   # channels in times out; beyond, the L2 cache does not keep a position of U
     PANEL_BYTES = 16384      # of a panel of U, which stays in the L1 cache
     U_BYTES = 655360         # of a panel that a block transforms for itself: it stays in the L2 cache
 
-few_tiles = FEW_TILES
+
+cpdef bint are_few(Py_ssize_t tiles, Py_ssize_t in_channels, Py_ssize_t out_channels) noexcept nogil:
+    """Whether tiles are so few that blocks of them transform weights anew: kept ones would have to come from
+    memory for each block, unless the tiles have more to be read."""
+    return tiles <= FEW_TILES and (tiles <= out_channels or tiles * in_channels <= SMALL_V)
+
 
 # The weights as they come. Steps count elements.
 cdef struct Weights:
@@ -336,7 +342,7 @@ cdef int convolve(Product *p, int num_threads) except -1:
         if p.canvas.tiles == 0 or p.groups == 0 or p.out_channels == 0:
             return True
         # Few panels would not do for all threads, which share out tiles then.
-        p.few = p.canvas.tiles <= FEW_TILES and p.panels >= num_threads
+        p.few = are_few(p.canvas.tiles, p.in_channels, p.out_channels) and p.panels >= num_threads
         if p.u == NULL and not p.few:
             packed = take_workspace(packed_elements(p) * p.table.itemsize)
             transform_weights(p, packed, movers(packed_elements(p) * p.table.itemsize, num_threads))
