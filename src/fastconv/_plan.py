@@ -139,23 +139,32 @@ def pack_weight(w: Work) -> float:
 def cost_direct(w: Work) -> float:
     """Channels in vectors, filled up to whole ones; results are transposed on their way to NCHW.
 
-    1x1 kernels take a line of every channel for a few pixels of a tile, fewer with a stride. Where channels
-    are many, padding is left out of their sums.
+    1x1 kernels take a line of every channel for a few pixels of a tile, fewer with a stride; for others with
+    a stride AVX2 makes more rows of the image such that a pixel's channels are neighbours. Where channels are
+    many, padding is left out of their sums.
     """
     product = (1.12 if w.pointwise and not w.wide else 1.1) * w.pixels * w.length / w.fused_a_cycle
     if w.wide and w.in_channels >= direct_panel.tap_channels:
         product *= w.seen
-    load = (0.9 if w.wide else 2.4 if w.stride == 2 else 1.2) * w.pixels * w.in_channels if w.pointwise else 0
+    if w.pointwise:
+        load = 0.9 if w.wide else 2.4 if w.stride == 2 else 1.2
+    else:
+        load = 0 if w.wide or w.stride == 1 else w.stride**2
     store = (1.2 if w.wide else 2.6) * w.results
-    return w.groups * (product * ceil_to(w.out_channels, w.lanes) + load + store + pack_weight(w))
+    product *= ceil_to(w.out_channels, w.lanes)
+    return w.groups * (product + load * w.pixels * w.in_channels + store + pack_weight(w))
 
 
 def cost_rows(w: Work) -> float:
     """Pixels in vectors, rows filled up to whole ones; a tile takes a while to begin. Nothing fetches ahead:
-    many planes come slowly. A stride along rows has the columns of the image sorted first. AVX2's tiles of
-    few rows, and the more columns, have not the registers that they need, and its strips of few channels take
-    the taps of a strided gradient one by one, from every line of the weight once a phase."""
-    filled = w.pixels / max(w.row, 1) * ceil_to(w.row, w.lanes)
+    many planes come slowly. A stride along rows has the columns of the image sorted first: in vectors, if it
+    is 2 or 4. AVX2's tiles of one vector have a third too few sums under way, those of few rows, and the more
+    columns, have not the registers that they need, and its strips of few channels take the taps of a strided
+    gradient one by one, from every line of the weight once a phase."""
+    filled: float = ceil_to(w.row, w.lanes)
+    if not w.wide and 0 < w.row % w.columns <= w.lanes:
+        filled += w.lanes // 3
+    filled *= w.pixels / max(w.row, 1)
     each = 1.2 if w.pointwise else 1.08
     if not w.wide and 1 < w.out_channels <= w.rows // 2:
         each *= 1.9
@@ -164,7 +173,7 @@ def cost_rows(w: Work) -> float:
     many = max(0, w.in_channels - 32) * (5 if w.wide else 1.2) if w.pointwise else 0.35 * w.in_channels
     phased = w.step > 1 and not w.wide
     results = (80 if w.wide else 30) * tiles + (1.5 if phased else 0.4) * w.results
-    sort = {1: 0, 2: 1}.get(w.stride, 4) * w.stride**2 * w.in_channels
+    sort = {1: 0, 2: 1.5, 4: 1}.get(w.stride, 3) * w.stride**2 * w.in_channels
     weight = (6 if phased else 1) * pack_weight(w)
     return w.groups * (product + results + w.pixels * (many + sort) + weight)
 
@@ -175,44 +184,47 @@ def cost_depthwise(w: Work) -> float:
 
 
 def cost_im2col(w: Work) -> float:
-    """Pixels in vectors, packed first: runs of them, and every second or fourth, in vectors too, others one by
-    one. Where windows overlap, a stride has the columns of the image sorted first.
+    """Pixels in vectors, packed first: runs of them, which short rows cut, and with a stride of 2 or 4 every
+    second or fourth in vectors, too; others one by one. Where windows overlap, a stride has the columns of
+    the image sorted first, and then there are runs again.
 
     Where few results are made of each, little time is left to fetch what a stride leaves out, too. Long
-    sums are cut into blocks, which read and write the results again. AVX2's strips of few channels are
-    slowly packed, and its panels for the phases of a strided gradient.
+    sums are cut into blocks, which read and write the results again. AVX2's tiles of few terms are not worth
+    their beginning, its strips of few channels are slowly packed, and its panels for the phases of a strided
+    gradient.
     """
-    product = (1.17 if w.wide else 1.07) * w.pixels * w.length * w.out_channels / w.fused_a_cycle
-    each, sort = 3.5, 0.0
-    if w.stride == 1 and w.wide:
-        each = 0.8
-    elif not w.wide and w.step > 1:
-        each = 2.4
-    elif not w.wide and (w.stride == 1 or w.overlap):
-        each, sort = 0.4, 1.5 * w.stride**2 * w.in_channels if w.overlap and w.stride > 1 else 0
-    elif not w.wide and w.stride in (2, 4):
-        each = (2.4 if w.pointwise else 1.4) + 12 / max(w.out_channels, 1)
-    pack = w.pixels * (each * w.length + sort)
+    terms = 1.17 * w.length if w.wide else 1.04 * (w.length + 6)
     blocks = w.length // (1024 if w.wide else 2048)
     store = (0.8 if w.step == 1 else 7) + 0.3 * blocks  # phases of a strided gradient come one by one
-    weight = (1 if w.wide else 3) * pack_weight(w)
-    return w.groups * (product + pack + store * w.results + weight)
+    product = w.pixels * terms * w.out_channels / w.fused_a_cycle + store * w.results
+    if w.wide:
+        pack = (0.8 if w.stride == 1 else 3.5) * w.length
+        return w.groups * (product + w.pixels * pack + pack_weight(w))
+    each = 3.5
+    if w.step > 1:
+        each = 2.4
+    elif w.stride == 1 or w.overlap:
+        each = 0.4
+    elif w.stride in (2, 4):
+        each = (2.4 if w.pointwise else 1) + 12 / max(w.out_channels, 1)
+    pack = each * max(1, 12 / max(w.row, 1)) * w.length
+    if w.stride > 1 and w.overlap:
+        pack += 1.5 * w.stride**2 * w.in_channels
+    return w.groups * (product + w.pixels * pack + 3 * pack_weight(w))
 
 
 def cost_transform(w: Work) -> float:
     """Of a block, for a vector of channels: the larger ones (4x4) have more results to transpose."""
-    return (13 if w.block == 4 else 8) * 36
+    return (11 if w.block == 4 else 8) * 36
 
 
 def cost_parts(w: Work) -> float:
     """Moving pixels between an image and its parts, where a kernel has several, and making room for them.
-    AVX2 takes them apart more slowly than it adds them up, one by one beyond stride 2."""
+    AVX2 takes them apart more slowly than it adds them up."""
     if w.tiled_in == w.in_channels and w.tiled_out == w.out_channels:
         return 0
     apart = w.tiled_in > w.in_channels
-    each: float = 1
-    if apart and not w.wide:
-        each = 3.5 if w.stride <= 2 else 8
+    each = 3.5 if apart and not w.wide else 1
     return 20000 + each * w.tiles * w.block**2 * (w.tiled_in if apart else w.tiled_out)
 
 
@@ -251,14 +263,17 @@ def cost_winograd_weight(w: Work) -> float:
 
 def cost_strassen(w: Work) -> float:
     """As cost_direct, with an eighth of the products less, but none left out: sums of inputs, of which padded
-    ones are copied first, of weights, and of results."""
+    ones are copied first (and with a stride more of them, from farther apart), of weights, and of results."""
     half = ceil_to(w.out_channels // 2, w.lanes)
     each = (1.1 if w.wide else 1.4) if w.pointwise else 1.05 if w.wide else 1.15
     product = 7 / 8 * each * w.halved * w.pixels * w.length / w.fused_a_cycle * 2 * half
     load = (0.9 if w.wide else 1.2) if w.pointwise else 0
-    sums = ((0.55 if w.wide else 0.8) if w.pointwise else 1.4) * w.stride**2
+    sums: float = 1.4 if w.wide or w.stride == 1 else 3
+    if w.pointwise:
+        sums = 0.55 if w.wide else 0.8
     store = (2.6 if w.wide else 4) * w.results
-    return w.groups * (product + (load + sums) * w.pixels * w.in_channels + store + 2 * pack_weight(w))
+    load += sums * w.stride**2
+    return w.groups * (product + load * w.pixels * w.in_channels + store + 2 * pack_weight(w))
 
 
 COSTS: dict[str, Callable[[Work], float]] = {
