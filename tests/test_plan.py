@@ -26,7 +26,7 @@ LAYERS = {
     "3x3 of few channels": ((8, 3, 32, 32), (32, 3, 3, 3), 1, 1, "rows", "rows", "rows"),
     "3x3, stride 2": ((16, 128, 56, 56), (128, 128, 3, 3), 2, 1, "direct", "winograd", "direct"),
     "4x4, stride 2": ((16, 64, 64, 64), (128, 64, 4, 4), 2, 1, "winograd", "winograd", "winograd"),
-    "3x3, stride 2, some channels": ((8, 64, 56, 56), (128, 64, 3, 3), 2, 1, "im2col", "winograd", "direct"),
+    "2x2, stride 2": ((8, 96, 56, 56), (192, 96, 2, 2), 2, 0, "im2col", "direct", "direct"),
     "4x4, stride 2, few channels": ((16, 16, 32, 32), (32, 16, 4, 4), 2, 1, "rows", "winograd", "direct"),
     "patches": ((4, 3, 128, 128), (64, 3, 4, 4), 4, 0, "rows", "rows", "direct"),
     "2x2": ((16, 64, 56, 56), (64, 64, 2, 2), 1, 0, "winograd", "winograd", "winograd"),

@@ -193,7 +193,7 @@ def cost_im2col(w: Work) -> float:
     their beginning, its strips of few channels are slowly packed, and its panels for the phases of a strided
     gradient.
     """
-    terms = 1.17 * w.length if w.wide else 1.04 * (w.length + 6)
+    terms = 1.17 * w.length if w.wide else (1.04 if w.pointwise else 1.08) * (w.length + 6)
     blocks = w.length // (1024 if w.wide else 2048)
     store = (0.8 if w.step == 1 else 7) + 0.3 * blocks  # phases of a strided gradient come one by one
     product = w.pixels * terms * w.out_channels / w.fused_a_cycle + store * w.results
@@ -220,11 +220,13 @@ def cost_transform(w: Work) -> float:
 
 def cost_parts(w: Work) -> float:
     """Moving pixels between an image and its parts, where a kernel has several, and making room for them.
-    AVX2 takes them apart more slowly than it adds them up."""
+    AVX2 takes them apart more slowly than it adds them up, the more so beyond stride 2."""
     if w.tiled_in == w.in_channels and w.tiled_out == w.out_channels:
         return 0
     apart = w.tiled_in > w.in_channels
-    each = 3.5 if apart and not w.wide else 1
+    each: float = 1
+    if apart and not w.wide:
+        each = 3.5 if w.stride <= 2 else 6
     return 20000 + each * w.tiles * w.block**2 * (w.tiled_in if apart else w.tiled_out)
 
 
