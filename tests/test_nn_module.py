@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -122,6 +123,19 @@ def test_train_and_eval_reach_everything():
     assert all(module.training for module in model.modules())
     with pytest.raises(TypeError, match=r"^mode: got 'yes', needs True or False"):
         model.train("yes")
+
+
+def test_layers_are_looked_at_a_few_times_however_many_there_are():
+    class Counting(nn.ReLU):
+        times = 0
+
+        def named_modules(self, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+            Counting.times += 1
+            return super().named_modules(prefix)
+
+    count = 200
+    nn.freeze(nn.Sequential(*(Counting() for _ in range(count))))
+    assert 0 < Counting.times <= 10 * count
 
 
 def test_the_same_layer_twice_is_refused():

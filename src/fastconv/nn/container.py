@@ -54,7 +54,7 @@ class Sequential(Layer):
                 needs = "non-empty strings without dots, no attributes of Sequential"
                 raise _checks.argument_error("the name of a layer", repr(name), needs)
             _check_module(f"layer {name}", layer)
-            setattr(self, name, layer)
+        self._add_modules(named)
 
     def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
         output: Any = x

@@ -283,8 +283,7 @@ class FrozenSequential(Frozen):
     """Frozen layers one after the other."""
 
     def __init__(self, layers: Mapping[str, Frozen]) -> None:
-        for name, layer in layers.items():
-            setattr(self, name, layer)
+        self._add_modules(layers)
         self._chain = Chain(layers.values())
         self.owns_output = self._chain.owns_output
         self._seal()
@@ -302,8 +301,7 @@ class FrozenResidual(Frozen):
     owns_output = True
 
     def __init__(self, body: Mapping[str, Frozen], shortcut: Mapping[str, Frozen], activation: str) -> None:
-        for name, layer in (*body.items(), *shortcut.items()):
-            setattr(self, name, layer)
+        self._add_modules({**body, **shortcut})
         self._body, self._shortcut = Chain(body.values()), Chain(shortcut.values())
         self._activation = activation
         self._seal()
