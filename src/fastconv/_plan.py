@@ -7,7 +7,7 @@ with AVX-512, for layers of AlexNet, VGG, ResNet and LeNet; only their ratios ma
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from fastconv._kernels import conv_depthwise, conv_strassen, conv_winograd, direct_panel
+from fastconv._kernels import conv_depthwise, conv_strassen, conv_winograd, direct_panel, winograd_product
 from fastconv._kernels.geometry import ConvGeometry
 
 ALGORITHMS = ("auto", "direct", "im2col", "winograd", "strassen")
@@ -75,7 +75,7 @@ class Work(NamedTuple):
     @property
     def few_tiles(self) -> bool:
         """Whether Winograd's blocks are so few that it keeps no transformed weights."""
-        return bool(conv_winograd.are_few(self.tiles, self.tiled_in, self.tiled_out))
+        return bool(winograd_product.are_few(self.tiles, self.tiled_in, self.tiled_out))
 
     @property
     def results(self) -> int:
