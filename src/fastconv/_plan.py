@@ -214,8 +214,10 @@ def cost_im2col(w: Work) -> float:
 
 
 def cost_transform(w: Work) -> float:
-    """Of a block, for a vector of channels: the larger ones (4x4) have more results to transpose."""
-    return (11 if w.block == 4 else 8) * 36
+    """Of a block, for a vector of channels: the larger ones (4x4, 5x5) have more results to transpose."""
+    if w.wide:
+        return (13 if w.block == 4 else 8) * 36
+    return (11 if w.block >= 4 else 8) * 36
 
 
 def cost_parts(w: Work) -> float:
