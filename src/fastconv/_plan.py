@@ -139,9 +139,9 @@ def pack_weight(w: Work) -> float:
 def cost_direct(w: Work) -> float:
     """Channels in vectors, filled up to whole ones; results are transposed on their way to NCHW.
 
-    1x1 kernels take a line of every channel for a few pixels of a tile, fewer with a stride; for others with
-    a stride AVX2 makes more rows of the image such that a pixel's channels are neighbours. Where channels are
-    many, padding is left out of their sums.
+    1x1 kernels take a line of every channel for a few pixels of a tile, fewer with a stride; others with a
+    stride have more of the image turned, for every result, so that a pixel's channels are neighbours. Where
+    channels are many, padding is left out of their sums.
     """
     product = (1.12 if w.pointwise and not w.wide else 1.1) * w.pixels * w.length / w.fused_a_cycle
     if w.wide and w.in_channels >= direct_panel.tap_channels:
