@@ -236,6 +236,8 @@ def _steps() -> list[ConvCase]:
         ConvCase("stride-beyond-image", (2, 3, 4, 5), (4, 3, 3, 3), stride=7),
         ConvCase("strided-1x1-padded", (1, 4, 7, 6), (7, 4, 1, 1), stride=2, padding=1),
         ConvCase("rows-left-over", (1, 2, 12, 14), (3, 2, 3, 3), stride=4),
+        ConvCase("patches", (2, 3, 8, 70), (5, 3, 4, 4), stride=4),
+        ConvCase("stride-4-wide", (1, 3, 9, 70), (5, 3, 5, 5), stride=4, padding=2),
     ]
     return cases
 
@@ -248,8 +250,6 @@ def _paddings() -> list[ConvCase]:
         ConvCase("padding-beyond-kernel", (1, 2, 4, 3), (3, 2, 3, 3), padding=5),
         ConvCase("padding-beyond-image", (1, 2, 1, 2), (3, 2, 2, 3), stride=2, padding=(4, 3), dilation=2),
         ConvCase("padding-meets-no-pixel", (1, 2, 1, 1), (3, 2, 2, 2), padding=1, dilation=2),
-        ConvCase("patches", (2, 3, 8, 70), (5, 3, 4, 4), stride=4),
-        ConvCase("stride-4-wide", (1, 3, 9, 70), (5, 3, 5, 5), stride=4, padding=2),
         ConvCase("alexnet-first", (1, 3, 47, 51), (13, 3, 11, 11), stride=4, padding=((1, 2), (1, 2))),
     ]
 

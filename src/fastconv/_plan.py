@@ -50,7 +50,7 @@ class Work(NamedTuple):
     lanes: int
     seen: float  # of the products, the part that is not with padding
     halved: float  # pixels of two equal halves of an image, by its pixels: rows are cut, or all pixels of 1x1
-    overlap: bool  # whether windows of neighbouring results share columns
+    overlap: bool  # whether there is a stride, and windows of neighbouring results share columns all the same
     packed: bool  # whether the weight is packed beforehand
 
     @property
@@ -118,7 +118,7 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
         seen(g.height, g.out_h, g.kernel_h, g.stride_h, g.dilation_h, g.top)
         * seen(g.width, g.out_w, g.kernel_w, g.stride_w, g.dilation_w, g.left),
         2 * ceil_div(lines, 2) / max(1, lines),
-        g.kernel_w > g.stride_w,
+        g.kernel_w > stride > 1,
         packed,
     )
 
@@ -208,7 +208,7 @@ def cost_im2col(w: Work) -> float:
     elif w.stride in (2, 4):
         each = (2.4 if w.pointwise else 1) + 12 / max(w.out_channels, 1)
     pack = each * max(1, 12 / max(w.row, 1)) * w.length
-    if w.stride > 1 and w.overlap:
+    if w.overlap:
         pack += 1.5 * w.stride**2 * w.in_channels
     return w.groups * (product + w.pixels * pack + 3 * pack_weight(w))
 

@@ -9,7 +9,7 @@ the band are sorted by its phases first, so that pixels of a panel are neighbour
 Pixels lie in vectors here, output channels are broadcast, so results go to NCHW memory as they are.
 
 Workspace: packed weights (see passes.pyx), and for each thread a band of about BAND_BYTES where there is
-padding (see correlation.pyx), panels, a table, and results of sums that are cut.
+padding or columns are sorted (see operands.pyx), panels, a table, and results of sums that are cut.
 """
 
 cimport numpy as cnp
@@ -35,7 +35,7 @@ from fastconv._kernels.read_ahead cimport LINE
 cnp.import_array()
 
 cdef enum:
-    BAND_BYTES = 2097152
+    BAND_BYTES = 2097152      # whole images, most often: rows that two bands share are copied twice
     PANEL_BYTES = 131072      # of panels, which stay in the second-level cache
     SIDE_BY_SIDE = 16         # panels at a time, at most
     RESULT_BYTES = 262144     # of results that blocks of a sum are added to
