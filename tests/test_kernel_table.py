@@ -18,7 +18,7 @@ from fastconv._kernels import isa
 
 HEADER = Path(__file__).parents[1] / "src/fastconv/_kernels/csrc/kernels.h"
 CALLS = 8000
-NO_RESULT = {"prefetch", "fetch_rows"}  # they fetch into the cache and compute nothing
+NO_RESULT = {"prefetch"}  # it fetches into the cache and computes nothing
 ONE_DTYPE = {"from_half", "to_half"}  # the same in both tables; that of float32 is used
 
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from cases import error_bound
 
-from fastconv._kernels import conv_direct, conv_im2col, conv_rows, conv_strassen, conv_winograd
+from fastconv._kernels import (
+    conv_direct,
+    conv_im2col,
+    conv_rows,
+    conv_strassen,
+    conv_strassen_columns,
+    conv_winograd,
+)
 from fastconv._spec import conv_spec
 
 PACKING = {
@@ -13,6 +20,7 @@ PACKING = {
     "im2col": conv_im2col,
     "winograd": conv_winograd,
     "strassen": conv_strassen,
+    "strassen_columns": conv_strassen_columns,
 }
 
 
@@ -25,7 +33,7 @@ PACKING = {
 def test_packed_weights_give_the_same_bits(name, channels, groups, layout, dtype, rng):
     kernels, packed = PACKING[name], None
     inputs, outputs = (groups * n for n in channels)
-    if name == "strassen":  # no groups, even numbers
+    if name.startswith("strassen"):  # no groups, even numbers
         inputs, outputs, groups = 2 * inputs, 2 * outputs, 1
     weight = rng.standard_normal((outputs, inputs // groups, 3, 3)).astype(dtype)
     bias = rng.standard_normal(outputs).astype(dtype)

@@ -33,6 +33,16 @@ LAYERS = {
     "5x5": ((16, 96, 27, 27), (256, 96, 5, 5), 1, 2, "winograd", "winograd", "winograd"),
     "5x5 of a 6x6 image": ((4, 64, 6, 6), (64, 64, 5, 5), 1, 2, "winograd", "winograd", "winograd"),
     "1x1": ((16, 64, 56, 56), (256, 64, 1, 1), 1, 0, "im2col", "im2col", "direct"),
+    "1x1 of many channels": (
+        (16, 1024, 14, 14),
+        (256, 1024, 1, 1),
+        1,
+        0,
+        "strassen_columns",
+        "im2col",
+        "direct",
+    ),
+    "1x1 of half as many": ((8, 512, 28, 28), (128, 512, 1, 1), 1, 0, "im2col", "im2col", "direct"),
     "LeNet's first": ((64, 1, 28, 28), (6, 1, 5, 5), 1, 2, "rows", "rows", "rows"),
     "LeNet's second": ((64, 6, 14, 14), (16, 6, 5, 5), 1, 0, "direct", "rows", "direct"),
 }

@@ -83,7 +83,10 @@ def draw_conv(draw: Draw) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, .
         if geometry["algorithm"] == "strassen" and draw.chance(0.8):
             geometry.pop("groups", None)
             channels = 2 * draw.integer(1, 20)
-            weight_shape = (2 * draw.integer(1, 40), channels, *weight_shape[2:])
+            if draw.chance(0.5):  # one row of results is for the kernels that add columns
+                height, kernel = 1, (1, kernel[1])
+                x_shape = (images, 1, width, channels) if layout == "NHWC" else (images, channels, 1, width)
+            weight_shape = (2 * draw.integer(1, 40), channels, *kernel)
             x_shape = (*x_shape[:3], channels) if layout == "NHWC" else (images, channels, *x_shape[2:])
     return geometry, x_shape[1:] if draw.chance(0.2) else x_shape, weight_shape, layout
 

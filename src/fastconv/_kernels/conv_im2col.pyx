@@ -4,42 +4,38 @@ A panel holds a tile's worth of pixels, [term of the sums][pixel of the tile]. P
 are packed at a time: they stay in the second-level cache while the weights of all output channels run over
 them, a tile's channels over one after the other, so that rows of results are written in long pieces; then
 they are forgotten. The column matrix as a whole never exists. Sums too long for one panel are added block by
-block to results that stay in the second-level cache. Where the windows of a stride overlap, the columns of
-the band are sorted by its phases first, so that pixels of a panel are neighbours for every tap.
+block to results that stay in the second-level cache.
 Pixels lie in vectors here, output channels are broadcast, so results go to NCHW memory as they are.
 
-Workspace: packed weights (see passes.pyx), and for each thread a band of about BAND_BYTES where there is
-padding or columns are sorted (see operands.pyx), panels, a table, and results of sums that are cut.
+Workspace: packed weights (see passes.pyx), and for each thread a band of about 2 MB where there is padding or
+columns are sorted (see pixel_panels.pyx), panels, a table, and results of sums that are cut.
 """
 
 cimport numpy as cnp
-from libc.stdint cimport PTRDIFF_MAX
-from libc.string cimport memset
 
 from fastconv._kernels import conv_im2col_weight
 from fastconv._kernels.correlation cimport (
-    Correlation, align, ceil_div, channels_inner, channels_last, compute_forward, compute_grad_input,
-    strip_height, sum_length, weight_correlation,
+    Correlation, align, ceil_div, channels_last, compute_forward, compute_grad_input, strip_height,
+    sum_length, weight_correlation,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
-    FC_MAX_NR, FC_STREAMED, fc_kernels, fc_tile, kernels_for, new_tile, vectors_for,
+    FC_STREAMED, fc_ahead, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile, vectors_for,
 )
-from fastconv._kernels.operands cimport (
-    Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_sorted_table, fill_table, load_band, load_sorted,
-    needs_bands, pack_weight_panel, sorted_elements,
-)
+from fastconv._kernels.operands cimport Band, Chunk, Chunks, chunk_at, pack_weight_panel
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
-from fastconv._kernels.read_ahead cimport LINE
+from fastconv._kernels.pixel_panels cimport (
+    Panel, Span, chunk_ahead, cut_pixels, fill_pixels_table, find_panel, first_output, load_pixels,
+    pack_panel, panel_ahead, pixels_bytes, write_panel,
+)
+from fastconv._kernels.read_ahead cimport LINE, lines_of
 
 cnp.import_array()
 
 cdef enum:
-    BAND_BYTES = 2097152      # whole images, most often: rows that two bands share are copied twice
     PANEL_BYTES = 131072      # of panels, which stay in the second-level cache
     SIDE_BY_SIDE = 16         # panels at a time, at most
     RESULT_BYTES = 262144     # of results that blocks of a sum are added to
-    PIXELS = 4096             # of a chunk, at most
 
 
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
@@ -70,20 +66,6 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
 grad_weight = conv_im2col_weight.grad_weight
 
 
-# Neighbours in one row of outputs.
-ctypedef struct Run:
-    Py_ssize_t image, row, column, count, at   # image and row counted in the chunk; at: column of the tile
-
-
-# A tile's worth of pixels of a chunk.
-ctypedef struct Panel:
-    Run runs[FC_MAX_NR]
-    int count                       # of runs
-    Py_ssize_t pixels
-    bint in_place                   # the tile's rows may be written to the output as they are
-    char *results                   # else they are kept here until the sums are complete, [out channel][nr]
-
-
 # Part of the sums: terms [term, term + depth).
 ctypedef struct Block:
     Py_ssize_t term, depth
@@ -93,7 +75,6 @@ ctypedef struct Block:
 # A convolution, how it is cut, and a thread's memory, in bytes of each part in the order in which they lie.
 ctypedef struct Job:
     const Correlation *c
-    bint sorts                      # columns of bands by phases of the stride: they are gathered repeatedly
     Chunks chunks
     Passes passes
     Py_ssize_t height, strips       # output channels of a strip; strips of a group
@@ -108,13 +89,9 @@ ctypedef struct Job:
 
 cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
     cdef Py_ssize_t nr = c.kernels.nr, size = c.kernels.itemsize, length = sum_length(c), panels, tile
-    # Where panels are packed straight from the images, only the number of pixels bounds a chunk.
-    cdef bint sorts = c.taps_w > c.stride_w > 1 and not channels_inner(c)
-    cdef bint banded = sorts or needs_bands(c)
     cdef Job job
     job.c = c
-    job.sorts = sorts
-    job.chunks = cut(c, BAND_BYTES if banded else <Py_ssize_t>PTRDIFF_MAX, PIXELS, shares(num_threads))
+    job.chunks = cut_pixels(c, shares(num_threads))
     job.height = strip_height(c)
     job.strips = ceil_div(c.out_channels, job.height)
     job.passes = passes_of(c, job.strips * c.groups, align(length * job.height * size), job.chunks.count,
@@ -136,11 +113,7 @@ cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
         job.stay = min(max(RESULT_BYTES // max(job.panel_results, 1), 4), panels)
         job.results = job.stay * job.panel_results
     job.table = align(length * sizeof(Py_ssize_t))
-    job.band = 0
-    if sorts:
-        job.band = align(sorted_elements(c, job.chunks.images, job.chunks.rows) * size)
-    elif banded:
-        job.band = align(band_elements(c, job.chunks.images, job.chunks.rows) * size)
+    job.band = align(pixels_bytes(c, &job.chunks))
     job.runs = align(job.side * sizeof(Panel))
     job.panels = align(job.side * job.panel)
     return job
@@ -165,7 +138,7 @@ cdef void pack_strip(const void *work, Py_ssize_t strip, char *packed) noexcept 
 ctypedef struct Task:
     const Job *job
     Chunk chunk
-    Py_ssize_t pixels               # of the chunk
+    Span pixels                     # all
     Py_ssize_t group
     Portion strips                  # of the group
     Band band
@@ -173,6 +146,7 @@ ctypedef struct Task:
     Panel *panels
     char *packed                    # the panels
     char *results
+    fc_ahead ahead                  # of the next chunk
 
 
 cdef bint compute_chunk(
@@ -182,35 +156,36 @@ cdef bint compute_chunk(
     cdef const Job *job = <const Job *>work
     cdef const Correlation *c = job.c
     cdef char *band_memory = private + job.table
-    cdef Py_ssize_t group, from_pixel, to_pixel
+    cdef Py_ssize_t group, from_pixel, to_pixel, pixels
     cdef Task t
     t.job = job
     t.chunk = chunk_at(c, &job.chunks, index)
-    t.pixels = t.chunk.images * t.chunk.rows * c.out_w
+    t.pixels.first, t.pixels.count = 0, t.chunk.rows * c.out_w
+    t.pixels.columns = t.pixels.count
+    pixels = t.chunk.images * t.pixels.count
     t.table = <Py_ssize_t *>private
     t.panels = <Panel *>(band_memory + job.band)
     t.packed = band_memory + job.band + job.runs
     t.results = t.packed + job.panels
     t.strips = portion[0]
+    t.ahead = chunk_ahead(c, &job.chunks, index, next_index)
+    t.ahead.share = ceil_div(lines_of(&t.ahead), max(
+        1, (portion.end - portion.begin) * ceil_div(pixels, c.kernels.nr) * job.blocks))
     for group in range(portion.begin // job.strips, ceil_div(portion.end, job.strips)):
         t.group = group
         t.strips.begin = max(portion.begin, group * job.strips)
         t.strips.end = min(portion.end, (group + 1) * job.strips)
-        if job.sorts:
-            t.band = load_sorted(c, group, &t.chunk, band_memory)
-            fill_sorted_table(c, &t.band, t.table)
-        else:
-            t.band = load_band(c, group, &t.chunk, band_memory)
-            fill_table(c, &t.band, t.table)
+        t.band = load_pixels(c, group, &t.chunk, band_memory)
+        fill_pixels_table(c, &t.band, t.table)
         from_pixel = 0
-        while from_pixel < t.pixels:
-            to_pixel = min(from_pixel + job.stay * c.kernels.nr, t.pixels)
+        while from_pixel < pixels:
+            to_pixel = min(from_pixel + job.stay * c.kernels.nr, pixels)
             compute_pixels(&t, from_pixel, to_pixel)
             from_pixel = to_pixel
     return True
 
 
-cdef void compute_pixels(const Task *t, Py_ssize_t from_pixel, Py_ssize_t to_pixel) noexcept nogil:
+cdef void compute_pixels(Task *t, Py_ssize_t from_pixel, Py_ssize_t to_pixel) noexcept nogil:
     """All blocks of the sums of pixels for whose results there is room."""
     cdef const Job *job = t.job
     cdef Py_ssize_t length = sum_length(job.c), side = job.side * job.c.kernels.nr, number, pixel, next_pixel
@@ -232,18 +207,22 @@ cdef void compute_pixels(const Task *t, Py_ssize_t from_pixel, Py_ssize_t to_pix
 
 
 cdef void compute_panels(
-        const Task *t, const Block *block, Py_ssize_t from_pixel, Py_ssize_t to_pixel, char *results,
+        Task *t, const Block *block, Py_ssize_t from_pixel, Py_ssize_t to_pixel, char *results,
         Py_ssize_t next_pixel) noexcept nogil:
     """Panels side by side, which are packed here; those from `next_pixel` on are fetched meanwhile."""
     cdef const Job *job = t.job
     cdef const Correlation *c = job.c
     cdef Py_ssize_t nr = c.kernels.nr, count = ceil_div(to_pixel - from_pixel, nr), strip, i
-    cdef Ahead ahead = panels_ahead(t, block, next_pixel, job.side * nr)
+    cdef Py_ssize_t strips = t.strips.end - t.strips.begin
+    cdef fc_ahead ahead = panel_ahead(
+        c, &t.chunk, &t.band, &t.pixels, next_pixel, job.side * nr, block.term, block.depth)
     cdef fc_tile tile = new_tile()
     for i in range(count):
-        find_panel(c, &t.chunk, from_pixel + i * nr, min(nr, to_pixel - from_pixel - i * nr), &t.panels[i])
+        find_panel(c, &t.chunk, &t.pixels, from_pixel + i * nr, min(nr, to_pixel - from_pixel - i * nr),
+                   &t.panels[i])
         t.panels[i].results = results + i * job.panel_results
-        pack_pixels(c, &t.band, t.table + block.term, block.depth, &t.panels[i], t.packed + i * job.panel)
+        pack_panel(c, &t.band, t.table + block.term, block.depth, &t.panels[i], t.packed + i * job.panel)
+    ahead.share = ceil_div(lines_of(&ahead), count * strips)
     tile.depth = block.depth
     tile.a_row = 1
     tile.a_step = job.height
@@ -251,94 +230,14 @@ cdef void compute_panels(
     tile.accumulate = not block.first
     tile.relu = c.relu and block.last
     for strip in range(t.strips.begin, t.strips.end):
-        fetch_share(c, &ahead)
         tile.a = (t.strips.packed + (strip - t.strips.first) * job.passes.part_bytes
                   + block.term * job.height * c.kernels.itemsize)
         for i in range(count):
+            fc_fetch_share(&ahead)
+            fc_fetch_share(&t.ahead)
             tile.b = t.packed + i * job.panel
             multiply(t, block, (strip - t.group * job.strips) * job.height, &t.panels[i], &tile)
             t.panels[i].results += job.strip_results
-
-
-cdef void find_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t pixel, Py_ssize_t pixels,
-                     Panel *panel) noexcept nogil:
-    """Pixels [pixel, pixel + pixels) of a chunk, cut at the ends of rows."""
-    cdef Py_ssize_t row = pixel // c.out_w, column = pixel % c.out_w, at = 0
-    cdef Run *run = panel.runs
-    panel.pixels = pixels
-    panel.count = 0
-    while at < pixels:
-        run = &panel.runs[panel.count]
-        run.image = row // chunk.rows
-        run.row = row % chunk.rows
-        run.column = column
-        run.count = min(c.out_w - column, pixels - at)
-        run.at = at
-        at += run.count
-        panel.count += 1
-        row += 1
-        column = 0
-    # Rows of a plane follow each other.
-    panel.in_place = (pixels == c.kernels.nr and c.out_pixel == 1
-                      and (panel.count == 1 or (run.image == panel.runs[0].image and c.out_row == c.out_w)))
-
-
-cdef inline const char *first_input(const Correlation *c, const Band *band, const Run *run) noexcept nogil:
-    return band.data + c.kernels.itemsize * (run.image * band.image + run.row * c.stride_h * band.row
-                                             + run.column * band.step)
-
-
-cdef inline char *first_output(const Correlation *c, const Chunk *chunk, Py_ssize_t channel,
-                               const Run *run) noexcept nogil:
-    return c.out + c.kernels.itemsize * (
-        (chunk.image + run.image) * c.out_image + (chunk.row + run.row) * c.out_row
-        + run.column * c.out_pixel + channel * c.out_channel)
-
-
-cdef void pack_pixels(const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t depth,
-                      const Panel *panel, char *packed) noexcept nogil:
-    """packed[term][pixel of the tile] for the first `depth` terms of `table`; zero behind its pixels."""
-    cdef const fc_kernels *kernels = c.kernels
-    cdef const Run *run
-    cdef int i
-    if panel.pixels < kernels.nr:
-        memset(packed, 0, depth * kernels.nr * kernels.itemsize)
-    for i in range(panel.count):
-        run = &panel.runs[i]
-        kernels.gather_rows(packed + run.at * kernels.itemsize, kernels.nr, first_input(c, band, run), table,
-                            band.step, depth, run.count)
-
-
-# Terms of panels that are yet to be packed, of which each strip fetches `share` into the cache.
-ctypedef struct Ahead:
-    const char *data
-    const Py_ssize_t *table
-    Py_ssize_t terms, share, elements
-
-
-cdef Ahead panels_ahead(
-        const Task *t, const Block *block, Py_ssize_t pixel, Py_ssize_t pixels) noexcept nogil:
-    """Panels from `pixel` on, up to the end of a row: one term's pixels lie too far from the next one's for
-    the processor's own prefetching."""
-    cdef const Correlation *c = t.job.c
-    cdef Py_ssize_t row = pixel // c.out_w
-    cdef Run run
-    cdef Ahead ahead
-    run.image, run.row, run.column = row // t.chunk.rows, row % t.chunk.rows, pixel % c.out_w
-    run.count = min(c.out_w - run.column, pixels)
-    ahead.data = first_input(c, &t.band, &run)
-    ahead.table = t.table + block.term
-    ahead.terms = block.depth if pixel < t.pixels and t.band.step <= 2 else 0
-    ahead.share = ceil_div(block.depth, t.strips.end - t.strips.begin)
-    ahead.elements = (run.count - 1) * t.band.step + 1
-    return ahead
-
-
-cdef inline void fetch_share(const Correlation *c, Ahead *ahead) noexcept nogil:
-    cdef Py_ssize_t share = min(ahead.share, ahead.terms)
-    c.kernels.fetch_rows(ahead.data, ahead.table, share, ahead.elements)
-    ahead.table += share
-    ahead.terms -= share
 
 
 cdef void multiply(
@@ -349,9 +248,6 @@ cdef void multiply(
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t nr = kernels.nr, size = kernels.itemsize
     cdef Py_ssize_t first_channel = t.group * c.out_channels + channel
-    cdef Py_ssize_t i, k
-    cdef const Run *run
-    cdef char *to
     tile.c = first_output(c, &t.chunk, first_channel, &panel.runs[0]) if panel.in_place else panel.results
     tile.c_row = c.out_channel if panel.in_place else nr
     tile.rows = <int>min(t.job.height, c.out_channels - channel)
@@ -363,11 +259,5 @@ cdef void multiply(
         and <size_t>tile.c % LINE == 0)
     tile.row_bias = c.bias + size * first_channel if c.bias != NULL else NULL
     kernels.gemm_tile(tile)
-    if panel.in_place or not block.last:
-        return
-    for i in range(panel.count):
-        run = &panel.runs[i]
-        to = first_output(c, &t.chunk, first_channel, run)
-        for k in range(tile.rows):
-            kernels.scatter(to + k * c.out_channel * size, c.out_pixel,
-                            panel.results + (k * nr + run.at) * size, run.count)
+    if block.last and not panel.in_place:
+        write_panel(c, &t.chunk, panel, first_channel, tile.rows, panel.results)

@@ -1,23 +1,13 @@
-"""Convolution by Winograd's variant of Strassen's product: seven products of an eighth each, not eight.
+"""Convolution by Strassen's product (see strassen_parts.pyx) of images: sums of halves, by direct's tiles.
 
-Pixels, input channels and output channels are halved. With a and b for the pixels, 0 and 1 for the input's
-channels, wij for the weights from input half i to output half j, and sums of images,
+With m and n for sums of products, p1 to p7, and a and b for rows of an image, or pixels of one long row:
 
-    s1 = b0 + b1    s2 = s1 - a0    s3 = a0 - b0      s4 = a1 - s2
-    t1 = w01 - w00  t2 = w11 - t1   t3 = w11 - w01    t4 = w10 - t2
+    m = p1                  first channels of a:  m + p2
+    n = p3, m += p4         last channels of a:   m + n + p5
+    m += p6                 last channels of b:   m + n,         first channels of b:  m + p7
 
-the four quarters of the result are, each product a convolution by itself,
-
-    m = a0 w00                  first channels of a:  m + a1 w10
-    n = s1 t1, m += s2 t2       last channels of a:   m + n + s4 w11
-    m += s3 t3                  last channels of b:   m + n,         first channels of b:  m + b1 t4
-
-(Winograd, "On multiplication of 2x2 matrices", 1971; the schedule with few temporaries is in the manner of
-Huss-Lederman et al., "Implementation of Strassen's algorithm for matrix multiplication", 1996). Errors are
-about twice those of direct sums. Halves of pixels are those of one image, so that images don't meet.
-
-What isn't finite would spread, and numbers near the largest overflow before their sums do. Results that
-aren't finite are noticed, and the direct kernels then compute the call again.
+(in the manner of Huss-Lederman et al., "Implementation of Strassen's algorithm for matrix multiplication",
+1996).
 
 Workspace: packed weights (see passes.pyx), and for each thread about BAND_BYTES of sums of the input (and
 padded copies of it), sums of results of at most SUMS_BYTES and the tables of the sums.
@@ -35,22 +25,18 @@ from fastconv._kernels.direct_panel cimport PanelJob, compute_panel, set_at_once
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport FC_MAX_NR, fc_ahead, fc_binary, kernels_for
 from fastconv._kernels.operands cimport (
-    Band, Chunk, band_elements, fill_table, load_band, needs_bands, new_band, pack_weight_panel,
+    Band, Chunk, band_elements, fill_table, load_band, needs_bands, new_band,
 )
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes
 from fastconv._kernels.read_ahead cimport lines_of, nothing_ahead, rows_ahead
+from fastconv._kernels.strassen_parts cimport A0, A1, B1, PRODUCTS, S1, S2, S3, S4, halved, pack_products
 
 cnp.import_array()
 
 cdef enum:
-    PRODUCTS = 7
     BAND_BYTES = 1179648      # of the input of a piece and of sums of it, about
     PIXELS = 1024             # of half a piece, at most
     SUMS_BYTES = 393216       # of m, n and their sum
-
-# Operands, in the order of the products: m, n, n, m, their sum, m, m.
-cdef enum:
-    A0, A1, S1, S2, S4, S3, B1
 
 
 # One convolution. A piece is some pixels of an image, cut in two: a and b, which share the one in the middle
@@ -73,27 +59,9 @@ cdef void pack_panel(const void *product, Py_ssize_t panel, char *packed) noexce
     """The seven panels for the output channels of this panel of a half."""
     cdef const Product *p = <const Product *>product
     cdef const Correlation *c = &p.half
-    cdef Py_ssize_t nr = c.kernels.nr, channel = panel * nr, width = min(nr, c.out_channels - channel)
-    cdef Py_ssize_t padded = panel_vectors(c, panel) * c.kernels.lanes, count = sum_length(c) * padded
-    cdef char *t[PRODUCTS]
-    cdef int i
-    for i in range(PRODUCTS):
-        t[i] = packed + i * p.panel_bytes
-    pack_quarter(c, 0, channel, width, padded, t[A0])
-    pack_quarter(c, 1, channel, width, padded, t[A1])
-    pack_quarter(c, 0, c.out_channels + channel, width, padded, t[S1])
-    pack_quarter(c, 1, c.out_channels + channel, width, padded, t[S4])
-    c.kernels.minus(t[S3], t[S4], t[S1], count, 0)
-    c.kernels.minus(t[S1], t[S1], t[A0], count, 0)
-    c.kernels.minus(t[S2], t[S4], t[S1], count, 0)
-    c.kernels.minus(t[B1], t[A1], t[S2], count, 0)
-
-
-cdef void pack_quarter(const Correlation *half, int inputs, Py_ssize_t channel, Py_ssize_t width,
-                       Py_ssize_t padded, char *packed) noexcept nogil:
-    cdef Correlation c = half[0]
-    c.weight += inputs * c.in_channels * c.weight_in * c.kernels.itemsize
-    pack_weight_panel(&c, 0, channel, width, padded, packed, channels_last(&c))
+    cdef Py_ssize_t nr = c.kernels.nr, channel = panel * nr
+    pack_products(c, channel, min(nr, c.out_channels - channel), panel_vectors(c, panel) * c.kernels.lanes,
+                  packed, p.panel_bytes)
 
 
 cdef Passes passes_of_panels(const Product *p, int num_threads) noexcept nogil:
@@ -121,16 +89,6 @@ cdef Correlation piece_of(const Product *p, Py_ssize_t index, Chunk *a, Chunk *b
     a.images = b.images = 1
     a.rows = b.rows = half
     a.row, b.row = begin, begin + count - half
-    return c
-
-
-cdef Correlation halved(const Correlation *whole) noexcept nogil:
-    """From half of the channels to half of them."""
-    cdef Correlation c = whole[0]
-    c.in_channels //= 2
-    c.out_channels //= 2
-    c.bias = NULL
-    c.relu = False
     return c
 
 

@@ -28,6 +28,8 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t run, fetched
         Py_ssize_t share
 
+    void fc_fetch_share(fc_ahead *)
+
     enum: FC_STREAMED
     void fc_streamed()
 
@@ -177,7 +179,6 @@ cdef extern from "kernels.h" nogil:
                             Py_ssize_t) noexcept nogil
         void (*pad_rows)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
                          Py_ssize_t, Py_ssize_t) noexcept nogil
-        void (*fetch_rows)(const void *, const Py_ssize_t *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*add)(void *, const void *, Py_ssize_t) noexcept nogil
         void (*scatter_add)(void *, Py_ssize_t, const void *, Py_ssize_t) noexcept nogil
         void (*add_sum)(void *, const void *, Py_ssize_t) noexcept nogil
@@ -206,6 +207,12 @@ cdef extern from "kernels.h" nogil:
         int (*join_sums)(
             void *dst, const void *a, const void *b, const void *bias, Py_ssize_t rows, int vectors,
             int relu) noexcept nogil
+        void (*strassen_operands)(
+            const void *a0, const void *a1, void *b0, const void *b1, void *s1, void *s2, void *s4,
+            Py_ssize_t count) noexcept nogil
+        int (*strassen_results)(
+            void **dst, const Py_ssize_t *dst_row, const void *products, Py_ssize_t product_step,
+            const void **bias, Py_ssize_t rows, int vectors, int relu) noexcept nogil
         void (*depthwise)(const fc_depthwise *) noexcept nogil
         void (*depthwise_pixels)(const fc_depthwise *) noexcept nogil
         void (*depthwise_spread)(const fc_depthwise *) noexcept nogil

@@ -2,6 +2,9 @@ cimport numpy as cnp
 
 from fastconv._kernels.correlation cimport Correlation
 
+cdef enum:
+    PACKED_BYTES = 4194304
+
 # A convolution's packed weight in parts, each of some output channels, for so many chunks of pixels.
 ctypedef struct Passes:
     const Correlation *c
@@ -30,7 +33,7 @@ cdef inline int shares(int num_threads) noexcept nogil:
 
 cdef Passes passes_of(
     const Correlation *c, Py_ssize_t parts, Py_ssize_t part_bytes, Py_ssize_t chunks, Py_ssize_t most,
-    int num_threads) noexcept nogil
+    int num_threads, Py_ssize_t packed_bytes=*) noexcept nogil
 cdef Py_ssize_t run_passes(
     const Passes *p, const void *job, Pack pack, Compute compute, Py_ssize_t private_bytes,
     int num_threads) noexcept nogil

@@ -17,17 +17,14 @@ from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
 
-cdef enum:
-    PACKED_BYTES = 4194304
-
 
 cdef Passes passes_of(
         const Correlation *c, Py_ssize_t parts, Py_ssize_t part_bytes, Py_ssize_t chunks, Py_ssize_t most,
-        int num_threads) noexcept nogil:
-    """`most`: parts that the workspace for a chunk has room for."""
+        int num_threads, Py_ssize_t packed_bytes=PACKED_BYTES) noexcept nogil:
+    """`most`: parts that the workspace for a chunk has room for; `packed_bytes`: of a pass, about."""
     cdef Passes p
     p.c, p.parts, p.part_bytes, p.chunks = c, parts, part_bytes, chunks
-    p.a_pass = a_pass(c, parts, part_bytes, PACKED_BYTES)
+    p.a_pass = a_pass(c, parts, part_bytes, packed_bytes)
     cdef Py_ssize_t portions = min(p.a_pass, ceil_div(shares(num_threads), max(chunks, 1)))
     p.at_once = ceil_div(p.a_pass, max(portions, ceil_div(p.a_pass, max(most, 1))))
     return p

@@ -19,6 +19,7 @@ from fastconv._kernels import (
     conv_im2col,
     conv_rows,
     conv_strassen,
+    conv_strassen_columns,
     conv_winograd,
 )
 from fastconv._kernels.isa import tile_shape
@@ -39,6 +40,7 @@ KERNELS: dict[str, ModuleType] = {
     "im2col": conv_im2col,
     "winograd": conv_winograd,
     "strassen": conv_strassen,
+    "strassen_columns": conv_strassen_columns,
 }
 _SUM_BIAS = (conv_rows, conv_depthwise)
 """Kernels that sum the gradient of the bias along with the weight's, while what they read is in the cache."""

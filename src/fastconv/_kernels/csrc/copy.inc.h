@@ -180,15 +180,6 @@ static void FC(pad_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, ptrdif
     }
 }
 
-static void FC(fetch_rows)(const void *src, const ptrdiff_t *table, ptrdiff_t depth, ptrdiff_t count)
-{
-    for (ptrdiff_t k = 0; k < depth; k++) {
-        const T *from = (const T *)src + table[k];
-        for (ptrdiff_t i = 0; i < count; i += 64 / (ptrdiff_t)sizeof(T)) FC_PREFETCH(from + i);
-        FC_PREFETCH(from + count - 1);
-    }
-}
-
 static void FC(add)(void *dst_, const void *src_, ptrdiff_t count)
 {
     T *dst = dst_;

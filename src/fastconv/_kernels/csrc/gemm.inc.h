@@ -25,20 +25,6 @@ enum { FC_PACKED = 1, FC_A_TABLE = 2, FC_B_TABLE = 4, FC_FETCHING = 8, FC_STREAM
 #define FC_STEPS FC_BY_FOUR
 #endif
 
-FC_INLINE void FC(fetch_share)(fc_ahead *ahead)
-{
-    for (ptrdiff_t lines = ahead->share; lines > 0 && ahead->planes > 0; lines--) {
-        FC_PREFETCH(ahead->plane + ahead->run * ahead->run_step + ahead->fetched);
-        ahead->fetched += 64;
-        if (ahead->fetched < ahead->bytes) continue;
-        ahead->fetched = 0;
-        if (++ahead->run < ahead->runs) continue;
-        ahead->run = 0;
-        ahead->plane += ahead->plane_step;
-        ahead->planes--;
-    }
-}
-
 FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vectors, const int kind)
 {
     const int packed = kind & FC_PACKED, a_table = kind & FC_A_TABLE, b_table = kind & FC_B_TABLE;
@@ -89,7 +75,7 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
     }
     do {
         if (fetching) {
-            for (int j = 0; j < 2; j++) FC(fetch_share)(tile->ahead + j);
+            for (int j = 0; j < 2; j++) fc_fetch_share(tile->ahead + j);
             end = depth - k > tile->ahead_terms ? k + tile->ahead_terms : depth;
         }
         FC_STEPS

@@ -9,6 +9,8 @@
 #ifndef FASTCONV_KERNELS_H
 #define FASTCONV_KERNELS_H
 
+#include "compiler.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #if defined(__SSE__) || defined(_M_X64)
@@ -33,6 +35,21 @@ typedef struct {
     ptrdiff_t run, fetched;
     ptrdiff_t share;
 } fc_ahead;
+
+FC_INLINE void fc_fetch_share(fc_ahead *ahead)
+{
+    for (ptrdiff_t lines = ahead->share; lines > 0 && ahead->planes > 0; lines--) {
+        const char *run = ahead->plane + ahead->run * ahead->run_step;
+        FC_PREFETCH(run + ahead->fetched);
+        ahead->fetched += 64;
+        if (ahead->fetched < ahead->bytes + (ptrdiff_t)((uintptr_t)run % 64)) continue;
+        ahead->fetched = 0;
+        if (++ahead->run < ahead->runs) continue;
+        ahead->run = 0;
+        ahead->plane += ahead->plane_step;
+        ahead->planes--;
+    }
+}
 
 /* Bytes of a result from which on it is written past the cache: nothing of it would still be there when it is read,
  * and what is written otherwise is read from memory first. */
@@ -310,9 +327,6 @@ typedef struct {
     void (*pad_rows)(void *dst, ptrdiff_t dst_row, const void *src, ptrdiff_t src_row, ptrdiff_t rows,
                      ptrdiff_t left, ptrdiff_t columns, ptrdiff_t right, ptrdiff_t step);
 
-    /* Fetches into the cache what gather_rows with step 1 would read. */
-    void (*fetch_rows)(const void *src, const ptrdiff_t *table, ptrdiff_t depth, ptrdiff_t count);
-
     /* dst[i] += src[i], i < count. */
     void (*add)(void *dst, const void *src, ptrdiff_t count);
 
@@ -376,6 +390,19 @@ typedef struct {
     /* dst = a + b + bias, then max(dst, 0) with relu: `rows` rows of `vectors` vectors, as bias is one. b and bias
      * may be NULL, dst may be a. Returns whether all of a + b is finite. */
     int (*join_sums)(void *dst, const void *a, const void *b, const void *bias, ptrdiff_t rows, int vectors, int relu);
+
+    /* Operands of a Strassen product, `count` elements each, whole vectors: s1 = b0 + b1, s2 = s1 - a0, b0 = a0 - b0,
+     * s4 = a1 - s2. */
+    void (*strassen_operands)(const void *a0, const void *a1, void *b0, const void *b1, void *s1, void *s2, void *s4,
+                              ptrdiff_t count);
+
+    /* Results of a Strassen product from its seven products p1 to p7, product_step apart, rows nr apart:
+     *     dst[0] = p1 + p2, dst[1] = p1 + p4 + p3 + p5, dst[2] = p1 + p4 + p6 + p7, dst[3] = p1 + p4 + p6 + p3,
+     * plus bias[0] or, in dst[1] and dst[3], bias[1], an element a row (NULL: none), then max(dst, 0) with relu:
+     * `rows` rows of `vectors` vectors, dst_row[0] apart in dst[0] and dst[1], dst_row[1] apart in the others. dst may
+     * be some of the products, rows nr apart. Returns whether all of the sums is finite. */
+    int (*strassen_results)(void *const *dst, const ptrdiff_t *dst_row, const void *products, ptrdiff_t product_step,
+                            const void *const *bias, ptrdiff_t rows, int vectors, int relu);
 
     void (*depthwise)(const fc_depthwise *job);
     void (*depthwise_pixels)(const fc_depthwise *job);

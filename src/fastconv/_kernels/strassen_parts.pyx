@@ -1,0 +1,62 @@
+"""Winograd's variant of Strassen's product: seven products of an eighth each, not eight.
+
+Pixels, input channels and output channels are halved. With a and b for the pixels, 0 and 1 for the input's
+channels, wij for the weights from input half i to output half j, and sums of images and of weights,
+
+    s1 = b0 + b1    s2 = s1 - a0    s3 = a0 - b0      s4 = a1 - s2
+    t1 = w01 - w00  t2 = w11 - t1   t3 = w11 - w01    t4 = w10 - t2
+
+the products, each a convolution by itself, are
+
+    p1 = a0 w00   p2 = a1 w10   p3 = s1 t1   p4 = s2 t2   p5 = s4 w11   p6 = s3 t3   p7 = b1 t4
+
+and the four quarters of the result
+
+    first channels of a:  p1 + p2              last channels of a:  p1 + p4 + p3 + p5
+    first channels of b:  p1 + p4 + p6 + p7    last channels of b:  p1 + p4 + p6 + p3
+
+(Winograd, "On multiplication of 2x2 matrices", 1971). Errors are about twice those of direct sums. Halves of
+pixels are those of one image, so that images don't meet.
+
+What isn't finite would spread, and numbers near the largest overflow before their sums do. Results that
+aren't finite are noticed, and the direct kernels then compute the call again.
+"""
+
+from fastconv._kernels.correlation cimport Correlation, channels_last, sum_length
+from fastconv._kernels.operands cimport pack_weight_panel
+
+
+cdef Correlation halved(const Correlation *whole) noexcept nogil:
+    """From half of the channels to half of them."""
+    cdef Correlation c = whole[0]
+    c.in_channels //= 2
+    c.out_channels //= 2
+    c.bias = NULL
+    c.relu = False
+    return c
+
+
+cdef void pack_products(
+        const Correlation *half, Py_ssize_t channel, Py_ssize_t width, Py_ssize_t padded, char *packed,
+        Py_ssize_t product_bytes) noexcept nogil:
+    """The seven products' weights for `width` output channels of a half, as pack_weight_panel has them."""
+    cdef Py_ssize_t last = half.out_channels + channel, count = sum_length(half) * padded
+    cdef char *t[PRODUCTS]
+    cdef int i
+    for i in range(PRODUCTS):
+        t[i] = packed + i * product_bytes
+    pack_quarter(half, 0, channel, width, padded, t[A0])
+    pack_quarter(half, 1, channel, width, padded, t[A1])
+    pack_quarter(half, 0, last, width, padded, t[S1])
+    pack_quarter(half, 1, last, width, padded, t[S4])
+    half.kernels.minus(t[S3], t[S4], t[S1], count, 0)
+    half.kernels.minus(t[S1], t[S1], t[A0], count, 0)
+    half.kernels.minus(t[S2], t[S4], t[S1], count, 0)
+    half.kernels.minus(t[B1], t[A1], t[S2], count, 0)
+
+
+cdef void pack_quarter(const Correlation *half, int inputs, Py_ssize_t channel, Py_ssize_t width,
+                       Py_ssize_t padded, char *packed) noexcept nogil:
+    cdef Correlation c = half[0]
+    c.weight += inputs * c.in_channels * c.weight_in * c.kernels.itemsize
+    pack_weight_panel(&c, 0, channel, width, padded, packed, channels_last(&c))
