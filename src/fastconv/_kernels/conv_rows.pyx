@@ -15,7 +15,6 @@ the sum. The gradient of the weight: a vector for each element, for up to SPLITS
 
 cimport numpy as cnp
 from cython.parallel cimport parallel, prange
-from libc.stdint cimport PTRDIFF_MAX
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
@@ -25,8 +24,8 @@ from fastconv._kernels.correlation cimport (
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
-    FC_MAX_MR, FC_MAX_NR, FC_MAX_WINDOW, fc_ahead, fc_fetch_share, fc_kernels, fc_tile, fc_window_sums,
-    kernels_for, new_tile,
+    FC_MAX_MR, FC_MAX_NR, FC_MAX_WINDOW, fc_fetch_rows, fc_kernels, fc_tile, fc_window_sums, kernels_for,
+    new_tile,
 )
 from fastconv._kernels.memory cimport give_back, take
 from fastconv._kernels.operands cimport (
@@ -34,7 +33,6 @@ from fastconv._kernels.operands cimport (
     load_sorted, pack_weight_panel, sorted_elements,
 )
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
-from fastconv._kernels.read_ahead cimport nothing_ahead
 from fastconv._kernels.threads cimport thread_index
 
 cnp.import_array()
@@ -191,9 +189,7 @@ cdef void compute_block(
     cdef char scratch[FC_MAX_MR * FC_MAX_NR * 8]   # as many elements as mr x nr; wide tiles: half the rows
     cdef char *to
     cdef bint fetch = c.out_pixel == 1 and beyond_cache(c, c.out_image)
-    cdef fc_ahead ahead = nothing_ahead()
     cdef fc_tile tile = new_tile()
-    ahead.plane_step, ahead.runs, ahead.share = size * c.out_channel, 1, <Py_ssize_t>PTRDIFF_MAX
     tile.depth = sum_length(c)
     tile.a_row = 1
     tile.a_step = job.height
@@ -215,9 +211,8 @@ cdef void compute_block(
             tile.b = x + at * size
             to = out + size * (channel * c.out_channel + at * c.out_pixel)
             if fetch:       # what will be written in the next row, or further on in a flat one
-                ahead.plane = to + size * (c.out_row if c.out_h > 1 else 2 * width)
-                ahead.planes, ahead.bytes = tile.rows, size * width
-                fc_fetch_share(&ahead)
+                fc_fetch_rows(to + size * (c.out_row if c.out_h > 1 else 2 * width), size * c.out_channel,
+                              tile.rows, size * width)
             if c.out_pixel == 1 and at + width <= to_pixel:
                 tile.c = to
                 tile.c_row = c.out_channel

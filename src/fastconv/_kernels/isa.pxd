@@ -29,6 +29,7 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t share
 
     void fc_fetch_share(fc_ahead *)
+    void fc_fetch_rows(const char *first, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t bytes)
 
     enum: FC_STREAMED
     void fc_streamed()

@@ -51,6 +51,15 @@ FC_INLINE void fc_fetch_share(fc_ahead *ahead)
     }
 }
 
+/* Fetches `rows` rows of `bytes` bytes, step bytes apart. */
+FC_INLINE void fc_fetch_rows(const char *first, ptrdiff_t step, ptrdiff_t rows, ptrdiff_t bytes)
+{
+    for (ptrdiff_t i = 0; i < rows; i++, first += step) {
+        for (ptrdiff_t at = 0; at < bytes; at += 64) FC_PREFETCH(first + at);
+        FC_PREFETCH(first + bytes - 1);
+    }
+}
+
 /* Bytes of a result from which on it is written past the cache: nothing of it would still be there when it is read,
  * and what is written otherwise is read from memory first. */
 enum { FC_STREAMED = 1 << 25 };
