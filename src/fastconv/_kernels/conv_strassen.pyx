@@ -16,7 +16,6 @@ padded copies of it), sums of results of at most SUMS_BYTES and the tables of th
 cimport numpy as cnp
 from libc.string cimport memcpy, memset
 
-from fastconv._kernels cimport conv_direct
 from fastconv._kernels.correlation cimport (
     Correlation, align, band_height, band_width, beyond_cache, ceil_div, channels_last, compute_forward,
     compute_grad_input, panel_vectors, sum_length, weight_correlation,
@@ -27,9 +26,11 @@ from fastconv._kernels.isa cimport FC_MAX_NR, fc_ahead, fc_binary, kernels_for
 from fastconv._kernels.operands cimport (
     Band, Chunk, band_elements, fill_table, load_band, needs_bands, new_band,
 )
-from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes
+from fastconv._kernels.passes cimport Passes, Portion, passes_of, run_passes
 from fastconv._kernels.read_ahead cimport lines_of, nothing_ahead, rows_ahead
-from fastconv._kernels.strassen_parts cimport A0, A1, B1, PRODUCTS, S1, S2, S3, S4, halved, pack_products
+from fastconv._kernels.strassen_parts cimport (
+    A0, A1, B1, PRODUCTS, S1, S2, S3, S4, halved, mend, pack_products, pack_with_weight,
+)
 
 cnp.import_array()
 
@@ -345,17 +346,10 @@ cdef bint correlate(const Correlation *whole, int num_threads) noexcept nogil:
     """Computes all of the result. False where there was no memory."""
     cdef Product p = product_of(whole)
     cdef Passes passes = passes_of_panels(&p, num_threads)
-    cdef Correlation plain = whole[0]
     cdef Room room
-    cdef Py_ssize_t spoilt
     p.group = passes.at_once
-    spoilt = run_passes(&passes, &p, pack_panel, compute_piece, lay_out(&p, NULL, &room), num_threads)
-    if spoilt < 0:
-        return False
-    if whole.packed:
-        plain.weight += passes.parts * passes.part_bytes
-        plain.packed = False
-    return spoilt == 0 or conv_direct.correlate(&plain, num_threads)
+    return mend(whole, &passes, run_passes(
+        &passes, &p, pack_panel, compute_piece, lay_out(&p, NULL, &room), num_threads), num_threads)
 
 
 def supports(ConvGeometry g, bint for_grad_input=False) -> bool:
@@ -388,11 +382,7 @@ def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_th
     cdef Correlation c = weight_correlation(kernels_for(cnp.PyArray_TYPE(weight)), g, weight)
     cdef Product p = product_of(&c)
     cdef Passes passes = passes_of_panels(&p, num_threads)
-    cdef Py_ssize_t size = cnp.PyArray_NBYTES(weight)
-    cdef cnp.ndarray packed = pack_all(&passes, &p, pack_panel, size, cnp.PyArray_TYPE(weight), num_threads)
-    memcpy(<char *>cnp.PyArray_DATA(packed) + passes.parts * passes.part_bytes, cnp.PyArray_DATA(weight),
-           size)
-    return packed
+    return pack_with_weight(&passes, &p, pack_panel, weight, num_threads)
 
 
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,

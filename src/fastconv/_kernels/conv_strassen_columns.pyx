@@ -9,27 +9,25 @@ pixel_panels.pyx), the operands, about OPERAND_BYTES, a table, and products of a
 """
 
 cimport numpy as cnp
-from libc.string cimport memcpy
 
-from fastconv._kernels cimport conv_direct
 from fastconv._kernels.correlation cimport (
-    Correlation, align, ceil_div, compute_forward, compute_grad_input, strip_height,
-    sum_length, weight_correlation,
+    Correlation, align, ceil_div, compute_forward, compute_grad_input, strip_height, sum_length,
+    weight_correlation,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
     fc_ahead, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile, vectors_for,
 )
 from fastconv._kernels.operands cimport Band, Chunk, Chunks, chunk_at
-from fastconv._kernels.passes cimport (
-    PACKED_BYTES, Passes, Portion, pack_all, passes_of, run_passes, shares,
-)
+from fastconv._kernels.passes cimport PACKED_BYTES, Passes, Portion, passes_of, run_passes, shares
 from fastconv._kernels.pixel_panels cimport (
     Panel, Span, chunk_ahead, cut_pixels, fill_pixels_table, find_panel, first_output, load_pixels,
     pack_panel, panel_ahead, pixels_bytes, write_panel,
 )
 from fastconv._kernels.read_ahead cimport lines_of
-from fastconv._kernels.strassen_parts cimport A0, A1, B1, PRODUCTS, S1, S2, S3, S4, halved, pack_products
+from fastconv._kernels.strassen_parts cimport (
+    A0, A1, B1, PRODUCTS, S1, S2, S3, S4, halved, mend, pack_products, pack_with_weight,
+)
 
 cnp.import_array()
 
@@ -272,16 +270,10 @@ cdef bint join(const Task *t, Py_ssize_t pair) noexcept nogil:
 cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory."""
     cdef Job job = job_of(c, num_threads)
-    cdef Correlation plain = c[0]
     cdef Py_ssize_t spoilt = run_passes(
         &job.passes, &job, pack_strip, compute_chunk,
         job.table + job.band + job.panels + job.operands + job.products, num_threads)
-    if spoilt < 0:
-        return False
-    if c.packed:
-        plain.weight += job.passes.parts * job.passes.part_bytes
-        plain.packed = False
-    return spoilt == 0 or conv_direct.correlate(&plain, num_threads)
+    return mend(c, &job.passes, spoilt, num_threads)
 
 
 def supports(ConvGeometry g, bint for_grad_input=False) -> bool:
@@ -307,12 +299,7 @@ def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_th
     """All strips of the weight, for `forward_packed` with images of any size, and behind them the weight."""
     cdef Correlation c = weight_correlation(kernels_for(cnp.PyArray_TYPE(weight)), g, weight)
     cdef Job job = job_of(&c, num_threads)
-    cdef Py_ssize_t size = cnp.PyArray_NBYTES(weight)
-    cdef cnp.ndarray packed = pack_all(
-        &job.passes, &job, pack_strip, size, cnp.PyArray_TYPE(weight), num_threads)
-    memcpy(<char *>cnp.PyArray_DATA(packed) + job.passes.parts * job.passes.part_bytes,
-           cnp.PyArray_DATA(weight), size)
-    return packed
+    return pack_with_weight(&job.passes, &job, pack_strip, weight, num_threads)
 
 
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,

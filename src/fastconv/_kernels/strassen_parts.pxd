@@ -1,4 +1,7 @@
+cimport numpy as cnp
+
 from fastconv._kernels.correlation cimport Correlation
+from fastconv._kernels.passes cimport Pack, Passes
 
 cdef enum:
     PRODUCTS = 7
@@ -11,3 +14,6 @@ cdef Correlation halved(const Correlation *whole) noexcept nogil
 cdef void pack_products(
     const Correlation *half, Py_ssize_t channel, Py_ssize_t width, Py_ssize_t padded, char *packed,
     Py_ssize_t product_bytes) noexcept nogil
+cdef cnp.ndarray pack_with_weight(
+    const Passes *passes, const void *job, Pack pack, cnp.ndarray weight, int num_threads)
+cdef bint mend(const Correlation *c, const Passes *passes, Py_ssize_t spoilt, int num_threads) noexcept nogil

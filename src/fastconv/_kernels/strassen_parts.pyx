@@ -22,8 +22,15 @@ What isn't finite would spread, and numbers near the largest overflow before the
 aren't finite are noticed, and the direct kernels then compute the call again.
 """
 
+cimport numpy as cnp
+from libc.string cimport memcpy
+
+from fastconv._kernels cimport conv_direct
 from fastconv._kernels.correlation cimport Correlation, channels_last, sum_length
 from fastconv._kernels.operands cimport pack_weight_panel
+from fastconv._kernels.passes cimport Pack, Passes, pack_all
+
+cnp.import_array()
 
 
 cdef Correlation halved(const Correlation *whole) noexcept nogil:
@@ -60,3 +67,22 @@ cdef void pack_quarter(const Correlation *half, int inputs, Py_ssize_t channel, 
     cdef Correlation c = half[0]
     c.weight += inputs * c.in_channels * c.weight_in * c.kernels.itemsize
     pack_weight_panel(&c, 0, channel, width, padded, packed, channels_last(&c))
+
+
+cdef cnp.ndarray pack_with_weight(
+        const Passes *passes, const void *job, Pack pack, cnp.ndarray weight, int num_threads):
+    """All packed parts, and behind them the weight, which can't be had from sums again."""
+    cdef Py_ssize_t size = cnp.PyArray_NBYTES(weight)
+    cdef cnp.ndarray packed = pack_all(passes, job, pack, size, cnp.PyArray_TYPE(weight), num_threads)
+    memcpy(<char *>cnp.PyArray_DATA(packed) + passes.parts * passes.part_bytes, cnp.PyArray_DATA(weight),
+           size)
+    return packed
+
+
+cdef bint mend(const Correlation *c, const Passes *passes, Py_ssize_t spoilt, int num_threads) noexcept nogil:
+    """Computes all of c.out directly, if run_passes has spoilt some. False where there was no memory."""
+    cdef Correlation plain = c[0]
+    if c.packed:
+        plain.weight += passes.parts * passes.part_bytes
+        plain.packed = False
+    return spoilt == 0 or (spoilt > 0 and conv_direct.correlate(&plain, num_threads))
