@@ -20,7 +20,8 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
-    FC_STREAMED, fc_ahead, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile, vectors_for,
+    FC_STREAMED, fc_ahead, fc_fetch_planes, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile,
+    vectors_for,
 )
 from fastconv._kernels.operands cimport Band, Chunk, Chunks, chunk_at, pack_weight_panel
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
@@ -213,7 +214,7 @@ cdef void compute_panels(
     cdef const Job *job = t.job
     cdef const Correlation *c = job.c
     cdef Py_ssize_t nr = c.kernels.nr, count = ceil_div(to_pixel - from_pixel, nr), strip, i
-    cdef Py_ssize_t strips = t.strips.end - t.strips.begin
+    cdef Py_ssize_t share = ceil_div(c.in_channels, count * (t.strips.end - t.strips.begin))
     cdef fc_ahead ahead = panel_ahead(
         c, &t.chunk, &t.band, &t.pixels, next_pixel, job.side * nr, block.term, block.depth)
     cdef fc_tile tile = new_tile()
@@ -222,7 +223,6 @@ cdef void compute_panels(
                    &t.panels[i])
         t.panels[i].results = results + i * job.panel_results
         pack_panel(c, &t.band, t.table + block.term, block.depth, &t.panels[i], t.packed + i * job.panel)
-    ahead.share = ceil_div(lines_of(&ahead), count * strips)
     tile.depth = block.depth
     tile.a_row = 1
     tile.a_step = job.height
@@ -233,7 +233,7 @@ cdef void compute_panels(
         tile.a = (t.strips.packed + (strip - t.strips.first) * job.passes.part_bytes
                   + block.term * job.height * c.kernels.itemsize)
         for i in range(count):
-            fc_fetch_share(&ahead)
+            fc_fetch_planes(&ahead, share)
             fc_fetch_share(&t.ahead)
             tile.b = t.packed + i * job.panel
             multiply(t, block, (strip - t.group * job.strips) * job.height, &t.panels[i], &tile)

@@ -30,6 +30,7 @@ cdef extern from "kernels.h" nogil:
 
     void fc_fetch_share(fc_ahead *)
     void fc_fetch_rows(const char *first, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t bytes)
+    void fc_fetch_planes(fc_ahead *, Py_ssize_t)
 
     enum: FC_STREAMED
     void fc_streamed()

@@ -60,6 +60,15 @@ FC_INLINE void fc_fetch_rows(const char *first, ptrdiff_t step, ptrdiff_t rows, 
     }
 }
 
+/* The same for so many whole planes of a list: of a few lines each, they take less time than line by line. */
+FC_INLINE void fc_fetch_planes(fc_ahead *ahead, ptrdiff_t most)
+{
+    const ptrdiff_t planes = most < ahead->planes ? most : ahead->planes;
+    for (ptrdiff_t i = 0; i < planes; i++, ahead->plane += ahead->plane_step)
+        fc_fetch_rows(ahead->plane, ahead->run_step, ahead->runs, ahead->bytes);
+    ahead->planes -= planes;
+}
+
 /* Bytes of a result from which on it is written past the cache: nothing of it would still be there when it is read,
  * and what is written otherwise is read from memory first. */
 enum { FC_STREAMED = 1 << 25 };
