@@ -20,8 +20,8 @@ from fastconv._kernels.geometry import ConvGeometry
 ALGORITHMS = ("auto", "direct", "im2col", "winograd", "strassen")
 TASKS = ("forward", "grad_input", "grad_weight")
 
-# The kernels that an algorithm may run on. "rows" is "direct" with pixels, not channels, in vectors, and
-# "strassen_columns" is "strassen" with these; "depthwise" is for one filter a channel.
+# The kernels that an algorithm may run on. "rows" is "direct" with pixels, not channels, in vectors, as
+# "strassen_columns" is "strassen"; "depthwise" is for one filter a channel.
 KERNELS = {
     "direct": ("direct", "rows", "depthwise"),
     "im2col": ("im2col",),
@@ -331,10 +331,9 @@ def able(kernels: str, task: str, g: ConvGeometry) -> bool:
     """Whether these kernels can do the task."""
     if kernels == "winograd":
         return bool(conv_winograd.supports(g))
-    if kernels == "strassen":
-        return task != "grad_weight" and bool(conv_strassen.supports(g, task == "grad_input"))
-    if kernels == "strassen_columns":
-        return task != "grad_weight" and bool(conv_strassen_columns.supports(g, task == "grad_input"))
+    if kernels in KERNELS["strassen"]:
+        module = conv_strassen if kernels == "strassen" else conv_strassen_columns
+        return task != "grad_weight" and bool(module.supports(g, task == "grad_input"))
     if kernels == "depthwise":
         return bool(conv_depthwise.supports(g))
     if kernels == "rows":

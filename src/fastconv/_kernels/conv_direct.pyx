@@ -26,7 +26,7 @@ from fastconv._kernels.operands cimport (
 )
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
 from fastconv._kernels.ranges cimport Range
-from fastconv._kernels.read_ahead cimport LINE, lines_of, nothing_ahead, rows_ahead
+from fastconv._kernels.read_ahead cimport LINE, lines_of, next_ahead, nothing_ahead
 
 cnp.import_array()
 
@@ -133,9 +133,7 @@ cdef bint compute_chunk(
     cdef fc_ahead ahead[2]
     cdef PanelJob job
     cdef bint unpadded
-    ahead[0] = ahead[1] = nothing_ahead()
-    if next_index != index and next_index < whole.chunks.count and beyond_cache(c, c.x_image):
-        ahead[0] = rows_ahead(c, chunk_at(c, &whole.chunks, next_index))
+    ahead[0], ahead[1] = next_ahead(c, &whole.chunks, index, next_index), nothing_ahead()
     job.lines_ahead = ceil_div(lines_of(&ahead[0]), max(
         1, (portion.end - portion.begin) * chunk.images * chunk.rows * ceil_div(c.out_w, c.kernels.mr)))
     job.chunk = &chunk

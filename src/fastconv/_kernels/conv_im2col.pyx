@@ -29,7 +29,7 @@ from fastconv._kernels.pixel_panels cimport (
     Panel, Span, chunk_ahead, cut_pixels, fill_pixels_table, find_panel, first_output, load_pixels,
     pack_panel, panel_ahead, pixels_bytes, write_panel,
 )
-from fastconv._kernels.read_ahead cimport LINE, lines_of
+from fastconv._kernels.read_ahead cimport LINE
 
 cnp.import_array()
 
@@ -169,9 +169,8 @@ cdef bint compute_chunk(
     t.packed = band_memory + job.band + job.runs
     t.results = t.packed + job.panels
     t.strips = portion[0]
-    t.ahead = chunk_ahead(c, &job.chunks, index, next_index)
-    t.ahead.share = ceil_div(lines_of(&t.ahead), max(
-        1, (portion.end - portion.begin) * ceil_div(pixels, c.kernels.nr) * job.blocks))
+    t.ahead = chunk_ahead(c, &job.chunks, index, next_index,
+                          (portion.end - portion.begin) * ceil_div(pixels, c.kernels.nr) * job.blocks)
     for group in range(portion.begin // job.strips, ceil_div(portion.end, job.strips)):
         t.group = group
         t.strips.begin = max(portion.begin, group * job.strips)
@@ -221,7 +220,6 @@ cdef void compute_panels(
     for i in range(count):
         find_panel(c, &t.chunk, &t.pixels, from_pixel + i * nr, min(nr, to_pixel - from_pixel - i * nr),
                    &t.panels[i])
-        t.panels[i].results = results + i * job.panel_results
         pack_panel(c, &t.band, t.table + block.term, block.depth, &t.panels[i], t.packed + i * job.panel)
     tile.depth = block.depth
     tile.a_row = 1
@@ -236,19 +234,20 @@ cdef void compute_panels(
             fc_fetch_planes(&ahead, share)
             fc_fetch_share(&t.ahead)
             tile.b = t.packed + i * job.panel
-            multiply(t, block, (strip - t.group * job.strips) * job.height, &t.panels[i], &tile)
-            t.panels[i].results += job.strip_results
+            multiply(t, block, (strip - t.group * job.strips) * job.height, &t.panels[i], &tile,
+                     results + i * job.panel_results)
+        results += job.strip_results
 
 
 cdef void multiply(
         const Task *t, const Block *block, Py_ssize_t channel, const Panel *panel,
-        fc_tile *tile) noexcept nogil:
+        fc_tile *tile, char *results) noexcept nogil:
     """A strip's channels, from `channel` of the group on, one panel of pixels, one block of the sums."""
     cdef const Correlation *c = t.job.c
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t nr = kernels.nr, size = kernels.itemsize
     cdef Py_ssize_t first_channel = t.group * c.out_channels + channel
-    tile.c = first_output(c, &t.chunk, first_channel, &panel.runs[0]) if panel.in_place else panel.results
+    tile.c = first_output(c, &t.chunk, first_channel, &panel.runs[0]) if panel.in_place else results
     tile.c_row = c.out_channel if panel.in_place else nr
     tile.rows = <int>min(t.job.height, c.out_channels - channel)
     tile.vectors = vectors_for(kernels, panel.pixels)
@@ -260,4 +259,4 @@ cdef void multiply(
     tile.row_bias = c.bias + size * first_channel if c.bias != NULL else NULL
     kernels.gemm_tile(tile)
     if block.last and not panel.in_place:
-        write_panel(c, &t.chunk, panel, first_channel, tile.rows, panel.results)
+        write_panel(c, &t.chunk, panel, first_channel, tile.rows, results)

@@ -29,7 +29,7 @@ from fastconv._kernels.operands cimport (
 from fastconv._kernels.passes cimport Passes, Portion, passes_of, run_passes
 from fastconv._kernels.read_ahead cimport lines_of, nothing_ahead, rows_ahead
 from fastconv._kernels.strassen_parts cimport (
-    A0, A1, B1, PRODUCTS, S1, S2, S3, S4, halved, mend, pack_products, pack_with_weight,
+    A0, A1, B1, PRODUCTS, S1, S2, S3, S4, halved, halves, mend, pack_products, pack_with_weight,
 )
 
 cnp.import_array()
@@ -356,13 +356,9 @@ def supports(ConvGeometry g, bint for_grad_input=False) -> bool:
     """Whether this algorithm can do the convolution, or the gradient of its input."""
     cdef Py_ssize_t rows = g.height if for_grad_input else g.out_h
     cdef Py_ssize_t columns = g.width if for_grad_input else g.out_w
-    cdef bint strided = g.stride_h > 1 or g.stride_w > 1
-    cdef bint flat = (g.kernel_h == g.kernel_w == 1 and not strided and g.top == g.left == 0
+    cdef bint flat = (g.kernel_h == g.kernel_w == g.stride_h == g.stride_w == 1 and g.top == g.left == 0
                       and g.height == g.out_h and g.width == g.out_w)
-    return (g.groups == 1 and g.in_channels % 2 == g.out_channels % 2 == 0
-            and min(g.in_channels, g.out_channels) > 0
-            and (rows > 1 or (flat and rows * columns > 1))
-            and not (for_grad_input and strided))
+    return halves(g, for_grad_input) and (rows > 1 or (flat and rows * columns > 1))
 
 
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,

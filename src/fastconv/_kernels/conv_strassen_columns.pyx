@@ -24,9 +24,8 @@ from fastconv._kernels.pixel_panels cimport (
     Panel, Span, chunk_ahead, cut_pixels, fill_pixels_table, find_panel, first_output, load_pixels,
     pack_panel, panel_ahead, pixels_bytes, write_panel,
 )
-from fastconv._kernels.read_ahead cimport lines_of
 from fastconv._kernels.strassen_parts cimport (
-    A0, A1, B1, PRODUCTS, S1, S2, S3, S4, halved, mend, pack_products, pack_with_weight,
+    A0, A1, B1, PRODUCTS, S1, S2, S3, S4, halved, halves, mend, pack_products, pack_with_weight,
 )
 
 cnp.import_array()
@@ -140,9 +139,9 @@ cdef bint compute_chunk(
     t.inputs[1].data += job.half.in_channels * t.inputs[0].channel * c.kernels.itemsize
     fill_pixels_table(&job.half, &t.inputs[0], t.table)
     columns = t.chunk.images * t.halves[0].columns
-    t.ahead = chunk_ahead(c, &job.chunks, index, next_index)
-    t.ahead.share = ceil_div(lines_of(&t.ahead), max(
-        1, PRODUCTS * (portion.end - portion.begin) * ceil_div(columns, c.kernels.nr) * job.blocks))
+    t.ahead = chunk_ahead(
+        c, &job.chunks, index, next_index,
+        PRODUCTS * (portion.end - portion.begin) * ceil_div(columns, c.kernels.nr) * job.blocks)
     while column < columns:
         finite &= compute_pairs(&t, column, min(some, columns - column))
         column += some
@@ -277,9 +276,7 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
 
 def supports(ConvGeometry g, bint for_grad_input=False) -> bool:
     """Whether this algorithm can do the convolution, or the gradient of its input."""
-    return (g.groups == 1 and not g.channels_last and g.in_channels % 2 == g.out_channels % 2 == 0
-            and min(g.in_channels, g.out_channels) > 0
-            and not (for_grad_input and (g.stride_h > 1 or g.stride_w > 1)))
+    return not g.channels_last and halves(g, for_grad_input)
 
 
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,

@@ -12,7 +12,6 @@ ctypedef struct Panel:
     int count                       # of runs
     Py_ssize_t pixels
     bint in_place                   # the tile's rows may be written to the output as they are
-    char *results                   # else its user keeps them here until the sums are complete, as a tile
 
 # Of each image's part of a chunk the same pixels, [first, first + count), one image after the other, in so
 # many columns of tiles each: one that is left over stays zero, and nothing is written for it.
@@ -34,7 +33,8 @@ cdef fc_ahead panel_ahead(
     const Correlation *c, const Chunk *chunk, const Band *band, const Span *span, Py_ssize_t column,
     Py_ssize_t columns, Py_ssize_t term, Py_ssize_t terms) noexcept nogil
 cdef fc_ahead chunk_ahead(
-    const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t next_index) noexcept nogil
+    const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t next_index,
+    Py_ssize_t tiles) noexcept nogil
 cdef void write_panel(
     const Correlation *c, const Chunk *chunk, const Panel *panel, Py_ssize_t channel, Py_ssize_t channels,
     const char *results) noexcept nogil

@@ -8,13 +8,13 @@ panel are neighbours for every tap.
 from libc.stdint cimport PTRDIFF_MAX
 from libc.string cimport memset
 
-from fastconv._kernels.correlation cimport Correlation, beyond_cache, ceil_div, channels_inner
+from fastconv._kernels.correlation cimport Correlation, ceil_div, channels_inner
 from fastconv._kernels.isa cimport fc_ahead, fc_kernels
 from fastconv._kernels.operands cimport (
-    Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_sorted_table, fill_table, load_band, load_sorted,
+    Band, Chunk, Chunks, band_elements, cut, fill_sorted_table, fill_table, load_band, load_sorted,
     needs_bands, sorted_elements,
 )
-from fastconv._kernels.read_ahead cimport nothing_ahead, rows_ahead
+from fastconv._kernels.read_ahead cimport lines_of, next_ahead, nothing_ahead
 
 cdef enum:
     IMAGES_BYTES = 1048576    # of a band of images
@@ -137,11 +137,12 @@ cdef fc_ahead panel_ahead(
 
 
 cdef fc_ahead chunk_ahead(
-        const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t next_index) noexcept nogil:
-    """What load_pixels is to copy for the next chunk, nothing if there is none."""
-    if copies(c) and next_index != index and next_index < chunks.count and beyond_cache(c, c.x_image):
-        return rows_ahead(c, chunk_at(c, chunks, next_index))
-    return nothing_ahead()
+        const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t next_index,
+        Py_ssize_t tiles) noexcept nogil:
+    """What load_pixels is to copy for the next chunk, in shares for so many tiles."""
+    cdef fc_ahead ahead = next_ahead(c, chunks, index, next_index) if copies(c) else nothing_ahead()
+    ahead.share = ceil_div(lines_of(&ahead), max(1, tiles))
+    return ahead
 
 
 cdef void write_panel(

@@ -1,6 +1,6 @@
 from fastconv._kernels.correlation cimport Correlation, ceil_div
 from fastconv._kernels.isa cimport fc_ahead, fc_tile
-from fastconv._kernels.operands cimport Band, Chunk
+from fastconv._kernels.operands cimport Band, Chunk, Chunks
 
 cdef enum:
     LINE = 64   # bytes, of the cache
@@ -16,6 +16,8 @@ cdef inline fc_ahead nothing_ahead() noexcept nogil:
     return ahead
 
 cdef fc_ahead rows_ahead(const Correlation *c, Chunk chunk) noexcept nogil
+cdef fc_ahead next_ahead(
+    const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t next_index) noexcept nogil
 cdef fc_ahead grads_ahead(
     const Correlation *c, Chunk chunk, Py_ssize_t panel, Py_ssize_t count) noexcept nogil
 cdef fc_ahead planes_ahead(const Correlation *c, Chunk chunk, const Band *band) noexcept nogil

@@ -4,7 +4,7 @@ from fastconv._kernels.correlation cimport (
     Correlation, band_height, band_width, beyond_cache, ceil_div, channels_last,
 )
 from fastconv._kernels.isa cimport fc_ahead, fc_tile
-from fastconv._kernels.operands cimport Band, Chunk
+from fastconv._kernels.operands cimport Band, Chunk, Chunks, chunk_at
 
 cdef enum:
     BURST = 8   # lines
@@ -25,6 +25,14 @@ cdef fc_ahead rows_ahead(const Correlation *c, Chunk chunk) noexcept nogil:
     if c.groups > 1 or channels_last(c) or last <= first:
         ahead.planes = 0
     return ahead
+
+
+cdef fc_ahead next_ahead(
+        const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t next_index) noexcept nogil:
+    """rows_ahead of the next chunk, nothing if there is none."""
+    if next_index != index and next_index < chunks.count and beyond_cache(c, c.x_image):
+        return rows_ahead(c, chunk_at(c, chunks, next_index))
+    return nothing_ahead()
 
 
 cdef void pace(fc_tile *tile, fc_ahead *ahead, Py_ssize_t some, Py_ssize_t others) noexcept nogil:

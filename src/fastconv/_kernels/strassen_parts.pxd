@@ -1,6 +1,7 @@
 cimport numpy as cnp
 
 from fastconv._kernels.correlation cimport Correlation
+from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.passes cimport Pack, Passes
 
 cdef enum:
@@ -10,6 +11,7 @@ cdef enum:
 cdef enum:
     A0, A1, S1, S2, S4, S3, B1
 
+cdef bint halves(ConvGeometry g, bint for_grad_input) noexcept
 cdef Correlation halved(const Correlation *whole) noexcept nogil
 cdef void pack_products(
     const Correlation *half, Py_ssize_t channel, Py_ssize_t width, Py_ssize_t padded, char *packed,

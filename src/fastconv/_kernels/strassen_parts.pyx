@@ -27,10 +27,18 @@ from libc.string cimport memcpy
 
 from fastconv._kernels cimport conv_direct
 from fastconv._kernels.correlation cimport Correlation, channels_last, sum_length
+from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.operands cimport pack_weight_panel
 from fastconv._kernels.passes cimport Pack, Passes, pack_all
 
 cnp.import_array()
+
+
+cdef bint halves(ConvGeometry g, bint for_grad_input) noexcept:
+    """Whether channels have halves; a gradient of the input with a stride is left to others."""
+    return (g.groups == 1 and g.in_channels % 2 == g.out_channels % 2 == 0
+            and min(g.in_channels, g.out_channels) > 0
+            and not (for_grad_input and (g.stride_h > 1 or g.stride_w > 1)))
 
 
 cdef Correlation halved(const Correlation *whole) noexcept nogil:
