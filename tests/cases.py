@@ -171,9 +171,18 @@ class ConvCase:
         if algorithm != "winograd":
             return True
         (height, width), (down, right) = self.weight_shape[2:], reference.pair(self.stride)
-        small = down == 1 and 2 <= height <= 5
-        simple = self.groups == 1 and reference.pair(self.dilation) == (1, 1)
-        return height == width and down == right and down < height <= 10 * down and (small or simple)
+        axes = [
+            (taps, stride, dilation)
+            for taps, stride, dilation in zip(
+                (height, width), (down, right), reference.pair(self.dilation), strict=True
+            )
+            if (taps, stride) != (1, 1)
+        ]
+        fits = bool(axes) and all(stride < taps <= 10 * stride for taps, stride, _ in axes)
+        alike = len({(taps, stride) for taps, stride, _ in axes}) == 1
+        small = all(stride == 1 and taps <= 5 for taps, stride, _ in axes)
+        simple = self.groups == 1 and all(dilation == 1 for _, _, dilation in axes)
+        return fits and alike and (small or simple)
 
 
 def runs(cases: list[ConvCase]) -> list[tuple[str, ConvCase]]:

@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import reference
 from cases import ConvCase, assert_within, conv_arrays, conv_expected, conv_expected_gradients
 from memory_orders import amid_nans
 
@@ -16,7 +17,7 @@ ROWS, COLUMNS, LANES = tile_shape("f")
 
 
 def case(name, batch, channels, size, filters, padding=1, groups=1, side=3, dilation=1, stride=1):
-    weight_shape = (filters, channels // groups, side, side)
+    weight_shape = (filters, channels // groups, *reference.pair(side))
     shape = (batch, channels, *size)
     return ConvCase(name, shape, weight_shape, stride, padding, dilation, groups)
 
@@ -83,8 +84,63 @@ def _parts():
     ]
 
 
+LINES = [(1, 2), (1, 3), (1, 4), (1, 5), (2, 1), (3, 1), (4, 1), (5, 1)]
+
+
+def _lines():
+    """Kernels of one row or column: tiles along one axis."""
+    edges = [((0, 0), (0, 0)), ((0, 3), (2, 1)), ((4, 0), (0, 4)), ((2, 2), (3, 3))]
+    counts = sorted({n + d for n in (LANES, COLUMNS) for d in (-1, 0, 1)} | {1, 2, 66})
+    paddings = itertools.cycle([0, ((1, 2), (7, 4)), ((5, 3), (1, 0))])
+    parts = {1: (6, 7, 10), 2: (3, 4, 7), 4: (11, 40)}
+    strided = [
+        case(f"line-{k}-stride-{s}-padding-{p}-{down}", 2, 3, size, 5, p, 1, kernel, 1, stride)
+        for s, kernels in parts.items()
+        for k, p in zip(kernels, paddings, strict=False)
+        for down, size, kernel, stride in [
+            (False, (3, 2 * k + 9), (1, k), (1, s)),
+            (True, (2 * k + 9, 3), (k, 1), (s, 1)),
+        ]
+    ]
+    sizes = itertools.product(LINES, [(5, 6), (7, 13), (11, 5)])
+    return [
+        *(
+            case(f"line-{h}x{w}-of-{rows}x{columns}-{e}", 3, 2, (rows, columns), 3, e, 1, (h, w))
+            for ((h, w), (rows, columns)), e in zip(sizes, itertools.cycle(edges), strict=False)
+        ),
+        *(case(f"line-1x3-of-1x{n}", 2, 3, (1, n), 4, ((0, 0), (1, 1)), 1, (1, 3)) for n in range(1, 14)),
+        *(case(f"line-3x1-of-{n}x1", 2, 3, (n, 1), 4, ((1, 1), (0, 0)), 1, (3, 1)) for n in range(1, 14)),
+        *(
+            case(f"line-channels-{c}-{k}-{side}", 2, c, (6, 5), k, 1, 1, side)
+            for c, k in zip(counts, counts[::-1], strict=True)
+            for side in ((1, 3), (4, 1))
+        ),
+        *(
+            case(f"line-tiles-{n}", 1, 2, (1, 4 * n), 3, ((0, 0), (1, 1)), 1, (1, 3))
+            for n in (ROWS - 1, ROWS, ROWS + 1, 95, 97, 287, 289)
+        ),
+        *(case(f"line-column-tiles-{n}", 1, 2, (2, n), 3, 0, 1, (2, 1)) for n in (95, 97, 289)),
+        *(
+            case(f"line-{side}-dilation-{d}", 2, 3, size, 5, e, 1, side, d)
+            for side, size in [((1, 3), (3, 33)), ((1, 2), (4, 21)), ((5, 1), (30, 4))]
+            for d in ((2, 2), (1, 3), (7, 1))
+            for e in (0, ((3, 1), (2, 4)))
+        ),
+        *(case(f"line-groups-3-{side}", 2, 27, (5, 9), 51, 1, 3, side, (2, 1)) for side in ((1, 3), (2, 1))),
+        *(
+            case(f"line-shared-{n}-{side}", n, 2, (h, w), 3, 0, 1, side)
+            for n, h, w, side in [(9, 1, 3, (1, 3)), (16, 5, 2, (4, 1)), (11, 2, 7, (1, 2))]
+        ),
+        *(case(f"line-nothing-{n}-{c}-{k}", n, c, (1, 9), k, 0, 1, (1, 3)) for n, c, k in NOTHING),
+        *(case(f"line-nothing-{n}-{c}-{k}-parts", n, c, (9, 1), k, 0, 1, (7, 1)) for n, c, k in NOTHING),
+        *strided,
+    ]
+
+
+NOTHING = [(0, 3, 4), (2, 0, 4), (2, 3, 0)]
 CASES = [
     *_sizes(),
+    *_lines(),
     *(
         case(f"{side}x{side}-size-{h}x{w}", 2, 3, (h, w), 4, side // 2, side=side)
         for side in (2, 4)
@@ -121,10 +177,7 @@ CASES = [
     case("nothing-batch", 0, 3, (5, 5), 4),
     case("nothing-in", 2, 0, (5, 5), 4),
     case("nothing-out", 2, 3, (5, 5), 0),
-    *(
-        case(f"nothing-{n}-{c}-{k}-of-parts", n, c, (9, 9), k, 2, 1, 7, 1, 2)
-        for n, c, k in [(0, 3, 4), (2, 0, 4), (2, 3, 0)]
-    ),
+    *(case(f"nothing-{n}-{c}-{k}-of-parts", n, c, (9, 9), k, 2, 1, 7, 1, 2) for n, c, k in NOTHING),
 ]
 LARGE = [
     ConvCase("c64", (2, 64, 14, 13), (48, 64, 3, 3), padding=1),
@@ -141,6 +194,11 @@ LARGE = [
     case("7x7-stride-2", 3, 20, (50, 53), 70, 3, side=7, stride=2),
     case("4x4-stride-2", 3, 20, (50, 53), 70, 1, side=4, stride=2),
     case("parts-of-one-image-at-a-time", 3, 1, (800, 760), 1, 3, side=7),
+    case("line", 3, 66, (1, 1300), 70, ((0, 0), (2, 2)), side=(1, 5)),
+    case("line-deep", 2, 470, (9, 40), 40, ((1, 1), (0, 0)), side=(3, 1)),
+    case("line-7", 2, 34, (20, 41), 70, ((0, 0), (3, 3)), side=(1, 7)),
+    case("line-of-column-4-stride-2", 3, 20, (50, 53), 70, ((1, 1), (0, 0)), side=(4, 1), stride=(2, 1)),
+    case("line-dilated", 3, 66, (3, 400), 70, ((0, 0), (8, 8)), side=(1, 3), dilation=(1, 8)),
 ]
 
 
@@ -200,9 +258,10 @@ def test_error_where_nothing_cancels(case):
     output, _, _ = results(case, arrays, False, threads=1)
     x, weight, bias, _ = (array.astype(np.float64) for array in arrays)
     padded = np.pad(x, ((0, 0), (0, 0), *case.edges))
-    reach = [(taps - 1) * case.dilation + 1 for taps in case.weight_shape[2:]]
+    (down, right), dilations = reference.pair(case.stride), reference.pair(case.dilation)
+    reach = [(taps - 1) * d + 1 for taps, d in zip(case.weight_shape[2:], dilations, strict=True)]
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, (2, 3))
-    windows = windows[:, :, :: case.stride, :: case.stride, :: case.dilation, :: case.dilation]
+    windows = windows[:, :, ::down, ::right, :: dilations[0], :: dilations[1]]
     expected = np.einsum("nchwij,kcij->nkhw", windows, weight, optimize=True) + bias[:, None, None]
     assert_within(output, expected, case.tolerance(np.float32, "winograd"))
 
@@ -211,7 +270,9 @@ WIDE = case("wide", 5, 9, (9, 50), 70)
 WIDE_5X5 = case("5x5-wide", 5, 9, (9, 50), 70, 2, side=5)
 OF_PARTS = case("wide-of-parts", 5, 9, (19, 90), 70, 2, side=7, stride=2)
 OF_SMALL_PARTS = case("wide-of-small-parts", 5, 9, (19, 90), 70, 1, side=4, stride=2)
-KINDS = [WIDE, WIDE_5X5, OF_PARTS, OF_SMALL_PARTS]
+OF_ROWS = case("wide-of-rows", 5, 9, (9, 50), 70, 1, side=(1, 4))
+OF_COLUMNS = case("wide-of-columns", 5, 9, (19, 50), 70, 1, side=(7, 1), stride=(2, 1))
+KINDS = [WIDE, WIDE_5X5, OF_PARTS, OF_SMALL_PARTS, OF_ROWS, OF_COLUMNS]
 THREADED = [CASES[12], *LARGE, *KINDS, case("grouped", 3, 34, (13, 13), 66, groups=2)]
 
 
@@ -278,6 +339,16 @@ def test_what_no_window_sees_may_be_infinite(kernel, stride, dtype):
         ((2, 2), (2, 2), (1, 1), 1, False),
         ((3, 2), (1, 1), (1, 1), 1, False),
         ((3, 5), (1, 1), (1, 1), 1, False),
+        ((1, 2), (1, 1), (3, 1), 2, True),
+        ((5, 1), (1, 1), (1, 2), 1, True),
+        ((1, 3), (2, 1), (1, 1), 1, False),
+        ((1, 3), (1, 2), (5, 1), 1, True),
+        ((1, 3), (1, 3), (1, 1), 1, False),
+        ((7, 1), (1, 1), (1, 2), 1, True),
+        ((7, 1), (1, 1), (2, 1), 1, False),
+        ((7, 1), (1, 1), (1, 1), 2, False),
+        ((10, 1), (1, 1), (1, 1), 1, True),
+        ((1, 11), (1, 1), (1, 1), 1, False),
         ((3, 3), (2, 2), (1, 1), 1, True),
         ((3, 3), (2, 2), (1, 1), 2, False),
         ((3, 3), (3, 3), (1, 1), 1, False),

@@ -49,7 +49,8 @@ class Work(NamedTuple):
     stride: int  # pixels from one window to the next along a row
     step: int  # pixels from one result to the next along a row of the image
     tiles: int  # Winograd's blocks of results
-    block: int  # rows and columns of such a block
+    block: int  # results of such a block
+    positions: int  # and its numbers where it is transformed: 36, or 6 of kernels of one row or column
     tiled_in: int  # channels of these blocks' inputs, those of all parts of a large or strided kernel
     tiled_out: int  # of their results
     rows: int  # of a register tile
@@ -99,14 +100,12 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
         height, width, stride, phases_h, phases_w = g.height, g.width, 1, g.stride_h, g.stride_w
     pixels = g.batch * height * width
     flat = taps == stride == g.stride_h == 1 and g.height * g.width == height * width
-    side, parts = conv_winograd.small_kernel(g)
-    block = max(1, 7 - side)
-    tiles = conv_winograd.tiles(g, task == "grad_input")
+    tiles, block, positions, parts = conv_winograd.tiling(g, task == "grad_input")
     tiled_in, tiled_out = in_channels, out_channels
     if task == "grad_input":
-        tiled_out *= parts**2
+        tiled_out *= parts
     else:
-        tiled_in *= parts**2
+        tiled_in *= parts
     lines = height * width if flat else height
     return Work(
         g.groups,
@@ -119,6 +118,7 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
         phases_w,
         tiles,
         block,
+        positions,
         tiled_in,
         tiled_out,
         *tile,
@@ -223,29 +223,33 @@ def cost_panels(w: Work) -> float:
 
 
 def cost_transform(w: Work) -> float:
-    """Of a block, for a vector of channels: the larger ones (4x4, 5x5) have more results to transpose."""
+    """Of a block, for a vector of channels: the larger ones (4x4, 5x5, lines of 5) have more results to
+    transpose."""
+    if w.positions == 6:
+        return (10 if w.block == 5 else 6) * w.positions
     if w.wide:
-        return (13 if w.block == 4 else 8) * 36
-    return (11 if w.block >= 4 else 8) * 36
+        return (13 if w.block == 16 else 8) * w.positions
+    return (11 if w.block >= 16 else 8) * w.positions
 
 
 def cost_parts(w: Work) -> float:
     """Moving pixels between an image and its parts, where a kernel has several, and making room for them.
-    AVX2 takes them apart more slowly than it adds them up, the more so beyond stride 2."""
+    AVX2 takes them apart more slowly than it adds them up, the more so beyond stride 2, the less so along one
+    axis."""
     if w.tiled_in == w.in_channels and w.tiled_out == w.out_channels:
         return 0
     apart = w.tiled_in > w.in_channels
     each: float = 1
     if apart and not w.wide:
-        each = 3.5 if w.stride <= 2 else 6
-    return 20000 + each * w.tiles * w.block**2 * (w.tiled_in if apart else w.tiled_out)
+        each = 2 if w.positions == 6 else 3.5 if w.stride <= 2 else 6
+    return 20000 + each * w.tiles * w.block * (w.tiled_in if apart else w.tiled_out)
 
 
 def cost_winograd(w: Work) -> float:
     """36 products a block, not 144 (3x3, 4x4) or 100 (2x2, 5x5); transforms of input, weight and results."""
-    product = 1.3 * 36 * w.tiles * w.tiled_in * w.tiled_out / w.fused_a_cycle
+    product = 1.3 * w.positions * w.tiles * w.tiled_in * w.tiled_out / w.fused_a_cycle
     blocks = cost_transform(w) * w.tiles * (w.tiled_in + w.tiled_out) / w.vector
-    weights = 0 if w.packed and not w.few_tiles else 5 * 36 * w.tiled_in * w.tiled_out / w.vector
+    weights = 0 if w.packed and not w.few_tiles else 5 * w.positions * w.tiled_in * w.tiled_out / w.vector
     return w.groups * (product + blocks + weights + cost_parts(w))
 
 
@@ -268,10 +272,11 @@ def cost_rows_weight(w: Work) -> float:
 def cost_winograd_weight(w: Work) -> float:
     """As cost_winograd; each 64 channels of one side transform the other side's blocks again."""
     in_channels, out_channels = ceil_to(w.tiled_in, w.lanes), ceil_to(w.tiled_out, w.lanes)
-    product = 1.3 * 36 * w.tiles * in_channels * w.tiled_out / w.fused_a_cycle
+    product = 1.3 * w.positions * w.tiles * in_channels * w.tiled_out / w.fused_a_cycle
     repeats = in_channels * ceil_div(w.tiled_out, 64) + out_channels * ceil_div(w.tiled_in, 64)
-    transforms = 6 * 36 * w.tiles * repeats / w.vector
-    return w.groups * (product + transforms + 80 * w.tiled_in * w.tiled_out + cost_parts(w))
+    transforms = (9 if w.block == 5 else 6) * w.positions * w.tiles * repeats / w.vector
+    sums = 2.2 * w.positions * w.tiled_in * w.tiled_out
+    return w.groups * (product + transforms + sums + cost_parts(w))
 
 
 def cost_strassen(w: Work) -> float:
@@ -349,8 +354,9 @@ def can(algorithm: str, g: ConvGeometry) -> bool:
 def needs(algorithm: str) -> str:
     """What `algorithm` asks of a convolution, for an error message."""
     return {
-        "winograd": "a square kernel, larger than its stride and at most ten times as large; "
-        "if it is larger than 5x5 or has a stride, one group and no dilation",
+        "winograd": "a square kernel, or one of a single row or column and stride 1 along the other axis, "
+        "larger than its stride and at most ten times as large; "
+        "if it is larger than 5 or has a stride, one group and no dilation",
         "strassen": "one group, even numbers of channels and, of NHWC, two rows of results",
     }.get(algorithm, "any")
 

@@ -1,6 +1,7 @@
 """Convolution by Winograd's F(5x5, 2x2), F(4x4, 3x3), F(3x3, 4x4) and F(2x2, 5x5), forward and backward.
 
-An image is cut into tiles of 5x5 to 2x2 outputs, each seeing 6x6 inputs. How tiles and weights are
+An image is cut into tiles of 5x5 to 2x2 outputs, each seeing 6x6 inputs; for kernels of one row or column,
+by F(5, 2) to F(2, 5), into lines of 5 to 2 outputs along the other axis, seeing 6 inputs. How tiles and weights are
 transformed, multiplied and transformed back is in winograd_product.pyx, the gradient of the weight in
 conv_winograd_weight.pyx.
 
@@ -33,31 +34,26 @@ from fastconv._kernels.winograd_tiles cimport Phase, View, canvas_of, phases_of,
 cnp.import_array()
 
 
-def small_kernel(ConvGeometry g) -> tuple:
-    """Taps of a part of g's kernel and the number of parts, both along an axis; see winograd_parts.pyx."""
-    cdef Parts parts = parts_of(g)
-    return parts.side, parts.count
-
-
 def supports(ConvGeometry g) -> bool:
     """Whether this algorithm can do the convolution."""
     return parts_of(g).count > 0
 
 
-def tiles(ConvGeometry g, bint for_grad_input) -> int:
-    """How many g's results are cut into, those of all images; 0 where this algorithm cannot do it."""
+def tiling(ConvGeometry g, bint for_grad_input) -> tuple:
+    """How many tiles g's results are cut into, those of all images; results of a tile; positions of a
+    transformed one; and parts of the kernel. All are 0 where this algorithm cannot do it."""
     cdef Parts parts = parts_of(g)
     cdef ConvGeometry dense
     cdef Product p
     cdef Phase *phases
     if parts.count == 0:
-        return 0
+        return 0, 0, 0, 0
     dense = dense_geometry(g, &parts)
     p = product_of(dense, kernels_for(cnp.NPY_FLOAT32), for_grad_input)
     phases = <Phase *>take_workspace(phases_of(&p.rows, &p.columns) * <Py_ssize_t>sizeof(Phase))
-    p.canvas = canvas_of(p.side, g.batch, &p.rows, &p.columns, phases)
+    p.canvas = canvas_of(g.batch, &p.rows, &p.columns, phases)
     memory.give_back(phases)
-    return p.canvas.tiles
+    return p.canvas.tiles, p.canvas.tile_h * p.canvas.tile_w, p.positions, parts.count
 
 
 def pack_weight(ConvGeometry g, cnp.ndarray weight, int num_threads) -> cnp.ndarray:

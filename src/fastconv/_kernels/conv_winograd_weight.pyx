@@ -24,7 +24,7 @@ from fastconv._kernels.winograd_parts cimport (
     split_images,
 )
 from fastconv._kernels.winograd_tiles cimport (
-    Axis, BLOCK_TILES, Canvas, POSITIONS, Phase, Tiles, View, axis_of, canvas_of, load_grad_outputs,
+    Axis, BLOCK_POSITIONS, Canvas, Phase, Tiles, View, axis_of, canvas_of, load_grad_outputs,
     load_inputs, part, phases_of, round_up, scratch_elements, tiles_at, view_of,
 )
 
@@ -47,7 +47,7 @@ cdef struct Reduction:
     Py_ssize_t bytes             # of either
 
 
-cdef void accumulate(const fc_kernels *table, Tiles s, Tiles w, Tiles v, Py_ssize_t tiles,
+cdef void accumulate(const fc_kernels *table, int positions, Tiles s, Tiles w, Tiles v, Py_ssize_t tiles,
                      Py_ssize_t out_channels, Py_ssize_t in_channels, bint first) noexcept nogil:
     """S[k][c] += sum over tiles of W[tile][k] V[tile][c], at each position; S = it for the first tiles."""
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
@@ -59,7 +59,7 @@ cdef void accumulate(const fc_kernels *table, Tiles s, Tiles w, Tiles v, Py_ssiz
     tile.b_step = v.tile
     tile.c_row = s.tile
     tile.accumulate = not first
-    for position in range(POSITIONS):
+    for position in range(positions):
         for panel in range(ceil_div(in_channels, nr)):
             tile.b = v.data + size * (position * v.position + panel * nr)
             tile.vectors = vectors_for(table, in_channels - panel * nr)
@@ -72,21 +72,25 @@ cdef void accumulate(const fc_kernels *table, Tiles s, Tiles w, Tiles v, Py_ssiz
                 table.gemm_tile(&tile)
 
 
+cdef inline Py_ssize_t block_tiles(const Canvas *canvas) noexcept nogil:
+    return BLOCK_POSITIONS // canvas.positions
+
+
 cdef Py_ssize_t reduction_bytes(const Reduction *p, char *work, Tiles *v, Tiles *w, Tiles *s,
                                 char **scratch) noexcept nogil:
     """Lays out one thread's workspace."""
-    cdef Py_ssize_t size = p.table.itemsize
-    v[0] = tiles_at(work, BLOCK_TILES, p.in_block, p.table)
-    w[0] = tiles_at(v.data + align(POSITIONS * v.position * size), BLOCK_TILES, p.out_block, p.table)
-    s[0] = tiles_at(w.data + align(POSITIONS * w.position * size), p.out_block, p.in_block, p.table)
-    scratch[0] = s.data + align(POSITIONS * s.position * size)
-    return scratch[0] - work + align(scratch_elements(p.table, &p.canvas) * size)
+    cdef Py_ssize_t tiles = block_tiles(&p.canvas), each = p.canvas.positions * p.table.itemsize
+    v[0] = tiles_at(work, tiles, p.in_block, p.table)
+    w[0] = tiles_at(v.data + align(v.position * each), tiles, p.out_block, p.table)
+    s[0] = tiles_at(w.data + align(w.position * each), p.out_block, p.in_block, p.table)
+    scratch[0] = s.data + align(s.position * each)
+    return scratch[0] - work + align(scratch_elements(p.table, &p.canvas) * p.table.itemsize)
 
 
 cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept nogil:
     """The sums of one chunk of tiles for a block of input and a block of output channels."""
     cdef const fc_kernels *table = p.table
-    cdef Py_ssize_t size = table.itemsize, lanes = table.lanes, taps = p.canvas.side * p.canvas.side
+    cdef Py_ssize_t size = table.itemsize, lanes = table.lanes, taps = p.canvas.taps_h * p.canvas.taps_w
     cdef Py_ssize_t c0 = item % p.in_blocks * p.in_block
     cdef Py_ssize_t k0 = item // p.in_blocks % p.out_blocks * p.out_block
     cdef Py_ssize_t group = item // (p.in_blocks * p.out_blocks) % p.groups
@@ -95,27 +99,27 @@ cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept 
     cdef Py_ssize_t out_channels = min(p.out_block, p.out_channels - k0)
     cdef Py_ssize_t begin = part(chunk, p.chunks, p.canvas.tiles)
     cdef Py_ssize_t end = part(chunk + 1, p.chunks, p.canvas.tiles)
-    cdef Py_ssize_t blocks = ceil_div(end - begin, BLOCK_TILES)
+    cdef Py_ssize_t blocks = ceil_div(end - begin, block_tiles(&p.canvas))
     cdef Py_ssize_t block, first, tiles, i, k
     cdef char *scratch
     cdef char *sums
     cdef Tiles v, w, s
     reduction_bytes(p, work, &v, &w, &s, &scratch)
-    memset(v.data, 0, size * POSITIONS * v.position)  # products read whole panels, loads write whole vectors
+    memset(v.data, 0, size * p.canvas.positions * v.position)  # products read whole panels, loads write whole vectors
     for block in range(blocks):
         first = begin + part(block, blocks, end - begin)
         tiles = begin + part(block + 1, blocks, end - begin) - first
         load_inputs(table, v, &p.x, &p.canvas, first, tiles, group * p.in_channels + c0, in_channels, scratch)
         load_grad_outputs(table, w, &p.y, &p.canvas, first, tiles, group * p.out_channels + k0, out_channels,
                           scratch)
-        accumulate(table, s, w, v, tiles, out_channels, in_channels, block == 0)
+        accumulate(table, p.canvas.positions, s, w, v, tiles, out_channels, in_channels, block == 0)
     for k in range(out_channels):
         sums = p.grad_weight if chunk == 0 else p.partial + (chunk - 1) * p.bytes
         sums += size * taps * ((group * p.out_channels + k0 + k) * p.in_channels + c0)
         for i in range(ceil_div(in_channels, lanes)):
             table.winograd_grad_weight(sums + i * lanes * taps * size, taps,
                                        s.data + size * (k * s.tile + i * lanes), s.position,
-                                       min(lanes, in_channels - i * lanes), p.canvas.side)
+                                       min(lanes, in_channels - i * lanes), p.canvas.taps_h, p.canvas.taps_w)
 
 
 cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, const char *grad_output,
@@ -123,8 +127,8 @@ cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, 
     """grad = gradient of the weight over some images; g is of one small kernel."""
     cdef fc_float_mode mode = 0
     cdef Reduction p
-    cdef Axis rows = axis_of(g.height, g.top, g.out_h, g.dilation_h)
-    cdef Axis columns = axis_of(g.width, g.left, g.out_w, g.dilation_w)
+    cdef Axis rows = axis_of(g.kernel_h, g.height, g.top, g.out_h, g.dilation_h)
+    cdef Axis columns = axis_of(g.kernel_w, g.width, g.left, g.out_w, g.dilation_w)
     cdef Phase *phases = NULL
     cdef char *work = NULL
     cdef char *scratch
@@ -140,7 +144,7 @@ cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, 
     p.bytes = table.itemsize * g.out_channels * p.in_channels * g.kernel_h * g.kernel_w
     try:
         phases = <Phase *>take_workspace(phases_of(&rows, &columns) * <Py_ssize_t>sizeof(Phase))
-        p.canvas = canvas_of(g.kernel_h, images, &rows, &columns, phases)
+        p.canvas = canvas_of(images, &rows, &columns, phases)
         if p.bytes == 0 or p.canvas.tiles == 0:
             memset(p.grad_weight, 0, p.bytes)
             return 0
@@ -150,7 +154,7 @@ cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, 
             ceil_div(p.out_channels, ceil_div(p.out_channels, GRAD_CHANNELS)), p.table.lanes)
         p.out_blocks = ceil_div(p.out_channels, p.out_block)
         parts = p.groups * p.in_blocks * p.out_blocks
-        p.chunks = min(ceil_div(p.canvas.tiles, BLOCK_TILES), ceil_div(GRAD_PARTS, parts))
+        p.chunks = min(ceil_div(p.canvas.tiles, block_tiles(&p.canvas)), ceil_div(GRAD_PARTS, parts))
         items = parts * p.chunks
         num_threads = min(num_threads, items)
         each = reduction_bytes(&p, NULL, &v, &w, &s, &scratch)

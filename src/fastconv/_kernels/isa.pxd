@@ -196,16 +196,21 @@ cdef extern from "kernels.h" nogil:
         void (*lanes_from)(void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
                            Py_ssize_t) noexcept nogil
         void (*lanes_to)(void *, Py_ssize_t, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        void (*winograd_input)(void *, Py_ssize_t, Py_ssize_t, void *, Py_ssize_t, Py_ssize_t,
-                               int) noexcept nogil
-        void (*winograd_grad_output)(void *, Py_ssize_t, Py_ssize_t, void *, Py_ssize_t, Py_ssize_t,
-                                     int) noexcept nogil
-        int (*winograd_output)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                               const void *, int, int) noexcept nogil
-        void (*winograd_weight)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                                Py_ssize_t, int, int) noexcept nogil
-        void (*winograd_grad_weight)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t,
-                                     int) noexcept nogil
+        void (*winograd_input)(
+            void *v, Py_ssize_t v_position, Py_ssize_t v_tile, void *x, Py_ssize_t x_row, Py_ssize_t tiles,
+            int height, int width) noexcept nogil
+        void (*winograd_grad_output)(
+            void *w, Py_ssize_t w_position, Py_ssize_t w_tile, void *y, Py_ssize_t y_row, Py_ssize_t tiles,
+            int height, int width) noexcept nogil
+        int (*winograd_output)(
+            void *y, Py_ssize_t y_row, const void *m, Py_ssize_t m_position, Py_ssize_t m_tile,
+            Py_ssize_t tiles, const void *bias, int relu, int height, int width) noexcept nogil
+        void (*winograd_weight)(
+            void *u, Py_ssize_t u_position, const void *g, Py_ssize_t column_step, Py_ssize_t depth_step,
+            Py_ssize_t columns, Py_ssize_t depth, int flip, int height, int width) noexcept nogil
+        void (*winograd_grad_weight)(
+            void *g, Py_ssize_t lane_step, const void *s, Py_ssize_t s_position, Py_ssize_t lanes, int height,
+            int width) noexcept nogil
         int (*join_sums)(
             void *dst, const void *a, const void *b, const void *bias, Py_ssize_t rows, int vectors,
             int relu) noexcept nogil

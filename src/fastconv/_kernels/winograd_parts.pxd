@@ -3,13 +3,18 @@ cimport numpy as cnp
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels
 
-# A kernel as a sum of small ones, the same number along each axis. Part i has the taps
-# first_tap(i) + u*stride, u < side, of which those below `taps` exist. It is a kernel of stride 1 on an image
-# of its own, whose pixel j is pixel j*stride + first_tap(i) - padding of the image.
-ctypedef struct Parts:
+# An axis of a kernel as a sum of shorter ones. Part i has the taps first_tap(i) + u*stride, u < side, of which
+# those below `taps` exist. It is a kernel of stride 1 on an image of its own, whose pixel j is pixel
+# j*stride + first_tap(i) - padding of the image.
+ctypedef struct Cut:
     Py_ssize_t stride, taps, side
     Py_ssize_t runs              # of `side` taps, in each phase of the stride
-    Py_ssize_t count             # along an axis: stride * runs
+    Py_ssize_t count             # stride * runs
+
+# A kernel as a sum of small ones: part (i, j) is number i*w.count + j.
+ctypedef struct Parts:
+    Cut h, w
+    Py_ssize_t count
 
 cdef Parts parts_of(ConvGeometry g) noexcept nogil
 cdef ConvGeometry dense_geometry(ConvGeometry g, const Parts *parts)

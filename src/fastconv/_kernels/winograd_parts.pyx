@@ -8,7 +8,8 @@ as many channels: (N, C, H, W) with (K, C, R, R) becomes
     (N, S*S*C, P + side - 1, Q + side - 1) with (K, S*S*C, side, side),     S parts along an axis,
 
 whose channel (i*S + j)*C + c is part (i, j) of channel c. Padding is pixels of these images, and taps that a
-part lacks are zeros. 11x11 with stride 4 is 16 times 3x3, 7x7 with stride 1 is 4 times 4x4.
+part lacks are zeros. 11x11 with stride 4 is 16 times 3x3, 7x7 with stride 1 is 4 times 4x4. A kernel of one
+row or column is cut along the other axis: 1x7 is twice 1x4.
 
 Workspace: the weights of all parts, and the images of parts, as many at a time as take DENSE_BYTES, or one.
 """
@@ -34,33 +35,49 @@ cdef enum:
 cdef Parts parts_of(ConvGeometry g) noexcept nogil:
     """count is 1 for a kernel that is small as it is, and 0 where there is no way."""
     cdef Parts parts
-    cdef Py_ssize_t phase
-    memset(&parts, 0, sizeof(parts))
-    parts.stride, parts.taps = g.stride_h, g.kernel_h
-    if g.kernel_h != g.kernel_w or g.stride_h != g.stride_w:
-        return parts
-    phase = ceil_div(parts.taps, parts.stride)
-    parts.runs = ceil_div(phase, MOST_SIDE)
-    parts.side = ceil_div(phase, parts.runs)
-    if parts.side < LEAST_SIDE or parts.runs > MOST_RUNS:
-        return parts
-    if parts.stride * parts.runs == 1 or (g.groups == 1 and g.dilation_h == 1 and g.dilation_w == 1):
-        parts.count = parts.stride * parts.runs
+    cdef bint square = g.kernel_h == g.kernel_w and g.stride_h == g.stride_w
+    parts.h, parts.w = cut_axis(g.kernel_h, g.stride_h), cut_axis(g.kernel_w, g.stride_w)
+    parts.count = parts.h.count * parts.w.count
+    if not square and not is_left(&parts.h) and not is_left(&parts.w):
+        parts.count = 0
+    if parts.h.side == parts.w.side == 1:
+        parts.count = 0
+    if parts.count > 1 and (g.groups > 1 or (g.dilation_h > 1 and g.kernel_h > 1)
+                            or (g.dilation_w > 1 and g.kernel_w > 1)):
+        parts.count = 0
     return parts
 
 
-cdef inline Py_ssize_t first_tap(const Parts *parts, Py_ssize_t part) noexcept nogil:
-    return part % parts.stride + part // parts.stride * parts.stride * parts.side
+cdef Cut cut_axis(Py_ssize_t taps, Py_ssize_t stride) noexcept nogil:
+    """count is 0 where there is no way."""
+    cdef Py_ssize_t phase = ceil_div(taps, stride)
+    cdef Cut cut
+    cut.taps, cut.stride = taps, stride
+    cut.runs = ceil_div(phase, MOST_SIDE)
+    cut.side = ceil_div(phase, cut.runs)
+    cut.count = stride * cut.runs
+    if cut.runs > MOST_RUNS or (cut.side < LEAST_SIDE and not is_left(&cut)):
+        cut.count = 0
+    return cut
+
+
+cdef inline bint is_left(const Cut *cut) noexcept nogil:
+    """Whether the axis has one tap, which is left as it is."""
+    return cut.taps == cut.stride == 1
+
+
+cdef inline Py_ssize_t first_tap(const Cut *cut, Py_ssize_t part) noexcept nogil:
+    return part % cut.stride + part // cut.stride * cut.stride * cut.side
 
 
 cdef ConvGeometry dense_geometry(ConvGeometry g, const Parts *parts):
     """The convolution of the parts; g where there is one."""
     if parts.count == 1:
         return g
-    channels = parts.count * parts.count * g.in_channels
+    channels = parts.count * g.in_channels
     return ConvGeometry(
-        (g.batch, channels, g.out_h + parts.side - 1, g.out_w + parts.side - 1),
-        (g.out_channels, channels, parts.side, parts.side),
+        (g.batch, channels, g.out_h + parts.h.side - 1, g.out_w + parts.w.side - 1),
+        (g.out_channels, channels, parts.h.side, parts.w.side),
         (g.out_h, g.out_w), (1, 1), (1, 1), ((0, 0), (0, 0)), 1, g.channels_last)
 
 
@@ -92,24 +109,28 @@ cdef char *image_at(cnp.ndarray array, Py_ssize_t images, Py_ssize_t image) noex
 
 cdef Py_ssize_t *places_of(ConvGeometry dense, const Parts *parts) except NULL:
     """Where each tap of a channel is in a dense filter whose first channel it is; for `give_back`."""
-    cdef Py_ssize_t taps = parts.taps, side = parts.side, count = parts.count, stride = parts.stride
-    cdef Py_ssize_t part_taps = dense.in_channels // (count * count) * side * side
-    cdef Py_ssize_t row, column, part_h, part_w
-    cdef Py_ssize_t *places = <Py_ssize_t *>take_workspace(taps * taps * <Py_ssize_t>sizeof(Py_ssize_t))
-    for row in range(taps):
-        part_h = row % stride + row // (stride * side) * stride
-        for column in range(taps):
-            part_w = column % stride + column // (stride * side) * stride
-            places[row * taps + column] = (
-                (part_h * count + part_w) * part_taps + row // stride % side * side + column // stride % side)
+    cdef const Cut *h = &parts.h
+    cdef const Cut *w = &parts.w
+    cdef Py_ssize_t part_taps = dense.in_channels // parts.count * h.side * w.side, row, column, part
+    cdef Py_ssize_t *places = <Py_ssize_t *>take_workspace(h.taps * w.taps * <Py_ssize_t>sizeof(Py_ssize_t))
+    for row in range(h.taps):
+        for column in range(w.taps):
+            part = part_of(h, row) * w.count + part_of(w, column)
+            places[row * w.taps + column] = (
+                part * part_taps + row // h.stride % h.side * w.side + column // w.stride % w.side)
     return places
+
+
+cdef inline Py_ssize_t part_of(const Cut *cut, Py_ssize_t tap) noexcept nogil:
+    """The part that has a tap."""
+    return tap % cut.stride + tap // (cut.stride * cut.side) * cut.stride
 
 
 cdef void move_filter(ConvGeometry dense, const Parts *parts, const Py_ssize_t *places,
                       cython.floating *dense_weight, cython.floating *weight, Py_ssize_t k,
                       bint joining) noexcept nogil:
-    cdef Py_ssize_t taps = parts.taps * parts.taps, part_taps = parts.side * parts.side
-    cdef Py_ssize_t channels = dense.in_channels // (parts.count * parts.count), c, i
+    cdef Py_ssize_t taps = parts.h.taps * parts.w.taps, part_taps = parts.h.side * parts.w.side
+    cdef Py_ssize_t channels = dense.in_channels // parts.count, c, i
     cdef cython.floating *small
     cdef cython.floating *large
     for c in range(channels):
@@ -144,7 +165,7 @@ cdef cnp.ndarray dense_weight(ConvGeometry dense, const Parts *parts, int typenu
     """Room for the weight of the dense convolution."""
     cdef cnp.npy_intp[4] shape
     shape[0], shape[1] = dense.out_channels, dense.in_channels
-    shape[2] = shape[3] = parts.side
+    shape[2], shape[3] = parts.h.side, parts.w.side
     return empty(4, shape, typenum)
 
 
@@ -181,41 +202,46 @@ cdef struct Move:
     Py_ssize_t top
     Py_ssize_t channels
     bint channels_last
-    const Reach *rows            # by parts
+    const Reach *rows            # by parts along an axis
     const Reach *columns
 
 
-cdef Reach reach_of(const Parts *parts, Py_ssize_t part, Py_ssize_t before, Py_ssize_t size,
+cdef Reach reach_of(const Cut *cut, Py_ssize_t part, Py_ssize_t before, Py_ssize_t size,
                     Py_ssize_t dense_size) noexcept nogil:
-    cdef Py_ssize_t begin = first_tap(parts, part) - before
+    cdef Py_ssize_t begin = first_tap(cut, part) - before
     cdef Reach reach
-    reach.first = min(ceil_div(max(-begin, 0), parts.stride), dense_size)
-    reach.count = max(0, min(dense_size, ceil_div(max(size - begin, 0), parts.stride)) - reach.first)
-    reach.from_first = begin + reach.first * parts.stride
+    reach.first = min(ceil_div(max(-begin, 0), cut.stride), dense_size)
+    reach.count = max(0, min(dense_size, ceil_div(max(size - begin, 0), cut.stride)) - reach.first)
+    reach.from_first = begin + reach.first * cut.stride
     return reach
 
 
-cdef inline Py_ssize_t seen_of(const Parts *parts, Py_ssize_t size, Py_ssize_t out,
+cdef inline Py_ssize_t seen_of(const Cut *cut, Py_ssize_t size, Py_ssize_t out,
                                Py_ssize_t before) noexcept nogil:
     """How far the windows reach."""
-    return max(0, min(size, (out - 1) * parts.stride + parts.taps - before))
+    return max(0, min(size, (out - 1) * cut.stride + cut.taps - before))
+
+
+cdef inline Py_ssize_t reaches_of(const Parts *parts) noexcept nogil:
+    """Room that move_of needs."""
+    return parts.h.count + parts.w.count
 
 
 cdef Move move_of(const fc_kernels *table, ConvGeometry g, ConvGeometry dense, const Parts *parts, char *x,
                   char *dense_x, Reach *reaches) noexcept nogil:
-    """`reaches` has room for those of all parts, along both axes."""
     cdef Move m
-    cdef Reach *columns = reaches + parts.count
-    cdef Py_ssize_t part
+    cdef Reach *columns = reaches + parts.h.count
+    cdef Py_ssize_t part, seen_w = seen_of(&parts.w, g.width, g.out_w, g.left)
     m.table, m.parts, m.rows, m.columns = table, parts[0], reaches, columns
     m.x = view_of(x, g.in_channels, g.height, g.width, g.channels_last)
     m.dense = view_of(dense_x, dense.in_channels, dense.height, dense.width, g.channels_last)
     m.height, m.width, m.dense_height, m.dense_width = g.height, g.width, dense.height, dense.width
-    m.seen = seen_of(parts, g.height, g.out_h, g.top)
+    m.seen = seen_of(&parts.h, g.height, g.out_h, g.top)
     m.top, m.channels, m.channels_last = g.top, g.in_channels, g.channels_last
-    for part in range(parts.count):
-        reaches[part] = reach_of(parts, part, g.top, m.seen, dense.height)
-        columns[part] = reach_of(parts, part, g.left, seen_of(parts, g.width, g.out_w, g.left), dense.width)
+    for part in range(parts.h.count):
+        reaches[part] = reach_of(&parts.h, part, g.top, m.seen, dense.height)
+    for part in range(parts.w.count):
+        columns[part] = reach_of(&parts.w, part, g.left, seen_w, dense.width)
     return m
 
 
@@ -224,7 +250,7 @@ cdef inline char *part_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, 
     """Where a row of a part begins."""
     return m.dense.data + m.table.itemsize * (
         image * m.dense.image + row * m.dense.row
-        + ((part_h * m.parts.count + part_w) * m.channels + channel) * m.dense.channel)
+        + ((part_h * m.parts.w.count + part_w) * m.channels + channel) * m.dense.channel)
 
 
 cdef inline char *image_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t y) noexcept nogil:
@@ -233,23 +259,23 @@ cdef inline char *image_row(const Move *m, Py_ssize_t image, Py_ssize_t channel,
 
 cdef void split_row(const Move *m, Py_ssize_t image, Py_ssize_t row) noexcept nogil:
     """A row of all parts, of channels that come last."""
-    cdef Py_ssize_t size = m.table.itemsize, stride = m.parts.stride, pixel = size * m.channels
-    cdef Py_ssize_t part_h, part_w, j
+    cdef Py_ssize_t size = m.table.itemsize, pixel = size * m.channels, part_h, part_w, j
     cdef const Reach *rows
     cdef const Reach *reach
     cdef const char *source
     cdef char *target
     cdef bint inside
-    for part_h in range(m.parts.count):
+    for part_h in range(m.parts.h.count):
         rows = &m.rows[part_h]
         inside = rows.first <= row < rows.first + rows.count
-        source = image_row(m, image, 0, rows.from_first + (row - rows.first) * stride)
-        for part_w in range(m.parts.count):
+        source = image_row(m, image, 0, rows.from_first + (row - rows.first) * m.parts.h.stride)
+        for part_w in range(m.parts.w.count):
             reach = &m.columns[part_w]
             target = part_row(m, image, 0, row, part_h, part_w)
             for j in range(m.dense_width):
                 if inside and reach.first <= j < reach.first + reach.count:
-                    memcpy(target, source + (reach.from_first + (j - reach.first) * stride) * pixel, pixel)
+                    memcpy(target, source + (reach.from_first + (j - reach.first) * m.parts.w.stride) * pixel,
+                           pixel)
                 else:
                     memset(target, 0, pixel)
                 target += size * m.dense.pixel
@@ -261,9 +287,9 @@ cdef void split_plane(const Move *m, Py_ssize_t image, Py_ssize_t channel) noexc
     cdef const Reach *rows
     cdef const Reach *reach
     cdef char *target
-    for part_h in range(m.parts.count):
+    for part_h in range(m.parts.h.count):
         rows = &m.rows[part_h]
-        for part_w in range(m.parts.count):
+        for part_w in range(m.parts.w.count):
             reach = &m.columns[part_w]
             target = part_row(m, image, channel, 0, part_h, part_w)
             memset(target, 0, rows.first * row)
@@ -271,15 +297,15 @@ cdef void split_plane(const Move *m, Py_ssize_t image, Py_ssize_t channel) noexc
             m.table.pad_rows(
                 target, m.dense.row,
                 image_row(m, image, channel, rows.from_first) + m.table.itemsize * reach.from_first,
-                m.parts.stride * m.x.row, rows.count, reach.first, reach.count,
-                m.dense_width - reach.first - reach.count, m.parts.stride)
+                m.parts.h.stride * m.x.row, rows.count, reach.first, reach.count,
+                m.dense_width - reach.first - reach.count, m.parts.w.stride)
             memset(target + rows.count * row, 0, (m.dense_height - rows.first - rows.count) * row)
 
 
 cdef int split_images(const fc_kernels *table, ConvGeometry g, ConvGeometry dense, const Parts *parts,
                       const char *x, char *dense_x, Py_ssize_t images, int num_threads) except -1:
     """The images of the parts."""
-    cdef Reach *reaches = <Reach *>take_workspace(2 * parts.count * <Py_ssize_t>sizeof(Reach))
+    cdef Reach *reaches = <Reach *>take_workspace(reaches_of(parts) * <Py_ssize_t>sizeof(Reach))
     cdef Move m = move_of(table, g, dense, parts, <char *>x, dense_x, reaches)
     cdef Py_ssize_t each = m.dense_height if m.channels_last else m.channels, item
     num_threads = movers(images * m.dense.image * table.itemsize, num_threads)
@@ -294,8 +320,9 @@ cdef int split_images(const fc_kernels *table, ConvGeometry g, ConvGeometry dens
 
 cdef void join_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t y) noexcept nogil:
     """Row y of a channel, or of all channels: each pixel is the sum over the parts that have it."""
-    cdef Py_ssize_t size = m.table.itemsize, stride = m.parts.stride, pixel = size * m.channels
-    cdef Py_ssize_t phase = (y + m.top) % stride, run, part_h, part_w, row, j
+    cdef const Cut *cut = &m.parts.h
+    cdef Py_ssize_t size = m.table.itemsize, stride = m.parts.w.stride, pixel = size * m.channels
+    cdef Py_ssize_t run, part_h, part_w, row, j
     cdef char *target = image_row(m, image, channel, y)
     cdef char *to
     cdef const char *source
@@ -303,12 +330,12 @@ cdef void join_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize
     memset(target, 0, m.width * (pixel if m.channels_last else size))
     if y >= m.seen:
         return
-    for run in range(m.parts.runs):
-        part_h = phase + run * stride
-        row = (y + m.top) // stride - run * m.parts.side
+    for run in range(cut.runs):
+        part_h = (y + m.top) % cut.stride + run * cut.stride
+        row = (y + m.top) // cut.stride - run * cut.side
         if row < 0 or row >= m.dense_height:
             continue
-        for part_w in range(m.parts.count):
+        for part_w in range(m.parts.w.count):
             reach = &m.columns[part_w]
             source = part_row(m, image, channel, row, part_h, part_w)
             if m.channels_last:
@@ -318,7 +345,7 @@ cdef void join_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize
                 continue
             source += size * reach.first
             to = target + size * reach.from_first
-            if m.parts.runs == 1:
+            if cut.runs == m.parts.w.runs == 1:
                 m.table.scatter(to, stride, source, reach.count)
             else:
                 m.table.scatter_add(to, stride, source, reach.count)
@@ -327,7 +354,7 @@ cdef void join_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize
 cdef int join_images(const fc_kernels *table, ConvGeometry g, ConvGeometry dense, const Parts *parts, char *x,
                      const char *dense_x, Py_ssize_t images, int num_threads) except -1:
     """The gradient of the images from that of their parts."""
-    cdef Reach *reaches = <Reach *>take_workspace(2 * parts.count * <Py_ssize_t>sizeof(Reach))
+    cdef Reach *reaches = <Reach *>take_workspace(reaches_of(parts) * <Py_ssize_t>sizeof(Reach))
     cdef Move m = move_of(table, g, dense, parts, x, <char *>dense_x, reaches)
     cdef Py_ssize_t each = m.height if m.channels_last else m.channels, item, y
     num_threads = movers(images * m.dense.image * table.itemsize, num_threads)

@@ -11,7 +11,7 @@ cdef struct Weights:
 # y = x * weights, one convolution. Channels are those of one group.
 cdef struct Product:
     const fc_kernels *table
-    int side                     # taps along an axis
+    int positions                # of a transformed tile
     Py_ssize_t images
     View x, y
     Axis rows, columns

@@ -1,7 +1,7 @@
 """Winograd's product: tiles of images to tiles of results, by way of U, V and M.
 
 Transformed tiles of one block, V[position][tile][channel], times transformed weights,
-U[panel][position][channel][column of the panel], is a matrix product at each of 36 positions; its result
+U[panel][position][channel][column of the panel], is a matrix product at each of 36 positions, or 6 where kernels have one row or column; its result
 M[position][tile][output channel] is transformed back.
 
 Threads share out blocks of tiles. Where tiles are few, transformed weights are not kept; where they are very
@@ -25,7 +25,7 @@ from fastconv._kernels.isa cimport fc_kernels, fc_tile, new_tile, rows_of, vecto
 from fastconv._kernels.memory cimport take_workspace
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.winograd_tiles cimport (
-    BLOCK_TILES, POSITIONS, Phase, Tiles, axis_of, canvas_of, load_inputs, part, phases_of, round_up,
+    BLOCK_POSITIONS, Phase, Tiles, axis_of, canvas_of, load_inputs, part, phases_of, positions_of, round_up,
     scratch_elements, store_outputs, tiles_at,
 )
 
@@ -52,18 +52,19 @@ cdef Product product_of(ConvGeometry g, const fc_kernels *table, bint for_grad_i
     cdef Product p
     memset(&p, 0, sizeof(p))
     p.table = table
-    p.side = g.kernel_h
     p.groups = g.groups
     p.in_channels = (g.out_channels if for_grad_input else g.in_channels) // g.groups
     p.out_channels = (g.in_channels if for_grad_input else g.out_channels) // g.groups
     p.u_channels = max(1, p.in_channels)
     p.panels = ceil_div(p.out_channels, table.nr)
     if for_grad_input:
-        p.rows = axis_of(g.out_h, (p.side - 1) * g.dilation_h - g.top, g.height, g.dilation_h)
-        p.columns = axis_of(g.out_w, (p.side - 1) * g.dilation_w - g.left, g.width, g.dilation_w)
+        p.rows = axis_of(g.kernel_h, g.out_h, (g.kernel_h - 1) * g.dilation_h - g.top, g.height, g.dilation_h)
+        p.columns = axis_of(g.kernel_w, g.out_w, (g.kernel_w - 1) * g.dilation_w - g.left, g.width,
+                            g.dilation_w)
     else:
-        p.rows = axis_of(g.height, g.top, g.out_h, g.dilation_h)
-        p.columns = axis_of(g.width, g.left, g.out_w, g.dilation_w)
+        p.rows = axis_of(g.kernel_h, g.height, g.top, g.out_h, g.dilation_h)
+        p.columns = axis_of(g.kernel_w, g.width, g.left, g.out_w, g.dilation_w)
+    p.positions = positions_of(&p.rows, &p.columns)
     return p
 
 
@@ -96,17 +97,17 @@ cdef void transform_panel(const Product *p, Py_ssize_t group, Py_ssize_t panel, 
         u, u_position(p),
         w.data + p.table.itemsize * (group * w.group + first * w.column + channel * w.depth), w.column,
         w.depth, min(p.table.nr, p.out_channels - first), min(p.u_channels, p.in_channels - channel), w.flip,
-        p.side)
+        <int>p.rows.taps, <int>p.columns.taps)
 
 
 cdef Py_ssize_t packed_elements(const Product *p) noexcept nogil:
-    return p.groups * p.panels * POSITIONS * u_position(p)
+    return p.groups * p.panels * p.positions * u_position(p)
 
 
 cdef void transform_weights(const Product *p, char *u, int num_threads) noexcept:
     """All of U."""
     cdef fc_float_mode mode = 0
-    cdef Py_ssize_t bytes = p.table.itemsize * POSITIONS * u_position(p)
+    cdef Py_ssize_t bytes = p.table.itemsize * p.positions * u_position(p)
     cdef Py_ssize_t item
     with nogil, parallel(num_threads=num_threads):
         mode = fc_flush_denormals()
@@ -128,7 +129,8 @@ cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
         if p.groups == 1 and not p.shared:
             blocks = round_up(blocks, num_threads)
     else:
-        blocks = ceil_div(tiles, BLOCK_TILES * (2 if p.in_channels * p.out_channels > LARGE_WEIGHT else 1))
+        blocks = ceil_div(tiles, BLOCK_POSITIONS // p.positions
+                          * (2 if p.in_channels * p.out_channels > LARGE_WEIGHT else 1))
         if num_threads > 1 and p.groups == 1:
             blocks = min(round_up(blocks, num_threads), ceil_div(tiles, 4 * rows))
     p.unit = 1 if p.few else rows
@@ -139,7 +141,7 @@ cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
     p.block_panels = ceil_div(p.range_panels, ceil_div(p.range_panels * p.table.nr, BLOCK_CHANNELS))
     if p.u == NULL:
         p.block_panels = 1
-        slices = max(1, ceil_div(p.in_channels * p.table.nr * POSITIONS * p.table.itemsize, U_BYTES))
+        slices = max(1, ceil_div(p.in_channels * p.table.nr * p.positions * p.table.itemsize, U_BYTES))
         p.u_channels = max(1, round_up(ceil_div(p.in_channels, slices), p.table.lanes))
     elif p.shared:
         p.block_panels = min(ceil_div(BLOCK_CHANNELS, p.table.nr), ceil_div(p.panels, num_threads))
@@ -168,7 +170,7 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
     tile.a_step = 1
     tile.b_step = nr
     tile.c_row = m.tile
-    for position in range(POSITIONS):
+    for position in range(p.positions):
         for panel in range(ceil_div(out_channels, nr)):
             tile.vectors = vectors_for(table, out_channels - panel * nr)
             heights = ceil_div(tiles, rows_of(table, tile.vectors))
@@ -178,7 +180,7 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
                 channel = part(i, slices, channels)
                 tile.depth = part(i + 1, slices, channels) - channel
                 tile.accumulate = first + i > 0
-                tile.b = u + size * ((panel * POSITIONS + position) * u_step + channel * nr)
+                tile.b = u + size * ((panel * p.positions + position) * u_step + channel * nr)
                 ahead = size * nr * tile.depth
                 share = ceil_div(ahead, heights)
                 tile.a = v.data + size * (position * v.position + first + channel)
@@ -198,15 +200,15 @@ cdef Tiles inputs_at(const Product *p, char *data) noexcept nogil:
 
 cdef Py_ssize_t input_bytes(const Product *p) noexcept nogil:
     """Of a block's V."""
-    return align(POSITIONS * inputs_at(p, NULL).position * p.table.itemsize)
+    return align(p.positions * inputs_at(p, NULL).position * p.table.itemsize)
 
 
 cdef Py_ssize_t lay_out(const Product *p, char *work, Tiles *m, char **u, char **scratch) noexcept nogil:
     """One thread's workspace but for V; its bytes."""
     cdef Py_ssize_t size = p.table.itemsize
     m[0] = tiles_at(work, p.block_tiles, p.block_panels * p.table.nr, p.table)
-    u[0] = m.data + align(POSITIONS * m.position * size)
-    scratch[0] = u[0] + (align(p.block_panels * POSITIONS * u_position(p) * size) if p.u == NULL else 0)
+    u[0] = m.data + align(p.positions * m.position * size)
+    scratch[0] = u[0] + (align(p.block_panels * p.positions * u_position(p) * size) if p.u == NULL else 0)
     return scratch[0] - work + align(scratch_elements(p.table, &p.canvas) * size)
 
 
@@ -234,7 +236,7 @@ cdef bint convolve_range(
     cdef Py_ssize_t tiles = block_start(p, block + 1) - first
     cdef Py_ssize_t panel = index * p.range_panels
     cdef Py_ssize_t last_panel = min(panel + p.range_panels, p.panels)
-    cdef Py_ssize_t count, channels, channel, i, u_bytes = size * POSITIONS * u_position(p)
+    cdef Py_ssize_t count, channels, channel, i, u_bytes = size * p.positions * u_position(p)
     cdef bint finite = True
     cdef const char *bias
     cdef char *u
@@ -316,7 +318,7 @@ cdef int convolve(Product *p, int num_threads) except -1:
     cdef int spoilt
     try:
         phases = <Phase *>take_workspace(phases_of(&p.rows, &p.columns) * <Py_ssize_t>sizeof(Phase))
-        p.canvas = canvas_of(p.side, p.images, &p.rows, &p.columns, phases)
+        p.canvas = canvas_of(p.images, &p.rows, &p.columns, phases)
         if p.canvas.tiles == 0 or p.groups == 0 or p.out_channels == 0:
             return True
         # Few panels would not do for all threads, which share out tiles then.

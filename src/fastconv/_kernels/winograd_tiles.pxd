@@ -2,19 +2,18 @@ from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.isa cimport fc_kernels
 
 cdef enum:
-    PATCH = 6              # inputs of a tile along an axis
-    POSITIONS = 36         # of a transformed tile
-    BLOCK_TILES = 48       # that are transformed at a time, about
+    PATCH = 6              # inputs of a tile along an axis of more than one tap
+    BLOCK_POSITIONS = 1728 # of tiles that are transformed at a time, about
 
 # An array of images. Steps count elements, here and below.
 ctypedef struct View:
     char *data
     Py_ssize_t image, channel, row, pixel
 
-# An axis of a correlation with stride 1: result o meets inputs o - before + i*dilation, i < side, of which
+# An axis of a correlation with stride 1: result o meets inputs o - before + i*dilation, i < taps, of which
 # those from 0 to size - 1 exist.
 ctypedef struct Axis:
-    Py_ssize_t size, before, out, dilation
+    Py_ssize_t taps, size, before, out, dilation
 
 # Every dilation-th pixel of an axis, from the first on; `before` zeros before them.
 ctypedef struct Span:
@@ -28,8 +27,10 @@ ctypedef struct Phase:
 # Several images on one plane, cut into tiles; of a dilated correlation each phase of an image is one.
 # Results of image (i, j) of a canvas begin at pixel (i * period_h, j * period_w), and windows with them.
 ctypedef struct Canvas:
-    int side                     # taps along an axis, 2 to 5
-    int tile                     # outputs of a tile along an axis, PATCH + 1 - side
+    int taps_h, taps_w           # both 2 to 5 and the same, or one of them 1
+    int tile_h, tile_w           # outputs of a tile
+    int patch_h                  # rows of its inputs
+    int positions                # of a transformed tile
     Py_ssize_t images
     Py_ssize_t phases_h, phases_w   # image n*phases_h*phases_w + i*phases_w + j is phase (i, j) of n
     Py_ssize_t step_h, step_w    # pixels from one of a phase to the next
@@ -49,6 +50,13 @@ ctypedef struct Tiles:
 cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t step) noexcept nogil:
     return ceil_div(n, step) * step
 
+cdef inline int patch_of(Py_ssize_t taps) noexcept nogil:
+    """Inputs of a tile along an axis; an axis of one tap is not transformed."""
+    return PATCH if taps > 1 else 1
+
+cdef inline int positions_of(const Axis *rows, const Axis *columns) noexcept nogil:
+    return patch_of(rows.taps) * patch_of(columns.taps)
+
 cdef inline Py_ssize_t part(Py_ssize_t i, Py_ssize_t parts, Py_ssize_t n) noexcept nogil:
     """Where part i of n things begins, in parts that differ by one at most."""
     return i * n // parts
@@ -64,10 +72,10 @@ cdef inline Tiles tiles_at(
 
 cdef View view_of(char *data, Py_ssize_t channels, Py_ssize_t height, Py_ssize_t width,
                   bint channels_last) noexcept nogil
-cdef Axis axis_of(Py_ssize_t size, Py_ssize_t before, Py_ssize_t out, Py_ssize_t dilation) noexcept nogil
+cdef Axis axis_of(Py_ssize_t taps, Py_ssize_t size, Py_ssize_t before, Py_ssize_t out,
+                  Py_ssize_t dilation) noexcept nogil
 cdef Py_ssize_t phases_of(const Axis *rows, const Axis *columns) noexcept nogil
-cdef Canvas canvas_of(int side, Py_ssize_t images, const Axis *rows, const Axis *columns,
-                      Phase *phases) noexcept nogil
+cdef Canvas canvas_of(Py_ssize_t images, const Axis *rows, const Axis *columns, Phase *phases) noexcept nogil
 cdef Py_ssize_t scratch_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil
 cdef void load_inputs(
     const fc_kernels *table, Tiles to, const View *x, const Canvas *canvas, Py_ssize_t tile,

@@ -14,7 +14,7 @@ from fastconv._kernels.correlation cimport ceil_div
 
 cdef enum:
     MOST_ACROSS = 8        # images side by side
-    SEGMENT = 16           # tiles transformed at a time, at most, so that their half-written lines stay in L1
+    SEGMENT = 576          # positions of tiles transformed at a time, at most: half-written lines stay in L1
 
 
 cdef View view_of(char *data, Py_ssize_t channels, Py_ssize_t height, Py_ssize_t width,
@@ -29,9 +29,11 @@ cdef View view_of(char *data, Py_ssize_t channels, Py_ssize_t height, Py_ssize_t
     return view
 
 
-cdef Axis axis_of(Py_ssize_t size, Py_ssize_t before, Py_ssize_t out, Py_ssize_t dilation) noexcept nogil:
+cdef Axis axis_of(Py_ssize_t taps, Py_ssize_t size, Py_ssize_t before, Py_ssize_t out,
+                  Py_ssize_t dilation) noexcept nogil:
     cdef Axis axis
-    axis.size, axis.before, axis.out, axis.dilation = size, before, out, dilation
+    axis.taps, axis.size, axis.before, axis.out = taps, size, before, out
+    axis.dilation = dilation if taps > 1 else 1
     return axis
 
 
@@ -45,7 +47,7 @@ cdef Py_ssize_t phases_of(const Axis *rows, const Axis *columns) noexcept nogil:
     return phases_along(rows) + phases_along(columns)
 
 
-cdef Phase phase_of(const Axis *axis, Py_ssize_t number, int side) noexcept nogil:
+cdef Phase phase_of(const Axis *axis, Py_ssize_t number) noexcept nogil:
     cdef Phase phase
     cdef Py_ssize_t begin = number - axis.before      # the first tap of the first result
     phase.y.first, phase.y.before = number, 0
@@ -53,8 +55,8 @@ cdef Phase phase_of(const Axis *axis, Py_ssize_t number, int side) noexcept nogi
     phase.x.before = ceil_div(max(-begin, 0), axis.dilation)
     phase.x.first = begin + phase.x.before * axis.dilation
     phase.x.size = min(ceil_div(max(axis.size - phase.x.first, 0), axis.dilation),
-                       max(phase.y.size + side - 1 - phase.x.before, 0))
-    phase.after = phase.y.size + side - 1 - phase.x.before - phase.x.size
+                       max(phase.y.size + axis.taps - 1 - phase.x.before, 0))
+    phase.after = phase.y.size + axis.taps - 1 - phase.x.before - phase.x.size
     return phase
 
 
@@ -71,15 +73,17 @@ cdef Py_ssize_t period_of(const Phase *phases, Py_ssize_t count) noexcept nogil:
     return max(period, inputs, windows - least)
 
 
-cdef Canvas canvas_of(int side, Py_ssize_t images, const Axis *rows, const Axis *columns,
-                      Phase *phases) noexcept nogil:
+cdef Canvas canvas_of(Py_ssize_t images, const Axis *rows, const Axis *columns, Phase *phases) noexcept nogil:
     """The arrangement of the padded images that needs the fewest tiles."""
     cdef Canvas best, canvas
     cdef Py_ssize_t across, index
     cdef int stacked
     memset(&canvas, 0, sizeof(canvas))
-    canvas.side = side
-    canvas.tile = PATCH + 1 - side
+    canvas.taps_h, canvas.taps_w = <int>rows.taps, <int>columns.taps
+    canvas.patch_h = patch_of(rows.taps)
+    canvas.tile_h = canvas.patch_h + 1 - canvas.taps_h
+    canvas.tile_w = patch_of(columns.taps) + 1 - canvas.taps_w
+    canvas.positions = positions_of(rows, columns)
     canvas.phases_h, canvas.phases_w = phases_along(rows), phases_along(columns)
     canvas.images = images * canvas.phases_h * canvas.phases_w
     if canvas.images == 0:
@@ -87,9 +91,9 @@ cdef Canvas canvas_of(int side, Py_ssize_t images, const Axis *rows, const Axis 
     canvas.step_h, canvas.step_w = rows.dilation, columns.dilation
     canvas.rows, canvas.columns = phases, phases + canvas.phases_h
     for index in range(canvas.phases_h):
-        phases[index] = phase_of(rows, index, side)
+        phases[index] = phase_of(rows, index)
     for index in range(canvas.phases_w):
-        phases[canvas.phases_h + index] = phase_of(columns, index, side)
+        phases[canvas.phases_h + index] = phase_of(columns, index)
     canvas.out_h, canvas.out_w = canvas.rows[0].y.size, canvas.columns[0].y.size
     canvas.period_h = period_of(canvas.rows, canvas.phases_h)
     canvas.period_w = period_of(canvas.columns, canvas.phases_w)
@@ -98,21 +102,25 @@ cdef Canvas canvas_of(int side, Py_ssize_t images, const Axis *rows, const Axis 
         for stacked in range(2):
             canvas.across = across
             canvas.down = ceil_div(canvas.images, across) if stacked else 1
-            canvas.tiles_h = ceil_div((canvas.down - 1) * canvas.period_h + canvas.out_h, canvas.tile)
-            canvas.tiles_w = ceil_div((canvas.across - 1) * canvas.period_w + canvas.out_w, canvas.tile)
+            canvas.tiles_h = ceil_div((canvas.down - 1) * canvas.period_h + canvas.out_h, canvas.tile_h)
+            canvas.tiles_w = ceil_div((canvas.across - 1) * canvas.period_w + canvas.out_w, canvas.tile_w)
             canvas.tiles = ceil_div(canvas.images, across * canvas.down) * canvas.tiles_h * canvas.tiles_w
             if best.tiles == 0 or canvas.tiles < best.tiles:
                 best = canvas
     return best
 
 
+cdef inline Py_ssize_t segment_tiles(const Canvas *canvas) noexcept nogil:
+    return SEGMENT // canvas.positions
+
+
 cdef Py_ssize_t row_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil:
-    return (canvas.tile * min(canvas.tiles_w, SEGMENT) + canvas.side - 1) * table.lanes
+    return (canvas.tile_w * min(canvas.tiles_w, segment_tiles(canvas)) + canvas.taps_w - 1) * table.lanes
 
 
 cdef Py_ssize_t scratch_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil:
-    """The scratch that loading and storing need: the six rows of a row of tiles."""
-    return PATCH * row_elements(table, canvas)
+    """The scratch that loading and storing need: the rows of a row of tiles."""
+    return canvas.patch_h * row_elements(table, canvas)
 
 
 # Part of a row of tiles of a canvas.
@@ -127,9 +135,9 @@ cdef Strip strip_of(const Canvas *canvas, Py_ssize_t tile, Py_ssize_t count) noe
     cdef Strip strip
     cdef Py_ssize_t number = tile // canvas.tiles_w
     strip.first = tile % canvas.tiles_w
-    strip.count = min(min(count, SEGMENT), canvas.tiles_w - strip.first)
+    strip.count = min(min(count, segment_tiles(canvas)), canvas.tiles_w - strip.first)
     strip.images = number // canvas.tiles_h * canvas.down * canvas.across
-    strip.row = number % canvas.tiles_h * canvas.tile
+    strip.row = number % canvas.tiles_h * canvas.tile_h
     return strip
 
 
@@ -170,7 +178,7 @@ cdef void load_row(const fc_kernels *table, char *row, const View *view, bint re
     cdef Py_ssize_t vector = table.itemsize * table.lanes
     cdef Py_ssize_t block = min((strip.row + line) // canvas.period_h, canvas.down - 1)
     cdef Py_ssize_t image = strip.images + block * canvas.across
-    cdef Py_ssize_t begin = strip.first * canvas.tile, end = begin + strip.count * canvas.tile + halo
+    cdef Py_ssize_t begin = strip.first * canvas.tile_w, end = begin + strip.count * canvas.tile_w + halo
     cdef Py_ssize_t done = begin, j = begin // canvas.period_w
     cdef Py_ssize_t y, origin, start, stop
     cdef const Span *rows
@@ -202,7 +210,7 @@ cdef void store_row(const fc_kernels *table, const char *row, const View *view, 
     cdef Py_ssize_t block = min((strip.row + line) // canvas.period_h, canvas.down - 1)
     cdef Py_ssize_t y = strip.row + line - block * canvas.period_h
     cdef Py_ssize_t image = strip.images + block * canvas.across
-    cdef Py_ssize_t begin = strip.first * canvas.tile, end = begin + strip.count * canvas.tile
+    cdef Py_ssize_t begin = strip.first * canvas.tile_w, end = begin + strip.count * canvas.tile_w
     cdef Py_ssize_t j = begin // canvas.period_w
     cdef Py_ssize_t origin, start, stop
     cdef Place place
@@ -230,11 +238,11 @@ cdef void load_inputs(
         strip = strip_of(canvas, tile, count)
         first = 0
         while first < channels:
-            for line in range(PATCH):
-                load_row(table, scratch + line * row * size, x, False, canvas, &strip, line, canvas.side - 1,
-                         channel + first, min(table.lanes, channels - first))
+            for line in range(canvas.patch_h):
+                load_row(table, scratch + line * row * size, x, False, canvas, &strip, line,
+                         canvas.taps_w - 1, channel + first, min(table.lanes, channels - first))
             table.winograd_input(to.data + first * size, to.position, to.tile, scratch, row, strip.count,
-                                 canvas.side)
+                                 canvas.taps_h, canvas.taps_w)
             first += table.lanes
         to.data += strip.count * to.tile * size
         tile += strip.count
@@ -252,11 +260,11 @@ cdef void load_grad_outputs(
         strip = strip_of(canvas, tile, count)
         first = 0
         while first < channels:
-            for line in range(canvas.tile):
+            for line in range(canvas.tile_h):
                 load_row(table, scratch + line * row * size, y, True, canvas, &strip, line, 0,
                          channel + first, min(table.lanes, channels - first))
             table.winograd_grad_output(to.data + first * size, to.position, to.tile, scratch, row,
-                                       strip.count, canvas.side)
+                                       strip.count, canvas.taps_h, canvas.taps_w)
             first += table.lanes
         to.data += strip.count * to.tile * size
         tile += strip.count
@@ -281,8 +289,9 @@ cdef bint store_outputs(
         while first < channels:
             finite &= table.winograd_output(
                 scratch, row, tiles.data + first * size, tiles.position, tiles.tile, strip.count,
-                <const char *>NULL if bias == NULL else bias + first * size, relu, canvas.side)
-            for line in range(canvas.tile):
+                <const char *>NULL if bias == NULL else bias + first * size, relu, canvas.taps_h,
+                canvas.taps_w)
+            for line in range(canvas.tile_h):
                 store_row(table, scratch + line * row * size, y, canvas, &strip, line, channel + first,
                           min(table.lanes, channels - first))
             first += table.lanes

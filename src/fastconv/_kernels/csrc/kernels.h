@@ -339,27 +339,29 @@ typedef struct {
                      ptrdiff_t count);
 
     /* Winograd's F(5x5, 2x2) to F(2x2, 5x5), see winograd.inc.h: transforms of a row of tiles, for as
-     * many channels as a vector has lanes. `side` is 2 to 5, `tile` is 7 - side. A pixel is one vector; so is each of
-     * the 36 positions of a transformed tile, which are *_position apart.
-     *   winograd_input        v = B^T x B      x: 6 rows of tile*tiles + side - 1 pixels, overwritten
-     *   winograd_grad_output  w = A y A^T      y: `tile` rows of tile*tiles pixels in room for 6, overwritten
+     * many channels as a vector has lanes, of kernels of height x width taps: 2x2 to 5x5, or 2 to 5 in one row or
+     * column. `patch` is 6 pixels along an axis, `tile` is 7 less its taps; both are 1 along an axis of one tap. A
+     * pixel is one vector; so is each of the 36 positions of a transformed tile, or 6 of a line, *_position apart.
+     *   winograd_input        v = B^T x B      x: `patch` rows of tile*tiles + width - 1 pixels, overwritten
+     *   winograd_grad_output  w = A y A^T      y: `tile` rows of tile*tiles pixels in room for `patch`, overwritten
      *   winograd_output       y = A^T m A + bias, then max(y, 0) with relu; bias: one vector, or NULL.
      *                         Returns whether m is finite: a NaN or an infinity spoils its whole tile */
     void (*winograd_input)(void *v, ptrdiff_t v_position, ptrdiff_t v_tile, void *x, ptrdiff_t x_row,
-                           ptrdiff_t tiles, int side);
+                           ptrdiff_t tiles, int height, int width);
     void (*winograd_grad_output)(void *w, ptrdiff_t w_position, ptrdiff_t w_tile, void *y, ptrdiff_t y_row,
-                                 ptrdiff_t tiles, int side);
+                                 ptrdiff_t tiles, int height, int width);
     int (*winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                           ptrdiff_t tiles, const void *bias, int relu, int side);
+                           ptrdiff_t tiles, const void *bias, int relu, int height, int width);
 
-    /* u[k*nr + j] = G g G^T of the side^2 taps at g + k*depth_step + j*column_step, k < depth, for j < columns,
+    /* u[k*nr + j] = G g G^T of the taps at g + k*depth_step + j*column_step, k < depth, for j < columns,
      * and 0 for columns <= j < nr. flip: the taps are taken backwards. */
     void (*winograd_weight)(void *u, ptrdiff_t u_position, const void *g, ptrdiff_t column_step,
-                            ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip, int side);
+                            ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip, int height,
+                            int width);
 
-    /* g = G^T s G: side^2 taps at g + j*lane_step, j < lanes, from one vector at each of 36 positions. */
+    /* g = G^T s G: taps at g + j*lane_step, j < lanes, from one vector at each position. */
     void (*winograd_grad_weight)(void *g, ptrdiff_t lane_step, const void *s, ptrdiff_t s_position,
-                                 ptrdiff_t lanes, int side);
+                                 ptrdiff_t lanes, int height, int width);
 
     /* dst = a + b + bias, then max(dst, 0) with relu: `rows` rows of `vectors` vectors, as bias is one. b and bias
      * may be NULL, dst may be a. Returns whether all of a + b is finite. */

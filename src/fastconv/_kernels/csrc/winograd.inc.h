@@ -1,14 +1,15 @@
-/* Winograd's F(5x5, 2x2), F(4x4, 3x3), F(3x3, 4x4) and F(2x2, 5x5): the transforms of tiles, one channel a vector
- * lane.
+/* Winograd's F(5x5, 2x2), F(4x4, 3x3), F(3x3, 4x4) and F(2x2, 5x5), and F(5, 2) to F(2, 5) along one axis: the
+ * transforms of tiles, one channel a vector lane.
  *
  *     y = A^T [ (G g G^T) .* (B^T d B) ] A        d: 6x6 input, g: `side`^2 weights, y: `tile`^2 output
  *
- * with tile = 7 - side, and its transposes for the gradients. The matrices belong to the points 0, +-a, +-b
+ * with tile = 7 - side, and its transposes for the gradients. A kernel of one row or column has tiles that are
+ * lines along the other axis, y = A^T [ (G g) .* (B^T d) ]. The matrices belong to the points 0, +-a, +-b
  * and infinity (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, have a = 1 and
  * b = 2): A and G hold the points' powers, B depends on the points alone. With a = 3/4 and b = 3/2 the largest
  * error over 512 channels is a quarter of theirs, and A and B are exact in binary.
  *
- * Position (i, j) of a transformed tile is number 6*i + j. Contracts in kernels.h.
+ * Position (i, j) of a transformed tile is number 6*i + j, of a line i. Contracts in kernels.h.
  */
 #ifndef FC_WINOGRAD_POINTS
 #define FC_WINOGRAD_POINTS
@@ -20,11 +21,23 @@ static const double fc_a2b2 = 1.265625, fc_a2_b2 = 2.8125; /* a^2 b^2, a^2 + b^2
 static const double fc_at_0 = 64.0 / 81.0, fc_at_a = -128.0 / 243.0, fc_at_b = 32.0 / 243.0;
 
 /* body(..., side) with `side` a constant, so that the compiler unrolls it */
-#define FC_FOR_SIDE(body, ...) \
-    (side == 2   ? body(__VA_ARGS__, 2)                                                                              \
-     : side == 3 ? body(__VA_ARGS__, 3)                                                                              \
-     : side == 4 ? body(__VA_ARGS__, 4)                                                                              \
-                 : body(__VA_ARGS__, 5))
+#define FC_FOR_SIDE(side, body, ...) \
+    ((side) == 2   ? body(__VA_ARGS__, 2)                                                                            \
+     : (side) == 3 ? body(__VA_ARGS__, 3)                                                                            \
+     : (side) == 4 ? body(__VA_ARGS__, 4)                                                                            \
+                   : body(__VA_ARGS__, 5))
+
+/* Of a tile of a kernel of height x width taps, which is a square or a line: outputs along a row; and of a line,
+ * pixels are so far from each other. */
+static inline int fc_tile_width(int width)
+{
+    return width == 1 ? 1 : FC_PATCH + 1 - width;
+}
+
+static inline ptrdiff_t fc_line_step(int width, ptrdiff_t row, ptrdiff_t pixel)
+{
+    return width == 1 ? row : pixel;
+}
 #endif
 
 #define C(x) V(set1)((T)(x))
@@ -183,37 +196,44 @@ static void FC(lanes_to)(void *dst_, ptrdiff_t lane_step, ptrdiff_t step, const 
     }
 }
 
-FC_INLINE void FC(winograd_input_of)(T *v, ptrdiff_t v_position, ptrdiff_t v_tile, T *x, ptrdiff_t x_row,
-                                     ptrdiff_t tiles, int side)
+/* v = B^T d of tiles whose pixels are x_step apart. */
+FC_INLINE void FC(winograd_input_line)(T *v, ptrdiff_t v_position, ptrdiff_t v_tile, const T *x, ptrdiff_t x_step,
+                                       ptrdiff_t x_tile, ptrdiff_t tiles)
 {
-    const int tile = FC_PATCH + 1 - side;
     VEC d[6], r[6];
-    for (ptrdiff_t column = 0; column < tile * tiles + side - 1; column++) {
-        T *at = x + column * LANES;
-        for (int i = 0; i < 6; i++) d[i] = V(load)(at + i * x_row);
+    for (ptrdiff_t t = 0; t < tiles; t++, v += v_tile, x += x_tile) {
+        for (int i = 0; i < 6; i++) d[i] = V(load)(x + i * x_step);
         FC(winograd_bt)(r, d);
-        for (int i = 0; i < 6; i++) V(store)(at + i * x_row, r[i]);
+        for (int i = 0; i < 6; i++) V(store)(v + i * v_position, r[i]);
     }
-    for (ptrdiff_t t = 0; t < tiles; t++)
-        for (int i = 0; i < 6; i++) {
-            const T *at = x + i * x_row + tile * t * LANES;
-            T *to = v + 6 * i * v_position + t * v_tile;
-            for (int j = 0; j < 6; j++) d[j] = V(load)(at + j * LANES);
-            FC(winograd_bt)(r, d);
-            for (int j = 0; j < 6; j++) V(store)(to + j * v_position, r[j]);
-        }
 }
 
-static void FC(winograd_input)(void *v, ptrdiff_t v_position, ptrdiff_t v_tile, void *x, ptrdiff_t x_row,
-                               ptrdiff_t tiles, int side)
+static void FC(winograd_input)(void *v_, ptrdiff_t v_position, ptrdiff_t v_tile, void *x_, ptrdiff_t x_row,
+                               ptrdiff_t tiles, int height, int width)
 {
-    FC_FOR_SIDE(FC(winograd_input_of), v, v_position, v_tile, x, x_row, tiles);
+    const ptrdiff_t tile = fc_tile_width(width), x_tile = tile * LANES;
+    T *v = v_, *x = x_;
+    if (height != width) {
+        FC(winograd_input_line)(v, v_position, v_tile, x, fc_line_step(width, x_row, LANES), x_tile, tiles);
+        return;
+    }
+    FC(winograd_input_line)(x, x_row, LANES, x, x_row, LANES, tile * tiles + width - 1);
+    for (ptrdiff_t t = 0; t < tiles; t++)
+        for (int i = 0; i < 6; i++)
+            FC(winograd_input_line)(v + 6 * i * v_position + t * v_tile, v_position, 0, x + i * x_row + t * x_tile,
+                                    LANES, 0, 1);
+}
+
+FC_INLINE void FC(winograd_store)(T *to, VEC result, VEC bias, int relu)
+{
+    result = V(add)(result, bias);
+    V(store)(to, relu ? V(max)(V(zero)(), result) : result);
 }
 
 /* Every position of m enters one of the four corners of y at least, so they tell whether all are finite: the
  * sum of 0 times each of them is NaN, or it is 0. */
-FC_INLINE int FC(winograd_output_of)(T *y, ptrdiff_t y_row, const T *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                                     ptrdiff_t tiles, VEC bias, int relu, int side)
+FC_INLINE VEC FC(winograd_output_plane)(T *y, ptrdiff_t y_row, const T *m, ptrdiff_t m_position, ptrdiff_t m_tile,
+                                        ptrdiff_t tiles, VEC bias, int relu, int side)
 {
     const int tile = FC_PATCH + 1 - side;
     const VEC zero = V(zero)();
@@ -230,58 +250,78 @@ FC_INLINE int FC(winograd_output_of)(T *y, ptrdiff_t y_row, const T *m, ptrdiff_
             FC(winograd_at)(r, half[i], side);
             if (i == 0 || i == tile - 1)
                 corners = V(fma)(zero, r[0], V(fma)(zero, r[tile - 1], corners));
-            for (int j = 0; j < tile; j++) {
-                r[j] = V(add)(r[j], bias);
-                if (relu) r[j] = V(max)(zero, r[j]);
-                V(store)(to + j * LANES, r[j]);
-            }
+            for (int j = 0; j < tile; j++) FC(winograd_store)(to + j * LANES, r[j], bias, relu);
         }
     }
-    T lanes[LANES];
-    int finite = 1;
-    V(store)(lanes, corners);
-    for (int j = 0; j < LANES; j++) finite &= lanes[j] == 0;
-    return finite;
+    return corners;
+}
+
+/* Here its two ends tell. */
+FC_INLINE VEC FC(winograd_output_line)(T *y, ptrdiff_t y_step, ptrdiff_t y_tile, const T *m, ptrdiff_t m_position,
+                                       ptrdiff_t m_tile, ptrdiff_t tiles, VEC bias, int relu, int side)
+{
+    const int tile = FC_PATCH + 1 - side;
+    const VEC zero = V(zero)();
+    VEC s[6], r[FC_MAX_TILE], ends = zero;
+    for (ptrdiff_t t = 0; t < tiles; t++, y += y_tile, m += m_tile) {
+        for (int i = 0; i < 6; i++) s[i] = V(load)(m + i * m_position);
+        FC(winograd_at)(r, s, side);
+        ends = V(fma)(zero, r[0], V(fma)(zero, r[tile - 1], ends));
+        for (int i = 0; i < tile; i++) FC(winograd_store)(y + i * y_step, r[i], bias, relu);
+    }
+    return ends;
 }
 
 static int FC(winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                               ptrdiff_t tiles, const void *bias_, int relu, int side)
+                               ptrdiff_t tiles, const void *bias_, int relu, int height, int width)
 {
     const VEC bias = bias_ ? V(load)(bias_) : V(zero)();
-    return FC_FOR_SIDE(FC(winograd_output_of), y, y_row, m, m_position, m_tile, tiles, bias, relu);
+    if (height == width)
+        return FC(all_zero)(FC_FOR_SIDE(width, FC(winograd_output_plane), y, y_row, m, m_position, m_tile, tiles,
+                                        bias, relu));
+    return FC(all_zero)(FC_FOR_SIDE(height * width, FC(winograd_output_line), y, fc_line_step(width, y_row, LANES),
+                                    fc_tile_width(width) * LANES, m, m_position, m_tile, tiles, bias, relu));
 }
 
-FC_INLINE void FC(winograd_grad_output_of)(T *w, ptrdiff_t w_position, ptrdiff_t w_tile, T *y, ptrdiff_t y_row,
-                                           ptrdiff_t tiles, int side)
+/* w = A y of tiles whose pixels are y_step apart. */
+FC_INLINE void FC(winograd_grad_output_line)(T *w, ptrdiff_t w_position, ptrdiff_t w_tile, const T *y,
+                                             ptrdiff_t y_step, ptrdiff_t y_tile, ptrdiff_t tiles, int side)
+{
+    VEC d[FC_MAX_TILE], r[6];
+    for (ptrdiff_t t = 0; t < tiles; t++, w += w_tile, y += y_tile) {
+        for (int i = 0; i < FC_PATCH + 1 - side; i++) d[i] = V(load)(y + i * y_step);
+        FC(winograd_a)(r, d, side);
+        for (int i = 0; i < 6; i++) V(store)(w + i * w_position, r[i]);
+    }
+}
+
+FC_INLINE void FC(winograd_grad_output_plane)(T *w, ptrdiff_t w_position, ptrdiff_t w_tile, T *y, ptrdiff_t y_row,
+                                              ptrdiff_t tiles, int side)
 {
     const int tile = FC_PATCH + 1 - side;
-    VEC d[FC_MAX_TILE], r[6];
-    for (ptrdiff_t column = 0; column < tile * tiles; column++) {
-        T *at = y + column * LANES;
-        for (int i = 0; i < tile; i++) d[i] = V(load)(at + i * y_row);
-        FC(winograd_a)(r, d, side);
-        for (int i = 0; i < 6; i++) V(store)(at + i * y_row, r[i]);
-    }
+    FC(winograd_grad_output_line)(y, y_row, LANES, y, y_row, LANES, tile * tiles, side);
     for (ptrdiff_t t = 0; t < tiles; t++)
-        for (int i = 0; i < 6; i++) {
-            const T *at = y + i * y_row + tile * t * LANES;
-            T *to = w + 6 * i * w_position + t * w_tile;
-            for (int j = 0; j < tile; j++) d[j] = V(load)(at + j * LANES);
-            FC(winograd_a)(r, d, side);
-            for (int j = 0; j < 6; j++) V(store)(to + j * w_position, r[j]);
-        }
+        for (int i = 0; i < 6; i++)
+            FC(winograd_grad_output_line)(w + 6 * i * w_position + t * w_tile, w_position, 0,
+                                          y + i * y_row + tile * t * LANES, LANES, 0, 1, side);
 }
 
 static void FC(winograd_grad_output)(void *w, ptrdiff_t w_position, ptrdiff_t w_tile, void *y, ptrdiff_t y_row,
-                                     ptrdiff_t tiles, int side)
+                                     ptrdiff_t tiles, int height, int width)
 {
-    FC_FOR_SIDE(FC(winograd_grad_output_of), w, w_position, w_tile, y, y_row, tiles);
+    if (height == width)
+        FC_FOR_SIDE(width, FC(winograd_grad_output_plane), w, w_position, w_tile, y, y_row, tiles);
+    else
+        FC_FOR_SIDE(height * width, FC(winograd_grad_output_line), w, w_position, w_tile, y,
+                    fc_line_step(width, y_row, LANES), fc_tile_width(width) * LANES, tiles);
 }
 
+/* u = G g G^T, or G g of one row. */
 FC_INLINE void FC(winograd_weight_of)(T *u, ptrdiff_t u_position, const T *g, ptrdiff_t column_step,
-                                      ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip, int side)
+                                      ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip, int plane,
+                                      int side)
 {
-    const int count = side * side;
+    const int rows = plane ? side : 1, count = rows * side;
     const ptrdiff_t run = depth_step == count ? LANES : 1; /* channels whose taps lie in one row */
     T taps[2][LANES * FC_MAX_TAPS * LANES];
     VEC s[FC_MAX_SIDE], r[6], half[6][FC_MAX_SIDE];
@@ -296,14 +336,14 @@ FC_INLINE void FC(winograd_weight_of)(T *u, ptrdiff_t u_position, const T *g, pt
         for (int half_panel = 0; half_panel < 2; half_panel++) {
             const T *from = taps[half_panel] + k % run * count * LANES;
             for (int j = 0; j < side; j++) {
-                for (int i = 0; i < side; i++) {
+                for (int i = 0; i < rows; i++) {
                     const int tap = side * i + j;
                     s[i] = V(load)(from + (flip ? count - 1 - tap : tap) * LANES);
                 }
-                FC(winograd_g)(r, s, side);
-                for (int i = 0; i < 6; i++) half[i][j] = r[i];
+                if (plane) FC(winograd_g)(r, s, side);
+                for (int i = 0; i < (plane ? 6 : 1); i++) half[i][j] = plane ? r[i] : s[i];
             }
-            for (int i = 0; i < 6; i++) {
+            for (int i = 0; i < (plane ? 6 : 1); i++) {
                 T *to = u + 6 * i * u_position + half_panel * LANES;
                 FC(winograd_g)(r, half[i], side);
                 for (int j = 0; j < 6; j++) V(store)(to + j * u_position, r[j]);
@@ -313,30 +353,38 @@ FC_INLINE void FC(winograd_weight_of)(T *u, ptrdiff_t u_position, const T *g, pt
 }
 
 static void FC(winograd_weight)(void *u, ptrdiff_t u_position, const void *g, ptrdiff_t column_step,
-                                ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip, int side)
+                                ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip, int height,
+                                int width)
 {
-    FC_FOR_SIDE(FC(winograd_weight_of), u, u_position, g, column_step, depth_step, columns, depth, flip);
+    if (height == width)
+        FC_FOR_SIDE(width, FC(winograd_weight_of), u, u_position, g, column_step, depth_step, columns, depth, flip, 1);
+    else
+        FC_FOR_SIDE(height * width, FC(winograd_weight_of), u, u_position, g, column_step, depth_step, columns, depth,
+                    flip, 0);
 }
 
+/* g = G^T s G, or G^T s for one row. */
 FC_INLINE void FC(winograd_grad_weight_of)(T *g, ptrdiff_t lane_step, const T *from, ptrdiff_t s_position,
-                                           ptrdiff_t lanes, int side)
+                                           ptrdiff_t lanes, int plane, int side)
 {
+    const int rows = plane ? side : 1;
     T taps[FC_MAX_TAPS * LANES];
     VEC s[6], r[FC_MAX_SIDE], half[FC_MAX_SIDE][6];
     for (int j = 0; j < 6; j++) {
-        for (int i = 0; i < 6; i++) s[i] = V(load)(from + (6 * i + j) * s_position);
-        FC(winograd_gt)(r, s, side);
-        for (int i = 0; i < side; i++) half[i][j] = r[i];
+        for (int i = 0; i < (plane ? 6 : 1); i++) s[i] = V(load)(from + (6 * i + j) * s_position);
+        if (plane) FC(winograd_gt)(r, s, side);
+        for (int i = 0; i < rows; i++) half[i][j] = plane ? r[i] : s[i];
     }
-    for (int i = 0; i < side; i++) {
+    for (int i = 0; i < rows; i++) {
         FC(winograd_gt)(r, half[i], side);
         for (int j = 0; j < side; j++) V(store)(taps + (side * i + j) * LANES, r[j]);
     }
-    FC(lanes_to)(g, lane_step, 1, taps, lanes, side * side);
+    FC(lanes_to)(g, lane_step, 1, taps, lanes, rows * side);
 }
 
 static void FC(winograd_grad_weight)(void *g, ptrdiff_t lane_step, const void *s, ptrdiff_t s_position,
-                                     ptrdiff_t lanes, int side)
+                                     ptrdiff_t lanes, int height, int width)
 {
-    FC_FOR_SIDE(FC(winograd_grad_weight_of), g, lane_step, s, s_position, lanes);
+    if (height == width) FC_FOR_SIDE(width, FC(winograd_grad_weight_of), g, lane_step, s, s_position, lanes, 1);
+    else FC_FOR_SIDE(height * width, FC(winograd_grad_weight_of), g, lane_step, s, s_position, lanes, 0);
 }
