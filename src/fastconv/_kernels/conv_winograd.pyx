@@ -50,7 +50,7 @@ def tiling(ConvGeometry g, bint for_grad_input) -> tuple:
         return 0, 0, 0, 0
     dense = dense_geometry(g, &parts)
     p = product_of(dense, kernels_for(cnp.NPY_FLOAT32), for_grad_input)
-    phases = <Phase *>take_workspace(phases_of(&p.rows, &p.columns) * <Py_ssize_t>sizeof(Phase))
+    phases = <Phase *>take_workspace(phases_of(&p.rows) * <Py_ssize_t>sizeof(Phase))
     p.canvas = canvas_of(g.batch, &p.rows, &p.columns, phases)
     memory.give_back(phases)
     return p.canvas.tiles, p.canvas.tile_h * p.canvas.tile_w, p.positions, parts.count

@@ -143,7 +143,7 @@ cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, 
     p.grad_weight = grad
     p.bytes = table.itemsize * g.out_channels * p.in_channels * g.kernel_h * g.kernel_w
     try:
-        phases = <Phase *>take_workspace(phases_of(&rows, &columns) * <Py_ssize_t>sizeof(Phase))
+        phases = <Phase *>take_workspace(phases_of(&rows) * <Py_ssize_t>sizeof(Phase))
         p.canvas = canvas_of(images, &rows, &columns, phases)
         if p.bytes == 0 or p.canvas.tiles == 0:
             memset(p.grad_weight, 0, p.bytes)

@@ -197,14 +197,14 @@ cdef extern from "kernels.h" nogil:
                            Py_ssize_t) noexcept nogil
         void (*lanes_to)(void *, Py_ssize_t, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*winograd_input)(
-            void *v, Py_ssize_t v_position, Py_ssize_t v_tile, void *x, Py_ssize_t x_row, Py_ssize_t tiles,
-            int height, int width) noexcept nogil
+            void *v, Py_ssize_t v_position, Py_ssize_t v_tile, void *x, Py_ssize_t x_row,
+            Py_ssize_t columns, Py_ssize_t tiles, Py_ssize_t step, int height, int width) noexcept nogil
         void (*winograd_grad_output)(
-            void *w, Py_ssize_t w_position, Py_ssize_t w_tile, void *y, Py_ssize_t y_row, Py_ssize_t tiles,
-            int height, int width) noexcept nogil
+            void *w, Py_ssize_t w_position, Py_ssize_t w_tile, void *y, Py_ssize_t y_row,
+            Py_ssize_t columns, Py_ssize_t tiles, Py_ssize_t step, int height, int width) noexcept nogil
         int (*winograd_output)(
             void *y, Py_ssize_t y_row, const void *m, Py_ssize_t m_position, Py_ssize_t m_tile,
-            Py_ssize_t tiles, const void *bias, int relu, int height, int width) noexcept nogil
+            Py_ssize_t tiles, Py_ssize_t step, const void *bias, int relu, int height, int width) noexcept nogil
         void (*winograd_weight)(
             void *u, Py_ssize_t u_position, const void *g, Py_ssize_t column_step, Py_ssize_t depth_step,
             Py_ssize_t columns, Py_ssize_t depth, int flip, int height, int width) noexcept nogil

@@ -317,7 +317,7 @@ cdef int convolve(Product *p, int num_threads) except -1:
     cdef char *scratch
     cdef int spoilt
     try:
-        phases = <Phase *>take_workspace(phases_of(&p.rows, &p.columns) * <Py_ssize_t>sizeof(Phase))
+        phases = <Phase *>take_workspace(phases_of(&p.rows) * <Py_ssize_t>sizeof(Phase))
         p.canvas = canvas_of(p.images, &p.rows, &p.columns, phases)
         if p.canvas.tiles == 0 or p.groups == 0 or p.out_channels == 0:
             return True

@@ -24,18 +24,19 @@ ctypedef struct Phase:
     Span x, y                    # inputs, results
     Py_ssize_t after             # zeros behind the inputs
 
-# Several images on one plane, cut into tiles; of a dilated correlation each phase of an image is one.
-# Results of image (i, j) of a canvas begin at pixel (i * period_h, j * period_w), and windows with them.
+# Several images on one plane, cut into tiles; with dilated rows each phase of an image is one. Pixels of a
+# tile are `apart` along a row, and tiles of these many phases interleave. Results of image (i, j) of a canvas begin at pixel (i * period_h, j * period_w), and windows with them.
 ctypedef struct Canvas:
     int taps_h, taps_w           # both 2 to 5 and the same, or one of them 1
     int tile_h, tile_w           # outputs of a tile
     int patch_h                  # rows of its inputs
     int positions                # of a transformed tile
     Py_ssize_t images
-    Py_ssize_t phases_h, phases_w   # image n*phases_h*phases_w + i*phases_w + j is phase (i, j) of n
-    Py_ssize_t step_h, step_w    # pixels from one of a phase to the next
+    Py_ssize_t phases            # image n*phases + i is phase i of the rows of n
+    Py_ssize_t step              # from a row of a phase to its next
+    Py_ssize_t apart
     const Phase *rows            # by phases
-    const Phase *columns
+    Phase columns                # all of them as one
     Py_ssize_t down, across      # images of a canvas
     Py_ssize_t period_h, period_w
     Py_ssize_t out_h, out_w      # of the largest phase
@@ -74,7 +75,7 @@ cdef View view_of(char *data, Py_ssize_t channels, Py_ssize_t height, Py_ssize_t
                   bint channels_last) noexcept nogil
 cdef Axis axis_of(Py_ssize_t taps, Py_ssize_t size, Py_ssize_t before, Py_ssize_t out,
                   Py_ssize_t dilation) noexcept nogil
-cdef Py_ssize_t phases_of(const Axis *rows, const Axis *columns) noexcept nogil
+cdef Py_ssize_t phases_of(const Axis *axis) noexcept nogil
 cdef Canvas canvas_of(Py_ssize_t images, const Axis *rows, const Axis *columns, Phase *phases) noexcept nogil
 cdef Py_ssize_t scratch_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil
 cdef void load_inputs(

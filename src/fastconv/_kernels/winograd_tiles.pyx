@@ -5,7 +5,8 @@ images share a canvas where that saves tiles: side by side and one above the oth
 between them serving as padding of both.
 
 Of a dilated correlation, a phase has the results whose places leave one rest by the dilation. They meet
-inputs of one rest, too: a dense correlation of every dilation-th pixel.
+inputs of one rest, too: a dense correlation of every dilation-th pixel. Phases of rows are images of their
+own. Along a row tiles of all phases interleave, so that pixels are loaded as they lie.
 """
 
 from libc.string cimport memset
@@ -37,14 +38,9 @@ cdef Axis axis_of(Py_ssize_t taps, Py_ssize_t size, Py_ssize_t before, Py_ssize_
     return axis
 
 
-cdef inline Py_ssize_t phases_along(const Axis *axis) noexcept nogil:
-    """Those that have results."""
+cdef Py_ssize_t phases_of(const Axis *axis) noexcept nogil:
+    """Those that have results; canvas_of needs room for those of the rows."""
     return min(axis.dilation, axis.out)
-
-
-cdef Py_ssize_t phases_of(const Axis *rows, const Axis *columns) noexcept nogil:
-    """Room that canvas_of needs."""
-    return phases_along(rows) + phases_along(columns)
 
 
 cdef Phase phase_of(const Axis *axis, Py_ssize_t number) noexcept nogil:
@@ -76,6 +72,7 @@ cdef Py_ssize_t period_of(const Phase *phases, Py_ssize_t count) noexcept nogil:
 cdef Canvas canvas_of(Py_ssize_t images, const Axis *rows, const Axis *columns, Phase *phases) noexcept nogil:
     """The arrangement of the padded images that needs the fewest tiles."""
     cdef Canvas best, canvas
+    cdef Axis spread = columns[0]       # whose taps are all from the first to the last
     cdef Py_ssize_t across, index
     cdef int stacked
     memset(&canvas, 0, sizeof(canvas))
@@ -84,38 +81,51 @@ cdef Canvas canvas_of(Py_ssize_t images, const Axis *rows, const Axis *columns, 
     canvas.tile_h = canvas.patch_h + 1 - canvas.taps_h
     canvas.tile_w = patch_of(columns.taps) + 1 - canvas.taps_w
     canvas.positions = positions_of(rows, columns)
-    canvas.phases_h, canvas.phases_w = phases_along(rows), phases_along(columns)
-    canvas.images = images * canvas.phases_h * canvas.phases_w
+    canvas.phases = phases_of(rows)
+    canvas.images = images * canvas.phases if columns.out > 0 else 0
     if canvas.images == 0:
         return canvas
-    canvas.step_h, canvas.step_w = rows.dilation, columns.dilation
-    canvas.rows, canvas.columns = phases, phases + canvas.phases_h
-    for index in range(canvas.phases_h):
+    canvas.step, canvas.apart = rows.dilation, columns.dilation
+    canvas.rows = phases
+    for index in range(canvas.phases):
         phases[index] = phase_of(rows, index)
-    for index in range(canvas.phases_w):
-        phases[canvas.phases_h + index] = phase_of(columns, index)
-    canvas.out_h, canvas.out_w = canvas.rows[0].y.size, canvas.columns[0].y.size
-    canvas.period_h = period_of(canvas.rows, canvas.phases_h)
-    canvas.period_w = period_of(canvas.columns, canvas.phases_w)
+    spread.taps, spread.dilation = (columns.taps - 1) * columns.dilation + 1, 1
+    canvas.columns = phase_of(&spread, 0)
+    canvas.out_h, canvas.out_w = canvas.rows[0].y.size, columns.out
+    canvas.period_h = period_of(canvas.rows, canvas.phases)
+    canvas.period_w = period_of(&canvas.columns, 1)
     best = canvas
     for across in range(1, min(canvas.images, MOST_ACROSS) + 1):
         for stacked in range(2):
             canvas.across = across
             canvas.down = ceil_div(canvas.images, across) if stacked else 1
             canvas.tiles_h = ceil_div((canvas.down - 1) * canvas.period_h + canvas.out_h, canvas.tile_h)
-            canvas.tiles_w = ceil_div((canvas.across - 1) * canvas.period_w + canvas.out_w, canvas.tile_w)
+            canvas.tiles_w = tiles_along(&canvas, (canvas.across - 1) * canvas.period_w + canvas.out_w)
             canvas.tiles = ceil_div(canvas.images, across * canvas.down) * canvas.tiles_h * canvas.tiles_w
             if best.tiles == 0 or canvas.tiles < best.tiles:
                 best = canvas
     return best
 
 
+cdef inline Py_ssize_t tiles_along(const Canvas *canvas, Py_ssize_t pixels) noexcept nogil:
+    """Tiles that a row of results takes: groups of interleaved ones, and those of a last group that begin in
+    the row."""
+    cdef Py_ssize_t group = canvas.tile_w * canvas.apart
+    return pixels // group * canvas.apart + min(pixels % group, canvas.apart)
+
+
 cdef inline Py_ssize_t segment_tiles(const Canvas *canvas) noexcept nogil:
-    return SEGMENT // canvas.positions
+    return max(SEGMENT // canvas.positions, canvas.apart)
+
+
+cdef inline Py_ssize_t extent(const Canvas *canvas, Py_ssize_t tiles, Py_ssize_t pixels) noexcept nogil:
+    """From the first to the last pixel of a row of tiles, whole groups or a part of one, of `pixels` each."""
+    return max(tiles - canvas.apart, 0) * canvas.tile_w + (pixels - 1) * canvas.apart + min(tiles, canvas.apart)
 
 
 cdef Py_ssize_t row_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil:
-    return (canvas.tile_w * min(canvas.tiles_w, segment_tiles(canvas)) + canvas.taps_w - 1) * table.lanes
+    return table.lanes * extent(canvas, min(canvas.tiles_w, segment_tiles(canvas)),
+                                canvas.tile_w + canvas.taps_w - 1)
 
 
 cdef Py_ssize_t scratch_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil:
@@ -123,19 +133,23 @@ cdef Py_ssize_t scratch_elements(const fc_kernels *table, const Canvas *canvas) 
     return canvas.patch_h * row_elements(table, canvas)
 
 
-# Part of a row of tiles of a canvas.
+# Part of a row of tiles of a canvas: whole groups of interleaved ones, or a part of one.
 ctypedef struct Strip:
-    Py_ssize_t first, count    # columns of tiles
+    Py_ssize_t count           # tiles
     Py_ssize_t images          # number of the canvas's first image
-    Py_ssize_t row             # first row of outputs in the canvas
+    Py_ssize_t row, column     # first pixel of outputs in the canvas
 
 
 cdef Strip strip_of(const Canvas *canvas, Py_ssize_t tile, Py_ssize_t count) noexcept nogil:
     """What of the `count` tiles from number `tile` on lies in one row of tiles."""
     cdef Strip strip
-    cdef Py_ssize_t number = tile // canvas.tiles_w
-    strip.first = tile % canvas.tiles_w
-    strip.count = min(min(count, segment_tiles(canvas)), canvas.tiles_w - strip.first)
+    cdef Py_ssize_t number = tile // canvas.tiles_w, first = tile % canvas.tiles_w, phase = first % canvas.apart
+    strip.column = (first - phase) * canvas.tile_w + phase
+    strip.count = min(min(count, segment_tiles(canvas)), canvas.tiles_w - first)
+    if phase > 0:
+        strip.count = min(strip.count, canvas.apart - phase)
+    elif strip.count > canvas.apart:
+        strip.count -= strip.count % canvas.apart
     strip.images = number // canvas.tiles_h * canvas.down * canvas.across
     strip.row = number % canvas.tiles_h * canvas.tile_h
     return strip
@@ -145,17 +159,14 @@ cdef Strip strip_of(const Canvas *canvas, Py_ssize_t tile, Py_ssize_t count) noe
 ctypedef struct Place:
     Py_ssize_t image
     const Phase *rows
-    const Phase *columns
 
 
 cdef inline Place place_of(const Canvas *canvas, Py_ssize_t image) noexcept nogil:
     cdef Place place
-    cdef Py_ssize_t phases = canvas.phases_h * canvas.phases_w
-    place.image, place.rows, place.columns = image, canvas.rows, canvas.columns
-    if phases > 1:
-        place.image = image // phases
-        place.rows += image % phases // canvas.phases_w
-        place.columns += image % canvas.phases_w
+    place.image, place.rows = image, canvas.rows
+    if canvas.phases > 1:
+        place.image = image // canvas.phases
+        place.rows += image % canvas.phases
     return place
 
 
@@ -164,30 +175,29 @@ cdef inline char *pixel_at(
         Py_ssize_t y, const Span *columns, Py_ssize_t x, Py_ssize_t channel) noexcept nogil:
     """Pixel (y, x) of a phase."""
     return view.data + table.itemsize * (
-        image * view.image + channel * view.channel + (rows.first + y * canvas.step_h) * view.row
-        + (columns.first + x * canvas.step_w) * view.pixel)
+        image * view.image + channel * view.channel + (rows.first + y * canvas.step) * view.row
+        + (columns.first + x) * view.pixel)
 
 
 cdef void load_row(const fc_kernels *table, char *row, const View *view, bint results, const Canvas *canvas,
-                   const Strip *strip, Py_ssize_t line, Py_ssize_t halo, Py_ssize_t channel,
+                   const Strip *strip, Py_ssize_t line, Py_ssize_t pixels, Py_ssize_t channel,
                    Py_ssize_t lanes) noexcept nogil:
-    """One line of a strip, from all images that it crosses, as vectors of channels; zero in between.
+    """Pixels of one line of a strip, from all images that it crosses, as vectors of channels; zero in between.
 
     The view is of inputs or of results.
     """
     cdef Py_ssize_t vector = table.itemsize * table.lanes
     cdef Py_ssize_t block = min((strip.row + line) // canvas.period_h, canvas.down - 1)
     cdef Py_ssize_t image = strip.images + block * canvas.across
-    cdef Py_ssize_t begin = strip.first * canvas.tile_w, end = begin + strip.count * canvas.tile_w + halo
+    cdef Py_ssize_t begin = strip.column, end = begin + pixels
     cdef Py_ssize_t done = begin, j = begin // canvas.period_w
     cdef Py_ssize_t y, origin, start, stop
     cdef const Span *rows
-    cdef const Span *columns
+    cdef const Span *columns = &canvas.columns.y if results else &canvas.columns.x
     cdef Place place
     while j < canvas.across and image + j < canvas.images and j * canvas.period_w < end:
         place = place_of(canvas, image + j)
         rows = &place.rows.y if results else &place.rows.x
-        columns = &place.columns.y if results else &place.columns.x
         y = strip.row + line - block * canvas.period_h - rows.before
         origin = j * canvas.period_w + columns.before
         start = max(origin, begin)
@@ -197,33 +207,33 @@ cdef void load_row(const fc_kernels *table, char *row, const View *view, bint re
             table.lanes_from(
                 row + (start - begin) * vector,
                 pixel_at(table, view, canvas, place.image, rows, y, columns, start - origin, channel),
-                view.channel, view.pixel * canvas.step_w, lanes, stop - start)
+                view.channel, view.pixel, lanes, stop - start)
             done = stop
         j += 1
     memset(row + (done - begin) * vector, 0, (end - done) * vector)
 
 
 cdef void store_row(const fc_kernels *table, const char *row, const View *view, const Canvas *canvas,
-                    const Strip *strip, Py_ssize_t line, Py_ssize_t channel, Py_ssize_t lanes) noexcept nogil:
-    """The way back, without what lies between the images."""
+                    const Strip *strip, Py_ssize_t line, Py_ssize_t begin, Py_ssize_t pixels,
+                    Py_ssize_t channel, Py_ssize_t lanes) noexcept nogil:
+    """The way back, from column `begin` of the canvas on, without what lies between the images."""
     cdef Py_ssize_t vector = table.itemsize * table.lanes
     cdef Py_ssize_t block = min((strip.row + line) // canvas.period_h, canvas.down - 1)
     cdef Py_ssize_t y = strip.row + line - block * canvas.period_h
     cdef Py_ssize_t image = strip.images + block * canvas.across
-    cdef Py_ssize_t begin = strip.first * canvas.tile_w, end = begin + strip.count * canvas.tile_w
-    cdef Py_ssize_t j = begin // canvas.period_w
+    cdef Py_ssize_t end = begin + pixels, j = begin // canvas.period_w
     cdef Py_ssize_t origin, start, stop
     cdef Place place
     while j < canvas.across and image + j < canvas.images and j * canvas.period_w < end:
         place = place_of(canvas, image + j)
         origin = j * canvas.period_w
         start = max(origin, begin)
-        stop = min(origin + place.columns.y.size, end)
+        stop = min(origin + canvas.out_w, end)
         if y < place.rows.y.size and start < stop:
             table.lanes_to(
-                pixel_at(table, view, canvas, place.image, &place.rows.y, y, &place.columns.y, start - origin,
+                pixel_at(table, view, canvas, place.image, &place.rows.y, y, &canvas.columns.y, start - origin,
                          channel),
-                view.channel, view.pixel * canvas.step_w, row + (start - begin) * vector, lanes, stop - start)
+                view.channel, view.pixel, row + (start - begin) * vector, lanes, stop - start)
         j += 1
 
 
@@ -232,17 +242,18 @@ cdef void load_inputs(
         Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, char *scratch) noexcept nogil:
     """B^T x B of `count` tiles from number `tile` on, of some channels; a last vector's other lanes are 0."""
     cdef Py_ssize_t size = table.itemsize, row = row_elements(table, canvas)
-    cdef Py_ssize_t line, first
+    cdef Py_ssize_t line, first, pixels
     cdef Strip strip
     while count > 0:
         strip = strip_of(canvas, tile, count)
+        pixels = extent(canvas, strip.count, canvas.tile_w + canvas.taps_w - 1)
         first = 0
         while first < channels:
             for line in range(canvas.patch_h):
-                load_row(table, scratch + line * row * size, x, False, canvas, &strip, line,
-                         canvas.taps_w - 1, channel + first, min(table.lanes, channels - first))
-            table.winograd_input(to.data + first * size, to.position, to.tile, scratch, row, strip.count,
-                                 canvas.taps_h, canvas.taps_w)
+                load_row(table, scratch + line * row * size, x, False, canvas, &strip, line, pixels,
+                         channel + first, min(table.lanes, channels - first))
+            table.winograd_input(to.data + first * size, to.position, to.tile, scratch, row, pixels,
+                                 strip.count, canvas.apart, canvas.taps_h, canvas.taps_w)
             first += table.lanes
         to.data += strip.count * to.tile * size
         tile += strip.count
@@ -254,17 +265,18 @@ cdef void load_grad_outputs(
         Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, char *scratch) noexcept nogil:
     """A y A^T, likewise."""
     cdef Py_ssize_t size = table.itemsize, row = row_elements(table, canvas)
-    cdef Py_ssize_t line, first
+    cdef Py_ssize_t line, first, pixels
     cdef Strip strip
     while count > 0:
         strip = strip_of(canvas, tile, count)
+        pixels = extent(canvas, strip.count, canvas.tile_w)
         first = 0
         while first < channels:
             for line in range(canvas.tile_h):
-                load_row(table, scratch + line * row * size, y, True, canvas, &strip, line, 0,
+                load_row(table, scratch + line * row * size, y, True, canvas, &strip, line, pixels,
                          channel + first, min(table.lanes, channels - first))
-            table.winograd_grad_output(to.data + first * size, to.position, to.tile, scratch, row,
-                                       strip.count, canvas.taps_h, canvas.taps_w)
+            table.winograd_grad_output(to.data + first * size, to.position, to.tile, scratch, row, pixels,
+                                       strip.count, canvas.apart, canvas.taps_h, canvas.taps_w)
             first += table.lanes
         to.data += strip.count * to.tile * size
         tile += strip.count
@@ -281,19 +293,25 @@ cdef bint store_outputs(
     """
     cdef Py_ssize_t size = table.itemsize, row = row_elements(table, canvas)
     cdef bint finite = True
-    cdef Py_ssize_t line, first
+    cdef Py_ssize_t line, first, run, runs, pixels, place
     cdef Strip strip
     while count > 0:
         strip = strip_of(canvas, tile, count)
+        # A part of a group leaves out what lies between its pixels.
+        runs = 1 if strip.count >= canvas.apart else canvas.tile_w
+        pixels = extent(canvas, strip.count, canvas.tile_w) if runs == 1 else strip.count
         first = 0
         while first < channels:
             finite &= table.winograd_output(
-                scratch, row, tiles.data + first * size, tiles.position, tiles.tile, strip.count,
+                scratch, row, tiles.data + first * size, tiles.position, tiles.tile, strip.count, canvas.apart,
                 <const char *>NULL if bias == NULL else bias + first * size, relu, canvas.taps_h,
                 canvas.taps_w)
             for line in range(canvas.tile_h):
-                store_row(table, scratch + line * row * size, y, canvas, &strip, line, channel + first,
-                          min(table.lanes, channels - first))
+                for run in range(runs):
+                    place = run * canvas.apart
+                    store_row(table, scratch + (line * row + place * table.lanes) * size, y, canvas, &strip,
+                              line, strip.column + place, pixels, channel + first,
+                              min(table.lanes, channels - first))
             first += table.lanes
         tiles.data += strip.count * tiles.tile * size
         tile += strip.count

@@ -342,16 +342,17 @@ typedef struct {
      * many channels as a vector has lanes, of kernels of height x width taps: 2x2 to 5x5, or 2 to 5 in one row or
      * column. `patch` is 6 pixels along an axis, `tile` is 7 less its taps; both are 1 along an axis of one tap. A
      * pixel is one vector; so is each of the 36 positions of a transformed tile, or 6 of a line, *_position apart.
-     *   winograd_input        v = B^T x B      x: `patch` rows of tile*tiles + width - 1 pixels, overwritten
-     *   winograd_grad_output  w = A y A^T      y: `tile` rows of tile*tiles pixels in room for `patch`, overwritten
+     * Pixels of a tile are `step` apart along a row, and between them are those of step - 1 tiles more.
+     *   winograd_input        v = B^T x B      x: `patch` rows of `columns` pixels, overwritten
+     *   winograd_grad_output  w = A y A^T      y: `tile` rows of `columns` pixels in room for `patch`, overwritten
      *   winograd_output       y = A^T m A + bias, then max(y, 0) with relu; bias: one vector, or NULL.
      *                         Returns whether m is finite: a NaN or an infinity spoils its whole tile */
     void (*winograd_input)(void *v, ptrdiff_t v_position, ptrdiff_t v_tile, void *x, ptrdiff_t x_row,
-                           ptrdiff_t tiles, int height, int width);
+                           ptrdiff_t columns, ptrdiff_t tiles, ptrdiff_t step, int height, int width);
     void (*winograd_grad_output)(void *w, ptrdiff_t w_position, ptrdiff_t w_tile, void *y, ptrdiff_t y_row,
-                                 ptrdiff_t tiles, int height, int width);
+                                 ptrdiff_t columns, ptrdiff_t tiles, ptrdiff_t step, int height, int width);
     int (*winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                           ptrdiff_t tiles, const void *bias, int relu, int height, int width);
+                           ptrdiff_t tiles, ptrdiff_t step, const void *bias, int relu, int height, int width);
 
     /* u[k*nr + j] = G g G^T of the taps at g + k*depth_step + j*column_step, k < depth, for j < columns,
      * and 0 for columns <= j < nr. flip: the taps are taken backwards. */

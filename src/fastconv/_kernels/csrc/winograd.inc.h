@@ -27,16 +27,18 @@ static const double fc_at_0 = 64.0 / 81.0, fc_at_a = -128.0 / 243.0, fc_at_b = 3
      : (side) == 4 ? body(__VA_ARGS__, 4)                                                                            \
                    : body(__VA_ARGS__, 5))
 
-/* Of a tile of a kernel of height x width taps, which is a square or a line: outputs along a row; and of a line,
- * pixels are so far from each other. */
+/* Outputs of a tile along a row, for a kernel of so many columns. */
 static inline int fc_tile_width(int width)
 {
     return width == 1 ? 1 : FC_PATCH + 1 - width;
 }
 
-static inline ptrdiff_t fc_line_step(int width, ptrdiff_t row, ptrdiff_t pixel)
+/* Pixels from one tile of a row to the next: `step` of them are interleaved. `number` counts these, from 0 on. */
+static inline ptrdiff_t fc_next_tile(ptrdiff_t *number, ptrdiff_t step, int tile)
 {
-    return width == 1 ? row : pixel;
+    if (++*number < step) return 1;
+    *number = 0;
+    return (tile - 1) * step + 1;
 }
 #endif
 
@@ -196,32 +198,28 @@ static void FC(lanes_to)(void *dst_, ptrdiff_t lane_step, ptrdiff_t step, const 
     }
 }
 
-/* v = B^T d of tiles whose pixels are x_step apart. */
-FC_INLINE void FC(winograd_input_line)(T *v, ptrdiff_t v_position, ptrdiff_t v_tile, const T *x, ptrdiff_t x_step,
-                                       ptrdiff_t x_tile, ptrdiff_t tiles)
+/* v = B^T d of one line, whose pixels are x_step apart. */
+FC_INLINE void FC(winograd_input_line)(T *v, ptrdiff_t v_position, const T *x, ptrdiff_t x_step)
 {
     VEC d[6], r[6];
-    for (ptrdiff_t t = 0; t < tiles; t++, v += v_tile, x += x_tile) {
-        for (int i = 0; i < 6; i++) d[i] = V(load)(x + i * x_step);
-        FC(winograd_bt)(r, d);
-        for (int i = 0; i < 6; i++) V(store)(v + i * v_position, r[i]);
-    }
+    for (int i = 0; i < 6; i++) d[i] = V(load)(x + i * x_step);
+    FC(winograd_bt)(r, d);
+    for (int i = 0; i < 6; i++) V(store)(v + i * v_position, r[i]);
 }
 
 static void FC(winograd_input)(void *v_, ptrdiff_t v_position, ptrdiff_t v_tile, void *x_, ptrdiff_t x_row,
-                               ptrdiff_t tiles, int height, int width)
+                               ptrdiff_t columns, ptrdiff_t tiles, ptrdiff_t step, int height, int width)
 {
-    const ptrdiff_t tile = fc_tile_width(width), x_tile = tile * LANES;
+    const int tile = fc_tile_width(width), lines = height == width ? 6 : 1;
     T *v = v_, *x = x_;
-    if (height != width) {
-        FC(winograd_input_line)(v, v_position, v_tile, x, fc_line_step(width, x_row, LANES), x_tile, tiles);
-        return;
-    }
-    FC(winograd_input_line)(x, x_row, LANES, x, x_row, LANES, tile * tiles + width - 1);
-    for (ptrdiff_t t = 0; t < tiles; t++)
-        for (int i = 0; i < 6; i++)
-            FC(winograd_input_line)(v + 6 * i * v_position + t * v_tile, v_position, 0, x + i * x_row + t * x_tile,
-                                    LANES, 0, 1);
+    ptrdiff_t number = 0;
+    if (height == width)
+        for (ptrdiff_t j = 0; j < columns; j++)
+            FC(winograd_input_line)(x + j * LANES, x_row, x + j * LANES, x_row);
+    for (ptrdiff_t t = 0; t < tiles; t++, v += v_tile, x += fc_next_tile(&number, step, tile) * LANES)
+        for (int i = 0; i < lines; i++)
+            FC(winograd_input_line)(v + 6 * i * v_position, v_position, x + i * x_row,
+                                    width == 1 ? x_row : step * LANES);
 }
 
 FC_INLINE void FC(winograd_store)(T *to, VEC result, VEC bias, int relu)
@@ -233,37 +231,41 @@ FC_INLINE void FC(winograd_store)(T *to, VEC result, VEC bias, int relu)
 /* Every position of m enters one of the four corners of y at least, so they tell whether all are finite: the
  * sum of 0 times each of them is NaN, or it is 0. */
 FC_INLINE VEC FC(winograd_output_plane)(T *y, ptrdiff_t y_row, const T *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                                        ptrdiff_t tiles, VEC bias, int relu, int side)
+                                        ptrdiff_t tiles, ptrdiff_t step, VEC bias, int relu, int side)
 {
     const int tile = FC_PATCH + 1 - side;
     const VEC zero = V(zero)();
     VEC s[6], r[FC_MAX_TILE], half[FC_MAX_TILE][6], corners = zero;
-    for (ptrdiff_t t = 0; t < tiles; t++) {
+    ptrdiff_t number = 0;
+    for (ptrdiff_t t = 0; t < tiles; t++, m += m_tile, y += fc_next_tile(&number, step, tile) * LANES) {
         for (int j = 0; j < 6; j++) {
-            const T *at = m + t * m_tile + j * m_position;
+            const T *at = m + j * m_position;
             for (int i = 0; i < 6; i++) s[i] = V(load)(at + 6 * i * m_position);
             FC(winograd_at)(r, s, side);
             for (int i = 0; i < tile; i++) half[i][j] = r[i];
         }
         for (int i = 0; i < tile; i++) {
-            T *to = y + i * y_row + tile * t * LANES;
+            T *to = y + i * y_row;
             FC(winograd_at)(r, half[i], side);
             if (i == 0 || i == tile - 1)
                 corners = V(fma)(zero, r[0], V(fma)(zero, r[tile - 1], corners));
-            for (int j = 0; j < tile; j++) FC(winograd_store)(to + j * LANES, r[j], bias, relu);
+            for (int j = 0; j < tile; j++) FC(winograd_store)(to + j * step * LANES, r[j], bias, relu);
         }
     }
     return corners;
 }
 
 /* Here its two ends tell. */
-FC_INLINE VEC FC(winograd_output_line)(T *y, ptrdiff_t y_step, ptrdiff_t y_tile, const T *m, ptrdiff_t m_position,
-                                       ptrdiff_t m_tile, ptrdiff_t tiles, VEC bias, int relu, int side)
+FC_INLINE VEC FC(winograd_output_line)(T *y, ptrdiff_t y_row, const T *m, ptrdiff_t m_position, ptrdiff_t m_tile,
+                                       ptrdiff_t tiles, ptrdiff_t step, VEC bias, int relu, int width, int side)
 {
     const int tile = FC_PATCH + 1 - side;
+    const ptrdiff_t y_step = width == 1 ? y_row : step * LANES;
     const VEC zero = V(zero)();
     VEC s[6], r[FC_MAX_TILE], ends = zero;
-    for (ptrdiff_t t = 0; t < tiles; t++, y += y_tile, m += m_tile) {
+    ptrdiff_t number = 0;
+    for (ptrdiff_t t = 0; t < tiles;
+         t++, m += m_tile, y += fc_next_tile(&number, step, fc_tile_width(width)) * LANES) {
         for (int i = 0; i < 6; i++) s[i] = V(load)(m + i * m_position);
         FC(winograd_at)(r, s, side);
         ends = V(fma)(zero, r[0], V(fma)(zero, r[tile - 1], ends));
@@ -273,47 +275,45 @@ FC_INLINE VEC FC(winograd_output_line)(T *y, ptrdiff_t y_step, ptrdiff_t y_tile,
 }
 
 static int FC(winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                               ptrdiff_t tiles, const void *bias_, int relu, int height, int width)
+                               ptrdiff_t tiles, ptrdiff_t step, const void *bias_, int relu, int height, int width)
 {
     const VEC bias = bias_ ? V(load)(bias_) : V(zero)();
     if (height == width)
         return FC(all_zero)(FC_FOR_SIDE(width, FC(winograd_output_plane), y, y_row, m, m_position, m_tile, tiles,
-                                        bias, relu));
-    return FC(all_zero)(FC_FOR_SIDE(height * width, FC(winograd_output_line), y, fc_line_step(width, y_row, LANES),
-                                    fc_tile_width(width) * LANES, m, m_position, m_tile, tiles, bias, relu));
+                                        step, bias, relu));
+    return FC(all_zero)(FC_FOR_SIDE(height * width, FC(winograd_output_line), y, y_row, m, m_position, m_tile, tiles,
+                                    step, bias, relu, width));
 }
 
-/* w = A y of tiles whose pixels are y_step apart. */
-FC_INLINE void FC(winograd_grad_output_line)(T *w, ptrdiff_t w_position, ptrdiff_t w_tile, const T *y,
-                                             ptrdiff_t y_step, ptrdiff_t y_tile, ptrdiff_t tiles, int side)
+/* w = A y of one line, whose pixels are y_step apart. */
+FC_INLINE void FC(winograd_grad_output_line)(T *w, ptrdiff_t w_position, const T *y, ptrdiff_t y_step, int side)
 {
     VEC d[FC_MAX_TILE], r[6];
-    for (ptrdiff_t t = 0; t < tiles; t++, w += w_tile, y += y_tile) {
-        for (int i = 0; i < FC_PATCH + 1 - side; i++) d[i] = V(load)(y + i * y_step);
-        FC(winograd_a)(r, d, side);
-        for (int i = 0; i < 6; i++) V(store)(w + i * w_position, r[i]);
-    }
+    for (int i = 0; i < FC_PATCH + 1 - side; i++) d[i] = V(load)(y + i * y_step);
+    FC(winograd_a)(r, d, side);
+    for (int i = 0; i < 6; i++) V(store)(w + i * w_position, r[i]);
 }
 
-FC_INLINE void FC(winograd_grad_output_plane)(T *w, ptrdiff_t w_position, ptrdiff_t w_tile, T *y, ptrdiff_t y_row,
-                                              ptrdiff_t tiles, int side)
+FC_INLINE void FC(winograd_grad_output_of)(T *w, ptrdiff_t w_position, ptrdiff_t w_tile, T *y, ptrdiff_t y_row,
+                                           ptrdiff_t columns, ptrdiff_t tiles, ptrdiff_t step, int height, int width,
+                                           int side)
 {
-    const int tile = FC_PATCH + 1 - side;
-    FC(winograd_grad_output_line)(y, y_row, LANES, y, y_row, LANES, tile * tiles, side);
-    for (ptrdiff_t t = 0; t < tiles; t++)
-        for (int i = 0; i < 6; i++)
-            FC(winograd_grad_output_line)(w + 6 * i * w_position + t * w_tile, w_position, 0,
-                                          y + i * y_row + tile * t * LANES, LANES, 0, 1, side);
+    const int tile = fc_tile_width(width), lines = height == width ? 6 : 1;
+    ptrdiff_t number = 0;
+    if (height == width)
+        for (ptrdiff_t j = 0; j < columns; j++)
+            FC(winograd_grad_output_line)(y + j * LANES, y_row, y + j * LANES, y_row, side);
+    for (ptrdiff_t t = 0; t < tiles; t++, w += w_tile, y += fc_next_tile(&number, step, tile) * LANES)
+        for (int i = 0; i < lines; i++)
+            FC(winograd_grad_output_line)(w + 6 * i * w_position, w_position, y + i * y_row,
+                                          width == 1 ? y_row : step * LANES, side);
 }
 
 static void FC(winograd_grad_output)(void *w, ptrdiff_t w_position, ptrdiff_t w_tile, void *y, ptrdiff_t y_row,
-                                     ptrdiff_t tiles, int height, int width)
+                                     ptrdiff_t columns, ptrdiff_t tiles, ptrdiff_t step, int height, int width)
 {
-    if (height == width)
-        FC_FOR_SIDE(width, FC(winograd_grad_output_plane), w, w_position, w_tile, y, y_row, tiles);
-    else
-        FC_FOR_SIDE(height * width, FC(winograd_grad_output_line), w, w_position, w_tile, y,
-                    fc_line_step(width, y_row, LANES), fc_tile_width(width) * LANES, tiles);
+    FC_FOR_SIDE(height > width ? height : width, FC(winograd_grad_output_of), w, w_position, w_tile, y, y_row, columns,
+                tiles, step, height, width);
 }
 
 /* u = G g G^T, or G g of one row. */
