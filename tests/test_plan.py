@@ -88,6 +88,37 @@ def test_kernels_of_many_channels(
 
 
 @pytest.mark.parametrize(
+    ("x_shape", "weight_shape", "kernels"),
+    [
+        ((16, 64, 1, 1000), (64, 64, 1, 3), "winograd"),
+        ((16, 64, 1, 1000), (64, 64, 1, 5), "winograd"),
+        ((16, 128, 1, 1000), (128, 128, 1, 7), "winograd"),
+        ((16, 64, 56, 56), (64, 64, 3, 1), "winograd"),
+        ((16, 1, 1, 4000), (16, 1, 1, 9), "rows"),  # transforms take longer than they save
+        ((16, 256, 1, 1000), (256, 256, 1, 1), "im2col"),
+    ],
+)
+def test_kernels_of_one_row_or_column(
+    x_shape: tuple[int, ...], weight_shape: tuple[int, ...], kernels: str
+) -> None:
+    padding = (weight_shape[2] // 2, weight_shape[3] // 2)
+    g = conv_spec(x_shape, weight_shape, 1, padding, 1, 1, "zeros", "NCHW").geometry
+    assert _plan.kernels("forward", "auto", g, AVX2) == kernels
+
+
+def test_tiles_along_one_axis() -> None:
+    """Of lines of four results, and with a dilation of seven, of groups of seven such lines."""
+    for x_shape, weight_shape, dilation, tiles in [
+        ((1, 3, 1, 41), (5, 3, 1, 3), 1, 10),
+        ((1, 3, 2, 40), (5, 3, 1, 3), 1, 20),
+        ((1, 3, 40, 2), (5, 3, 3, 1), 1, 20),
+        ((1, 3, 1, 100), (5, 3, 1, 3), (9, 7), 23),  # 86 results: three groups, and two results in a fourth
+    ]:
+        spec = conv_spec(x_shape, weight_shape, 1, 0, dilation, 1, "zeros", "NCHW")
+        assert conv_winograd.tiling(spec.geometry, False) == (tiles, 4, 6, 1)
+
+
+@pytest.mark.parametrize(
     ("images", "size", "kernel", "stride", "forward", "grad_input"),
     [
         (1, 13, 3, 1, 16, 16),  # 4 by 4 blocks of 4x4 results

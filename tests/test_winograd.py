@@ -57,18 +57,35 @@ def _tiles():
 
 
 def _dilations():
-    """Phases of several sizes, some without inputs, some without results, with padding on all sides."""
+    """Phases of several sizes, some without inputs, some without results, with padding on all sides; along a
+    row in groups that are cut by blocks, by segments of a row and by the ends of rows."""
     edges = [((0, 0), (0, 0)), ((2, 2), (2, 2)), ((1, 4), (3, 0)), ((7, 0), (0, 9))]
-    return [
-        case(f"{side}x{side}-dilation-{d}-of-{h}x{w}-padding-{e}", 2, 3, (h, w), 5, e, 1, side, d)
-        for side in (3, 5)
-        for d in (2, 3, (1, 2), (3, 1), (5, 7))
-        for (h, w), e in zip([(30, 33), (11, 10), (9, 13), (8, 23)], edges, strict=True)
-        if all(
-            n + sum(p) > (side - 1) * step
-            for n, p, step in zip((h, w), e, np.broadcast_to(d, 2), strict=True)
-        )
-    ] + [case(f"dilated-images-{n}", n, 4, (5, 6), 6, 4, 2, 3, 4) for n in (1, 3, 9)]
+    interleaved = [
+        (1, 160, 0, 9),
+        (1, 1000, 41, 47),
+        (5, 21, 8, 8),
+        (3, 40, 13, 30),
+        (9, 3, 2, 2),
+        (2, 500, 0, 200),
+    ]
+    return (
+        [
+            case(f"{side}-dilation-{d}-of-{n}x{w}", n, 2, (h, w), 3, ((h // 2,) * 2, (p, p)), 1, side, (1, d))
+            for side, h in [((1, 2), 1), ((1, 3), 1), (3, 3)]
+            for n, w, p, d in interleaved
+        ]
+        + [
+            case(f"{side}x{side}-dilation-{d}-of-{h}x{w}-padding-{e}", 2, 3, (h, w), 5, e, 1, side, d)
+            for side in (3, 5)
+            for d in (2, 3, (1, 2), (3, 1), (5, 7))
+            for (h, w), e in zip([(30, 33), (11, 10), (9, 13), (8, 23)], edges, strict=True)
+            if all(
+                n + sum(p) > (side - 1) * step
+                for n, p, step in zip((h, w), e, np.broadcast_to(d, 2), strict=True)
+            )
+        ]
+        + [case(f"dilated-images-{n}", n, 4, (5, 6), 6, 4, 2, 3, 4) for n in (1, 3, 9)]
+    )
 
 
 def _parts():
@@ -198,6 +215,7 @@ LARGE = [
     case("line-deep", 2, 470, (9, 40), 40, ((1, 1), (0, 0)), side=(3, 1)),
     case("line-7", 2, 34, (20, 41), 70, ((0, 0), (3, 3)), side=(1, 7)),
     case("line-of-column-4-stride-2", 3, 20, (50, 53), 70, ((1, 1), (0, 0)), side=(4, 1), stride=(2, 1)),
+    case("line-of-wide-dilation", 2, 66, (1, 2600), 70, ((0, 0), (0, 512)), side=(1, 2), dilation=(1, 512)),
     case("line-dilated", 3, 66, (3, 400), 70, ((0, 0), (8, 8)), side=(1, 3), dilation=(1, 8)),
 ]
 

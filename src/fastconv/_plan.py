@@ -224,9 +224,9 @@ def cost_panels(w: Work) -> float:
 
 def cost_transform(w: Work) -> float:
     """Of a block, for a vector of channels: the larger ones (4x4, 5x5, lines of 5) have more results to
-    transpose."""
+    transpose. Lines in short rows are many beginnings."""
     if w.positions == 6:
-        return (10 if w.block == 5 else 6) * w.positions
+        return (10 if w.block == 5 else 6) * w.positions + 60 * w.block / max(w.row, 1)
     if w.wide:
         return (13 if w.block == 16 else 8) * w.positions
     return (11 if w.block >= 16 else 8) * w.positions
@@ -248,7 +248,8 @@ def cost_parts(w: Work) -> float:
 def cost_winograd(w: Work) -> float:
     """36 products a block, not 144 (3x3, 4x4) or 100 (2x2, 5x5); transforms of input, weight and results."""
     product = 1.3 * w.positions * w.tiles * w.tiled_in * w.tiled_out / w.fused_a_cycle
-    blocks = cost_transform(w) * w.tiles * (w.tiled_in + w.tiled_out) / w.vector
+    channels = ceil_to(w.tiled_in, w.lanes) + ceil_to(w.tiled_out, w.lanes)
+    blocks = cost_transform(w) * w.tiles * channels / w.vector
     weights = 0 if w.packed and not w.few_tiles else 5 * w.positions * w.tiled_in * w.tiled_out / w.vector
     return w.groups * (product + blocks + weights + cost_parts(w))
 
@@ -274,7 +275,8 @@ def cost_winograd_weight(w: Work) -> float:
     in_channels, out_channels = ceil_to(w.tiled_in, w.lanes), ceil_to(w.tiled_out, w.lanes)
     product = 1.3 * w.positions * w.tiles * in_channels * w.tiled_out / w.fused_a_cycle
     repeats = in_channels * ceil_div(w.tiled_out, 64) + out_channels * ceil_div(w.tiled_in, 64)
-    transforms = (9 if w.block == 5 else 6) * w.positions * w.tiles * repeats / w.vector
+    transform = cost_transform(w) if w.positions == 6 else 6 * w.positions
+    transforms = transform * w.tiles * repeats / w.vector
     sums = 2.2 * w.positions * w.tiled_in * w.tiled_out
     return w.groups * (product + transforms + sums + cost_parts(w))
 

@@ -73,13 +73,16 @@ def draw_conv(draw: Draw) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, .
         if geometry["algorithm"] == "winograd" and draw.chance(0.8):  # what it is able to do
             stride = draw.one([1, 1, 1, 2, 2, 3, 4])
             kernel = (
-                draw.integer(3, 5) if stride == 1 and draw.chance(0.6) else 2 * stride + draw.integer(1, 6)
+                draw.integer(2, 5) if stride == 1 and draw.chance(0.6) else 2 * stride + draw.integer(1, 6)
             )
             geometry.pop("stride", None)
             geometry.pop("dilation", None)
+            shape = draw.one([(kernel, kernel), (kernel, 1), (1, kernel)])
             if stride > 1:
-                geometry["stride"] = stride
-            weight_shape = (*weight_shape[:2], kernel, kernel)
+                geometry["stride"] = tuple(stride if taps > 1 else 1 for taps in shape)
+            if stride == 1 and kernel <= 5 and draw.chance(0.5):
+                geometry["dilation"] = draw.one([2, 3, (1, 7), (4, 1)])
+            weight_shape = (*weight_shape[:2], *shape)
         if geometry["algorithm"] == "strassen" and draw.chance(0.8):
             geometry.pop("groups", None)
             channels = 2 * draw.integer(1, 20)

@@ -1,9 +1,8 @@
 """Convolution by Winograd's F(5x5, 2x2), F(4x4, 3x3), F(3x3, 4x4) and F(2x2, 5x5), forward and backward.
 
-An image is cut into tiles of 5x5 to 2x2 outputs, each seeing 6x6 inputs; for kernels of one row or column,
-by F(5, 2) to F(2, 5), into lines of 5 to 2 outputs along the other axis, seeing 6 inputs. How tiles and weights are
-transformed, multiplied and transformed back is in winograd_product.pyx, the gradient of the weight in
-conv_winograd_weight.pyx.
+An image is cut into tiles of 5x5 to 2x2 outputs, each seeing 6x6 inputs, or for kernels of one row or column
+into lines of 5 to 2 outputs along it, F(5, 2) to F(2, 5). How tiles and weights are transformed, multiplied
+and transformed back is in winograd_product.pyx, the gradient of the weight in conv_winograd_weight.pyx.
 
 A NaN or an infinity would spoil its whole tile, and numbers near the largest overflow before their sums do.
 The transform back notices it, almost for nothing, and the direct kernels then compute the call again.

@@ -105,7 +105,8 @@ cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept 
     cdef char *sums
     cdef Tiles v, w, s
     reduction_bytes(p, work, &v, &w, &s, &scratch)
-    memset(v.data, 0, size * p.canvas.positions * v.position)  # products read whole panels, loads write whole vectors
+    # Products read whole panels, loads write whole vectors.
+    memset(v.data, 0, size * p.canvas.positions * v.position)
     for block in range(blocks):
         first = begin + part(block, blocks, end - begin)
         tiles = begin + part(block + 1, blocks, end - begin) - first

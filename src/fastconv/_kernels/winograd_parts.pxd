@@ -3,8 +3,8 @@ cimport numpy as cnp
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels
 
-# An axis of a kernel as a sum of shorter ones. Part i has the taps first_tap(i) + u*stride, u < side, of which
-# those below `taps` exist. It is a kernel of stride 1 on an image of its own, whose pixel j is pixel
+# An axis of a kernel as a sum of shorter ones. Part i has the taps first_tap(i) + u*stride, u < side, of
+# which those below `taps` exist. It is a kernel of stride 1 on an image of its own, whose pixel j is pixel
 # j*stride + first_tap(i) - padding of the image.
 ctypedef struct Cut:
     Py_ssize_t stride, taps, side

@@ -1,16 +1,16 @@
 """Winograd's product: tiles of images to tiles of results, by way of U, V and M.
 
 Transformed tiles of one block, V[position][tile][channel], times transformed weights,
-U[panel][position][channel][column of the panel], is a matrix product at each of 36 positions, or 6 where kernels have one row or column; its result
-M[position][tile][output channel] is transformed back.
+U[panel][position][channel][column of the panel], is a matrix product at each of 36 positions, or of 6 where
+kernels have one row or column; its result M[position][tile][output channel] is transformed back.
 
 Threads share out blocks of tiles. Where tiles are few, transformed weights are not kept; where they are very
 few, all threads transform the tiles together and share out the output channels, so that weights are gone
 through once. (Threads that read what others wrote depend on how close their processors are: one virtual
 machine's moved between 30 and 180 ns.) No sum depends on how.
 
-Workspace in float32, twice that in float64: 144 bytes a weight for all transformed weights, unless there are
-few tiles; and for each thread, with C input channels of a group, at most about 144 * 96 * (C + 64) bytes for
+Workspace in float32, twice that in float64: for all transformed weights 144 bytes a pair of channels, or 24 of
+kernels of one row or column, unless there are few tiles; and for each thread, with C input channels of a group, at most about 144 * 96 * (C + 64) bytes for
 V and M (11 MB for 512 channels), or for few tiles 144 * (65536 + 256 * 64) bytes and 640 KB (13 MB).
 """
 

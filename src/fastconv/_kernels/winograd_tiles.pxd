@@ -2,8 +2,8 @@ from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.isa cimport fc_kernels
 
 cdef enum:
-    PATCH = 6              # inputs of a tile along an axis of more than one tap
-    BLOCK_POSITIONS = 1728 # of tiles that are transformed at a time, about
+    PATCH = 6               # inputs of a tile along an axis of more than one tap
+    BLOCK_POSITIONS = 1728  # of tiles that are transformed at a time, about
 
 # An array of images. Steps count elements, here and below.
 ctypedef struct View:
@@ -25,7 +25,8 @@ ctypedef struct Phase:
     Py_ssize_t after             # zeros behind the inputs
 
 # Several images on one plane, cut into tiles; with dilated rows each phase of an image is one. Pixels of a
-# tile are `apart` along a row, and tiles of these many phases interleave. Results of image (i, j) of a canvas begin at pixel (i * period_h, j * period_w), and windows with them.
+# tile are `apart` along a row, and tiles of these many phases interleave. Results of image (i, j) of a canvas
+# begin at pixel (i * period_h, j * period_w), and windows with them.
 ctypedef struct Canvas:
     int taps_h, taps_w           # both 2 to 5 and the same, or one of them 1
     int tile_h, tile_w           # outputs of a tile

@@ -115,17 +115,12 @@ cdef inline Py_ssize_t tiles_along(const Canvas *canvas, Py_ssize_t pixels) noex
 
 
 cdef inline Py_ssize_t segment_tiles(const Canvas *canvas) noexcept nogil:
-    return max(SEGMENT // canvas.positions, canvas.apart)
-
-
-cdef inline Py_ssize_t extent(const Canvas *canvas, Py_ssize_t tiles, Py_ssize_t pixels) noexcept nogil:
-    """From the first to the last pixel of a row of tiles, whole groups or a part of one, of `pixels` each."""
-    return max(tiles - canvas.apart, 0) * canvas.tile_w + (pixels - 1) * canvas.apart + min(tiles, canvas.apart)
+    return min(SEGMENT // canvas.positions, canvas.tiles_w)
 
 
 cdef Py_ssize_t row_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil:
-    return table.lanes * extent(canvas, min(canvas.tiles_w, segment_tiles(canvas)),
-                                canvas.tile_w + canvas.taps_w - 1)
+    cdef Py_ssize_t tiles = segment_tiles(canvas)
+    return table.lanes * (tiles * canvas.tile_w + min(tiles, canvas.apart) * (canvas.taps_w - 1))
 
 
 cdef Py_ssize_t scratch_elements(const fc_kernels *table, const Canvas *canvas) noexcept nogil:
@@ -133,9 +128,11 @@ cdef Py_ssize_t scratch_elements(const fc_kernels *table, const Canvas *canvas) 
     return canvas.patch_h * row_elements(table, canvas)
 
 
-# Part of a row of tiles of a canvas: whole groups of interleaved ones, or a part of one.
+# Part of a row of tiles of a canvas: whole groups of interleaved ones, or a part of one, whose lines in
+# scratch leave out what lies between its pixels.
 ctypedef struct Strip:
     Py_ssize_t count           # tiles
+    Py_ssize_t step            # from one pixel of a tile to its next, in scratch
     Py_ssize_t images          # number of the canvas's first image
     Py_ssize_t row, column     # first pixel of outputs in the canvas
 
@@ -143,16 +140,31 @@ ctypedef struct Strip:
 cdef Strip strip_of(const Canvas *canvas, Py_ssize_t tile, Py_ssize_t count) noexcept nogil:
     """What of the `count` tiles from number `tile` on lies in one row of tiles."""
     cdef Strip strip
-    cdef Py_ssize_t number = tile // canvas.tiles_w, first = tile % canvas.tiles_w, phase = first % canvas.apart
+    cdef Py_ssize_t number = tile // canvas.tiles_w, first = tile % canvas.tiles_w
+    cdef Py_ssize_t phase = first % canvas.apart, parts
     strip.column = (first - phase) * canvas.tile_w + phase
     strip.count = min(min(count, segment_tiles(canvas)), canvas.tiles_w - first)
-    if phase > 0:
-        strip.count = min(strip.count, canvas.apart - phase)
-    elif strip.count > canvas.apart:
+    if phase == 0 and strip.count >= canvas.apart:
         strip.count -= strip.count % canvas.apart
+        strip.step = canvas.apart
+    else:
+        # Equal parts, where a group has more tiles than a segment.
+        parts = ceil_div(canvas.apart, segment_tiles(canvas))
+        strip.count = min(min(strip.count, ceil_div(canvas.apart, parts)), canvas.apart - phase)
+        strip.step = strip.count
     strip.images = number // canvas.tiles_h * canvas.down * canvas.across
     strip.row = number % canvas.tiles_h * canvas.tile_h
     return strip
+
+
+cdef inline Py_ssize_t runs_of(const Canvas *canvas, const Strip *strip, Py_ssize_t pixels) noexcept nogil:
+    """Of neighbours that a line of a strip has, canvas.apart from each other, of `pixels` a tile."""
+    return 1 if strip.step == canvas.apart else pixels
+
+
+cdef inline Py_ssize_t line_pixels(
+        const Canvas *canvas, const Strip *strip, Py_ssize_t pixels) noexcept nogil:
+    return (strip.count - strip.step) * canvas.tile_w + strip.step * pixels
 
 
 # An image of a canvas, where it is in the arrays.
@@ -180,17 +192,14 @@ cdef inline char *pixel_at(
 
 
 cdef void load_row(const fc_kernels *table, char *row, const View *view, bint results, const Canvas *canvas,
-                   const Strip *strip, Py_ssize_t line, Py_ssize_t pixels, Py_ssize_t channel,
-                   Py_ssize_t lanes) noexcept nogil:
-    """Pixels of one line of a strip, from all images that it crosses, as vectors of channels; zero in between.
-
-    The view is of inputs or of results.
-    """
+                   const Strip *strip, Py_ssize_t line, Py_ssize_t begin, Py_ssize_t pixels,
+                   Py_ssize_t channel, Py_ssize_t lanes) noexcept nogil:
+    """Pixels of a line of a strip, from column `begin` of the canvas on, from all images that they cross, as
+    vectors of channels; zero in between. The view is of inputs or of results."""
     cdef Py_ssize_t vector = table.itemsize * table.lanes
     cdef Py_ssize_t block = min((strip.row + line) // canvas.period_h, canvas.down - 1)
     cdef Py_ssize_t image = strip.images + block * canvas.across
-    cdef Py_ssize_t begin = strip.column, end = begin + pixels
-    cdef Py_ssize_t done = begin, j = begin // canvas.period_w
+    cdef Py_ssize_t end = begin + pixels, done = begin, j = begin // canvas.period_w
     cdef Py_ssize_t y, origin, start, stop
     cdef const Span *rows
     cdef const Span *columns = &canvas.columns.y if results else &canvas.columns.x
@@ -216,7 +225,7 @@ cdef void load_row(const fc_kernels *table, char *row, const View *view, bint re
 cdef void store_row(const fc_kernels *table, const char *row, const View *view, const Canvas *canvas,
                     const Strip *strip, Py_ssize_t line, Py_ssize_t begin, Py_ssize_t pixels,
                     Py_ssize_t channel, Py_ssize_t lanes) noexcept nogil:
-    """The way back, from column `begin` of the canvas on, without what lies between the images."""
+    """The way back, without what lies between the images."""
     cdef Py_ssize_t vector = table.itemsize * table.lanes
     cdef Py_ssize_t block = min((strip.row + line) // canvas.period_h, canvas.down - 1)
     cdef Py_ssize_t y = strip.row + line - block * canvas.period_h
@@ -231,10 +240,35 @@ cdef void store_row(const fc_kernels *table, const char *row, const View *view, 
         stop = min(origin + canvas.out_w, end)
         if y < place.rows.y.size and start < stop:
             table.lanes_to(
-                pixel_at(table, view, canvas, place.image, &place.rows.y, y, &canvas.columns.y, start - origin,
-                         channel),
+                pixel_at(table, view, canvas, place.image, &place.rows.y, y, &canvas.columns.y,
+                         start - origin, channel),
                 view.channel, view.pixel, row + (start - begin) * vector, lanes, stop - start)
         j += 1
+
+
+cdef void load_lines(
+        const fc_kernels *table, char *scratch, Py_ssize_t row, const View *view, bint results,
+        const Canvas *canvas, const Strip *strip, Py_ssize_t lines, Py_ssize_t pixels, Py_ssize_t channel,
+        Py_ssize_t lanes) noexcept nogil:
+    """All lines of a strip, of `pixels` a tile, `row` elements apart."""
+    cdef Py_ssize_t runs = runs_of(canvas, strip, pixels), line, run
+    cdef Py_ssize_t each = line_pixels(canvas, strip, pixels) // runs
+    for line in range(lines):
+        for run in range(runs):
+            load_row(table, scratch + (line * row + run * each * table.lanes) * table.itemsize, view, results,
+                     canvas, strip, line, strip.column + run * canvas.apart, each, channel, lanes)
+
+
+cdef void store_lines(
+        const fc_kernels *table, const char *scratch, Py_ssize_t row, const View *view, const Canvas *canvas,
+        const Strip *strip, Py_ssize_t channel, Py_ssize_t lanes) noexcept nogil:
+    """Likewise those of results."""
+    cdef Py_ssize_t runs = runs_of(canvas, strip, canvas.tile_w), line, run
+    cdef Py_ssize_t each = line_pixels(canvas, strip, canvas.tile_w) // runs
+    for line in range(canvas.tile_h):
+        for run in range(runs):
+            store_row(table, scratch + (line * row + run * each * table.lanes) * table.itemsize, view, canvas,
+                      strip, line, strip.column + run * canvas.apart, each, channel, lanes)
 
 
 cdef void load_inputs(
@@ -242,18 +276,17 @@ cdef void load_inputs(
         Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, char *scratch) noexcept nogil:
     """B^T x B of `count` tiles from number `tile` on, of some channels; a last vector's other lanes are 0."""
     cdef Py_ssize_t size = table.itemsize, row = row_elements(table, canvas)
-    cdef Py_ssize_t line, first, pixels
+    cdef Py_ssize_t patch_w = canvas.tile_w + canvas.taps_w - 1, first
     cdef Strip strip
     while count > 0:
         strip = strip_of(canvas, tile, count)
-        pixels = extent(canvas, strip.count, canvas.tile_w + canvas.taps_w - 1)
         first = 0
         while first < channels:
-            for line in range(canvas.patch_h):
-                load_row(table, scratch + line * row * size, x, False, canvas, &strip, line, pixels,
-                         channel + first, min(table.lanes, channels - first))
-            table.winograd_input(to.data + first * size, to.position, to.tile, scratch, row, pixels,
-                                 strip.count, canvas.apart, canvas.taps_h, canvas.taps_w)
+            load_lines(table, scratch, row, x, False, canvas, &strip, canvas.patch_h, patch_w,
+                       channel + first, min(table.lanes, channels - first))
+            table.winograd_input(to.data + first * size, to.position, to.tile, scratch, row,
+                                 line_pixels(canvas, &strip, patch_w), strip.count, strip.step, canvas.taps_h,
+                                 canvas.taps_w)
             first += table.lanes
         to.data += strip.count * to.tile * size
         tile += strip.count
@@ -265,18 +298,17 @@ cdef void load_grad_outputs(
         Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, char *scratch) noexcept nogil:
     """A y A^T, likewise."""
     cdef Py_ssize_t size = table.itemsize, row = row_elements(table, canvas)
-    cdef Py_ssize_t line, first, pixels
+    cdef Py_ssize_t first
     cdef Strip strip
     while count > 0:
         strip = strip_of(canvas, tile, count)
-        pixels = extent(canvas, strip.count, canvas.tile_w)
         first = 0
         while first < channels:
-            for line in range(canvas.tile_h):
-                load_row(table, scratch + line * row * size, y, True, canvas, &strip, line, pixels,
-                         channel + first, min(table.lanes, channels - first))
-            table.winograd_grad_output(to.data + first * size, to.position, to.tile, scratch, row, pixels,
-                                       strip.count, canvas.apart, canvas.taps_h, canvas.taps_w)
+            load_lines(table, scratch, row, y, True, canvas, &strip, canvas.tile_h, canvas.tile_w,
+                       channel + first, min(table.lanes, channels - first))
+            table.winograd_grad_output(to.data + first * size, to.position, to.tile, scratch, row,
+                                       line_pixels(canvas, &strip, canvas.tile_w), strip.count, strip.step,
+                                       canvas.taps_h, canvas.taps_w)
             first += table.lanes
         to.data += strip.count * to.tile * size
         tile += strip.count
@@ -293,25 +325,18 @@ cdef bint store_outputs(
     """
     cdef Py_ssize_t size = table.itemsize, row = row_elements(table, canvas)
     cdef bint finite = True
-    cdef Py_ssize_t line, first, run, runs, pixels, place
+    cdef Py_ssize_t first
     cdef Strip strip
     while count > 0:
         strip = strip_of(canvas, tile, count)
-        # A part of a group leaves out what lies between its pixels.
-        runs = 1 if strip.count >= canvas.apart else canvas.tile_w
-        pixels = extent(canvas, strip.count, canvas.tile_w) if runs == 1 else strip.count
         first = 0
         while first < channels:
             finite &= table.winograd_output(
-                scratch, row, tiles.data + first * size, tiles.position, tiles.tile, strip.count, canvas.apart,
-                <const char *>NULL if bias == NULL else bias + first * size, relu, canvas.taps_h,
-                canvas.taps_w)
-            for line in range(canvas.tile_h):
-                for run in range(runs):
-                    place = run * canvas.apart
-                    store_row(table, scratch + (line * row + place * table.lanes) * size, y, canvas, &strip,
-                              line, strip.column + place, pixels, channel + first,
-                              min(table.lanes, channels - first))
+                scratch, row, tiles.data + first * size, tiles.position, tiles.tile, strip.count,
+                strip.step, <const char *>NULL if bias == NULL else bias + first * size, relu,
+                canvas.taps_h, canvas.taps_w)
+            store_lines(table, scratch, row, y, canvas, &strip, channel + first,
+                        min(table.lanes, channels - first))
             first += table.lanes
         tiles.data += strip.count * tiles.tile * size
         tile += strip.count
