@@ -9,9 +9,10 @@ few, all threads transform the tiles together and share out the output channels,
 through once. (Threads that read what others wrote depend on how close their processors are: one virtual
 machine's moved between 30 and 180 ns.) No sum depends on how.
 
-Workspace in float32, twice that in float64: for all transformed weights 144 bytes a pair of channels, or 24 of
-kernels of one row or column, unless there are few tiles; and for each thread, with C input channels of a group, at most about 144 * 96 * (C + 64) bytes for
-V and M (11 MB for 512 channels), or for few tiles 144 * (65536 + 256 * 64) bytes and 640 KB (13 MB).
+Workspace in float32, twice that in float64: for all transformed weights 144 bytes a pair of channels, or 24
+where kernels have one row or column, unless there are few tiles; and for each thread, with C input channels
+of a group, at most about 144 * 96 * (C + 64) bytes for V and M (11 MB for 512 channels), or for few tiles
+144 * (65536 + 256 * 64) bytes and 640 KB (13 MB).
 """
 
 from cython.parallel cimport parallel, prange
