@@ -240,10 +240,18 @@ def window_sum(array: Array, before: int, after: int) -> Array:
     return sum((padded[:, i : i + array.shape[1]] for i in range(before + after + 1)), np.zeros(array.shape))
 
 
+def cancelled(response: Array, k: float) -> Array:
+    """By how much a response may be smaller than the two terms that it is the sum of, where k is negative."""
+    with np.errstate(divide="ignore"):
+        return 1 + 2 * abs(k) / np.abs(response)
+
+
 def expected_lrn(x, size, alpha=1e-4, beta=0.75, k=1.0, *, layout="NCHW"):
     data = ncl(x, layout)
-    y = data / (k + alpha / size * window_sum(data**2, size // 2, (size - 1) // 2)) ** beta
-    return [Expected(from_ncl(y, x, layout), size, "auto", typical(1, x))]
+    response = k + alpha / size * window_sum(data**2, size // 2, (size - 1) // 2)
+    y = data / response**beta
+    large = float(np.nanmax(np.abs(y) * cancelled(response, k), initial=0))
+    return [Expected(from_ncl(y, x, layout), size, "auto", max(typical(1, x), large))]
 
 
 def expected_lrn_backward(grad_output, x, size, alpha=1e-4, beta=0.75, k=1.0, *, layout="NCHW"):
@@ -253,7 +261,13 @@ def expected_lrn_backward(grad_output, x, size, alpha=1e-4, beta=0.75, k=1.0, *,
     through = window_sum(grad * data * response ** (-beta - 1), (size - 1) // 2, size // 2)
     grad_x = grad * response**-beta - 2 * alpha * beta / size * data * through
     large = (1 + float(np.abs(data).max(initial=0)) ** 2) * (1 + float(np.abs(grad).max(initial=0)))
-    return [Expected(from_ncl(grad_x, x, layout), size, "auto", large)]
+    terms = np.abs(grad * response**-beta) * cancelled(response, k)
+    terms = terms + np.abs(2 * alpha * beta / size * data) * window_sum(
+        np.abs(grad * data * response ** (-beta - 1)) * cancelled(response, k), (size - 1) // 2, size // 2
+    )
+    return [
+        Expected(from_ncl(grad_x, x, layout), size, "auto", max(large, float(np.nanmax(terms, initial=0))))
+    ]
 
 
 def local_response_norm(draw: Draw, backward: bool = False) -> Call:
