@@ -210,7 +210,7 @@ LARGE = [
     case("7x7", 2, 34, (20, 21), 70, 3, side=7),
     case("7x7-stride-2", 3, 20, (50, 53), 70, 3, side=7, stride=2),
     case("4x4-stride-2", 3, 20, (50, 53), 70, 1, side=4, stride=2),
-    case("parts-of-one-image-at-a-time", 3, 1, (800, 760), 1, 3, side=7),
+    case("parts-of-one-image-at-a-time", 3, 1, (2, 550_000), 1, ((0, 0), (3, 3)), side=(1, 7)),
     case("line", 3, 66, (1, 1300), 70, ((0, 0), (2, 2)), side=(1, 5)),
     case("line-deep", 2, 470, (9, 40), 40, ((1, 1), (0, 0)), side=(3, 1)),
     case("line-7", 2, 34, (20, 41), 70, ((0, 0), (3, 3)), side=(1, 7)),
