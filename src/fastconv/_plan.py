@@ -204,7 +204,7 @@ def cost_im2col(w: Work) -> float:
     blocks = w.length // (1024 if w.wide else 2048)
     store = (0.8 if w.step == 1 else 7) + 0.3 * blocks  # phases of a strided gradient come one by one
     product = w.pixels * terms * w.out_channels / w.fused_a_cycle + store * w.results
-    return w.groups * (product + w.pixels * cost_panels(w) + (1 if w.wide else 3) * pack_weight(w))
+    return w.groups * (product + w.pixels * cost_panels(w) + (1 if w.wide else 2) * pack_weight(w))
 
 
 def cost_panels(w: Work) -> float:
@@ -302,7 +302,7 @@ def cost_strassen_columns(w: Work) -> float:
     each = 1.17 if w.wide else 1.04 if w.pointwise else 1.08
     product = 7 / 8 * each * w.pixels * (w.length + 40) * w.out_channels / w.fused_a_cycle
     sums = 0.4 * w.length + 3 * w.out_channels
-    return w.groups * (product + w.pixels * (cost_panels(w) + sums) + 7 * pack_weight(w))
+    return w.groups * (product + w.pixels * (cost_panels(w) + sums) + 6 * pack_weight(w))
 
 
 COSTS: dict[str, Callable[[Work], float]] = {

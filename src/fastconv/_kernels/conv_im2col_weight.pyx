@@ -144,7 +144,7 @@ cdef void pack_terms(
         for row in range(chunk.rows):
             kernels.gather_rows(turned + at * size, pixels,
                                 band.data + size * (image * band.image + row * c.stride_h * band.row),
-                                table, band.step, terms, c.out_w)
+                                table, band.step, terms, c.out_w, pixels - at)
             at += c.out_w
     if terms < nr:
         memset(packed, 0, pixels * nr * size)

@@ -178,7 +178,7 @@ cdef extern from "kernels.h" nogil:
         void (*gather)(void *, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*scatter)(void *, Py_ssize_t, const void *, Py_ssize_t) noexcept nogil
         void (*gather_rows)(void *, Py_ssize_t, const void *, const Py_ssize_t *, Py_ssize_t, Py_ssize_t,
-                            Py_ssize_t) noexcept nogil
+                            Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*pad_rows)(void *, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
                          Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*add)(void *, const void *, Py_ssize_t) noexcept nogil

@@ -102,7 +102,8 @@ cdef inline const char *first_input(const Correlation *c, const Band *band, cons
 cdef void pack_panel(
         const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t depth, const Panel *panel,
         char *packed) noexcept nogil:
-    """packed[term][column of a tile] for the first `depth` terms of `table`; zero where there is no pixel."""
+    """packed[term][column of a tile] for the first `depth` terms of `table`; zero where there is no pixel. A run
+    may be written with zeros behind it, which the next one's pixels replace."""
     cdef const fc_kernels *kernels = c.kernels
     cdef const Run *run
     cdef int i
@@ -111,7 +112,7 @@ cdef void pack_panel(
     for i in range(panel.count):
         run = &panel.runs[i]
         kernels.gather_rows(packed + run.at * kernels.itemsize, kernels.nr, first_input(c, band, run), table,
-                            band.step, depth, run.count)
+                            band.step, depth, run.count, kernels.nr - run.at)
 
 
 cdef fc_ahead panel_ahead(

@@ -15,11 +15,35 @@ static void FC(transpose_part)(T *dst, ptrdiff_t dst_row, const T *src, ptrdiff_
     }
 }
 
+/* Of `count` rows of less than a vector that follow each other, those whose vectors end before the last row does: what
+ * they hold too much is written again. */
+FC_INLINE ptrdiff_t FC(rewritten)(ptrdiff_t count, ptrdiff_t row)
+{
+    return count - (LANES + row - 1) / row + 1;
+}
+
+/* The first columns so, since masked stores take several times as long; returns how many. */
+FC_INLINE ptrdiff_t FC(transpose_rewriting)(T *dst, const T *src, ptrdiff_t src_row, ptrdiff_t rows, ptrdiff_t columns)
+{
+    T square[LANES * LANES] = {0};
+    const ptrdiff_t end = FC(rewritten)(columns, rows) - LANES;
+    ptrdiff_t j = 0;
+    for (; j <= end; j += LANES) {
+        for (ptrdiff_t i = 0; i < rows; i++) V(store)(square + i * LANES, V(load)(src + i * src_row + j));
+        V(transpose)(dst + j * rows, rows, square, LANES);
+    }
+    return j;
+}
+
 static void FC(transpose)(void *dst_, ptrdiff_t dst_row, const void *src_, ptrdiff_t src_row, ptrdiff_t rows,
                           ptrdiff_t columns)
 {
     T *dst = dst_;
     const T *src = src_;
+    if (rows < LANES && rows == dst_row && rows > 0) {
+        const ptrdiff_t done = FC(transpose_rewriting)(dst, src, src_row, rows, columns);
+        dst += done * rows, src += done, columns -= done;
+    }
     const ptrdiff_t ahead = dst_row >= FC_FAR ? 128 / (ptrdiff_t)sizeof(T) : 0;
     /* The last squares reach back over the ones before: that costs less than a part of a square. */
     for (ptrdiff_t i = 0; i < rows; i += LANES) {
@@ -101,9 +125,10 @@ static void FC(scatter)(void *dst_, ptrdiff_t step, const void *src_, ptrdiff_t 
     for (; i < count; i++) dst[i * step] = src[i];
 }
 
-/* A tile's row, or its part in a row of an image: the second vector overlaps the first in a part. */
+/* A tile's row, or its part in a row of an image: the second vector overlaps the first in a part. What is read of a
+ * vector's part has zeros behind it. */
 FC_INLINE void FC(gather_parts)(T *dst, ptrdiff_t dst_row, const T *src, const ptrdiff_t *table, const int step,
-                                ptrdiff_t depth, ptrdiff_t count)
+                                ptrdiff_t depth, ptrdiff_t count, ptrdiff_t room)
 {
     const ptrdiff_t last = count - LANES;
     V(mask) some[4];
@@ -111,7 +136,9 @@ FC_INLINE void FC(gather_parts)(T *dst, ptrdiff_t dst_row, const T *src, const p
     for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
         const T *from = src + table[k];
         if (last < 0) {
-            V(store_first)(dst, FC(every)(from, step, some), count);
+            const VEC part = FC(every)(from, step, some);
+            if (room >= LANES) V(store)(dst, part);
+            else V(store_first)(dst, part, count);
             continue;
         }
         VEC left = FC(every)(from, step, step > 1 ? some : NULL);
@@ -122,15 +149,15 @@ FC_INLINE void FC(gather_parts)(T *dst, ptrdiff_t dst_row, const T *src, const p
 }
 
 static void FC(gather_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, const ptrdiff_t *table, ptrdiff_t step,
-                            ptrdiff_t depth, ptrdiff_t count)
+                            ptrdiff_t depth, ptrdiff_t count, ptrdiff_t room)
 {
     T *dst = dst_;
     const T *src = src_;
     if (count <= 2 * LANES) {
         switch (step) {
-        case 1: FC(gather_parts)(dst, dst_row, src, table, 1, depth, count); return;
-        case 2: FC(gather_parts)(dst, dst_row, src, table, 2, depth, count); return;
-        case 4: FC(gather_parts)(dst, dst_row, src, table, 4, depth, count); return;
+        case 1: FC(gather_parts)(dst, dst_row, src, table, 1, depth, count, room); return;
+        case 2: FC(gather_parts)(dst, dst_row, src, table, 2, depth, count, room); return;
+        case 4: FC(gather_parts)(dst, dst_row, src, table, 4, depth, count, room); return;
         }
     }
     for (ptrdiff_t k = 0; k < depth; k++, dst += dst_row) {
@@ -162,7 +189,11 @@ static void FC(pad_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, ptrdif
     const T *src = src_;
     if (step == 1 && columns < LANES && left == 0 && right == 0) {
         const V(mask) some = V(range)(0, columns);
-        for (ptrdiff_t k = 0; k < rows; k++, dst += dst_row, src += src_row)
+        const int dense = columns == dst_row && columns > 0 && src_row >= LANES;
+        const ptrdiff_t whole = dense ? FC(rewritten)(rows, columns) : 0;
+        ptrdiff_t k = 0;
+        for (; k < whole; k++, dst += dst_row, src += src_row) V(store)(dst, V(load)(src));
+        for (; k < rows; k++, dst += dst_row, src += src_row)
             V(store_first)(dst, V(load_where)(some, src), columns);
         return;
     }

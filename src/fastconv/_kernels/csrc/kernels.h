@@ -292,9 +292,9 @@ typedef struct {
     /* dst[i*step] = src[i], i < count. */
     void (*scatter)(void *dst, ptrdiff_t step, const void *src, ptrdiff_t count);
 
-    /* dst[k*dst_row + i] = src[table[k] + i*step], k < depth, i < count. */
+    /* dst[k*dst_row + i] = src[table[k] + i*step], k < depth, i < count; for count <= i < room it may become 0. */
     void (*gather_rows)(void *dst, ptrdiff_t dst_row, const void *src, const ptrdiff_t *table,
-                        ptrdiff_t step, ptrdiff_t depth, ptrdiff_t count);
+                        ptrdiff_t step, ptrdiff_t depth, ptrdiff_t count, ptrdiff_t room);
 
     /* dst[k*dst_row + i] = 0 for i < left, src[k*src_row + (i - left)*step] for the next `columns` of i, 0 for the
      * last `right` of them; k < rows. */
