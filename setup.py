@@ -6,7 +6,7 @@ All metadata is in pyproject.toml. Environment:
     FASTCONV_DEBUG=1                        C assertions, Cython's bounds checks; warnings in our C are errors
     FASTCONV_SANITIZE=address,undefined     with those sanitizers
     FASTCONV_INSTRUCTION_SETS=generic,avx2  kernels for these only; generic is one of them
-    CC, CFLAGS, LDFLAGS                     as everywhere
+    CC, CFLAGS, LDFLAGS                     as everywhere; a -O in CFLAGS replaces our own
 
 Each of these builds has its own folder below build/, so that switching between them never mixes objects.
 What several have in common lies in one folder for all: Cython's C, which FASTCONV_DEBUG alone decides about,
@@ -191,7 +191,9 @@ class BuildKernels(build_ext):
             flags += ["-O1", "-g1", "-fno-omit-frame-pointer", *["-UNDEBUG"] * DEBUG]
         else:
             # On cache lines, lest a loop's speed depend, by a third, on the code that lies before it.
-            flags += ["-O3", "-g0", "-falign-functions=64"]
+            flags += ["-g0", "-falign-functions=64"]
+            if not any(flag.startswith("-O") for flag in os.environ.get("CFLAGS", "").split()):
+                flags += ["-O3"]
         return flags + self.sanitizer_flags()
 
     def sanitizer_flags(self):

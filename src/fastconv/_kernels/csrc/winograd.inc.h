@@ -4,7 +4,7 @@
  *     y = A^T [ (G g G^T) .* (B^T d B) ] A        d: 6x6 input, g: `side`^2 weights, y: `tile`^2 output
  *
  * with tile = 7 - side, and its transposes for the gradients. A kernel of one row or column has tiles that are
- * lines along the other axis, y = A^T [ (G g) .* (B^T d) ]. The matrices belong to the points 0, +-a, +-b
+ * lines along it, y = A^T [ (G g) .* (B^T d) ]. The matrices belong to the points 0, +-a, +-b
  * and infinity (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, have a = 1 and
  * b = 2): A and G hold the points' powers, B depends on the points alone. With a = 3/4 and b = 3/2 the largest
  * error over 512 channels is a quarter of theirs, and A and B are exact in binary.
