@@ -102,8 +102,8 @@ cdef inline const char *first_input(const Correlation *c, const Band *band, cons
 cdef void pack_panel(
         const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t depth, const Panel *panel,
         char *packed) noexcept nogil:
-    """packed[term][column of a tile] for the first `depth` terms of `table`; zero where there is no pixel. A run
-    may be written with zeros behind it, which the next one's pixels replace."""
+    """packed[term][column of a tile] for the first `depth` terms of `table`; zero where there is no pixel. A
+    run may be written with zeros behind it, which the next one's pixels replace."""
     cdef const fc_kernels *kernels = c.kernels
     cdef const Run *run
     cdef int i
