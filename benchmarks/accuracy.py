@@ -25,16 +25,17 @@ INTRODUCTION = """\
 
 The error of convolutions in float32 against float64, in units of eps = 2^-23: the largest error of any
 element, relative to the largest element, for numbers from -1 to 1. Layers are those of AlexNet, VGG, ResNet,
-MobileNet, LeNet and a small network for digits, {images} images each. "products" is how many are summed into
-an element; "promised" is the bound that `algorithm="auto"` keeps, 16 sqrt(products) + 32; `"direct"` and
-`"im2col"` keep 4 sqrt(products) + 4. A dash: the algorithm cannot do the layer.
+MobileNet, LeNet and a small network for digits, {images} images each, and at the end some with kernels of one
+row or column, as `conv1d` has them. "products" is how many are summed into an element; "promised" is the
+bound that `algorithm="auto"` keeps, 16 sqrt(products) + 32; `"direct"` and `"im2col"` keep
+4 sqrt(products) + 4. A dash: the algorithm cannot do the layer.
 
 Rounding errors of a plain sum of random numbers grow like the root of its length, and less where it is cut
 into pieces, as PyTorch does in its gradients of the input and, with AVX-512, in its outputs, and fastconv in
 gradients of the weight. Winograd multiplies transformed numbers, whose rounding weighs more: about twice as
-much in 3x3 layers, three times with 2x2 kernels, as 3x3 with stride 2 is made of. Strassen multiplies sums
-and differences of quarters and adds the products up again: its errors are about twice those of direct. The
-gradient of the weight it leaves to direct.
+much in 3x3 layers, three times with 2x2 kernels, as 3x3 with stride 2 is made of, and no more than direct along
+one axis. Strassen multiplies sums and differences of quarters and adds the products up again: its errors are
+about twice those of direct. The gradient of the weight it leaves to direct.
 
 By `python benchmarks/accuracy.py` on {processor}, {isa}, fastconv {version}, PyTorch {torch}."""
 
@@ -92,7 +93,8 @@ def main() -> None:
             torch=torch.__version__.split("+")[0],
         )
     )
-    layers = [dataclasses.replace(row, n=min(row.n, IMAGES)) for row in rows.CONV_ROWS]
+    lines = [row for row in rows.OTHER_CONV_ROWS if min(row.kernel) == 1 < max(row.kernel)]
+    layers = [dataclasses.replace(row, n=min(row.n, IMAGES)) for row in (*rows.CONV_ROWS, *lines)]
     measured = [measure(row) for row in layers]
     columns = (*ALGORITHMS, "PyTorch")
     for result, title in RESULTS.items():

@@ -9,7 +9,7 @@ as many channels: (N, C, H, W) with (K, C, R, R) becomes
 
 whose channel (i*S + j)*C + c is part (i, j) of channel c. Padding is pixels of these images, and taps that a
 part lacks are zeros. 11x11 with stride 4 is 16 times 3x3, 7x7 with stride 1 is 4 times 4x4. A kernel of one
-row or column is cut along the other axis: 1x7 is twice 1x4.
+row or column is cut along it: 1x7 is twice 1x4.
 
 Workspace: the weights of all parts, and the images of parts, as many at a time as take DENSE_BYTES, or one.
 """
@@ -35,15 +35,13 @@ cdef enum:
 cdef Parts parts_of(ConvGeometry g) noexcept nogil:
     """count is 1 for a kernel that is small as it is, and 0 where there is no way."""
     cdef Parts parts
-    cdef bint square = g.kernel_h == g.kernel_w and g.stride_h == g.stride_w
+    cdef bint square = g.kernel_h == g.kernel_w > 1 and g.stride_h == g.stride_w
+    cdef bint dense = (g.kernel_h == 1 or g.dilation_h == 1) and (g.kernel_w == 1 or g.dilation_w == 1)
     parts.h, parts.w = cut_axis(g.kernel_h, g.stride_h), cut_axis(g.kernel_w, g.stride_w)
     parts.count = parts.h.count * parts.w.count
-    if not square and not is_left(&parts.h) and not is_left(&parts.w):
+    if not square and is_left(&parts.h) == is_left(&parts.w):
         parts.count = 0
-    if parts.h.side == parts.w.side == 1:
-        parts.count = 0
-    if parts.count > 1 and (g.groups > 1 or (g.dilation_h > 1 and g.kernel_h > 1)
-                            or (g.dilation_w > 1 and g.kernel_w > 1)):
+    if parts.count > 1 and (g.groups > 1 or not dense):
         parts.count = 0
     return parts
 
