@@ -170,19 +170,19 @@ class ConvCase:
             return self.groups == 1 and all(n > 0 and n % 2 == 0 for n in channels)
         if algorithm != "winograd":
             return True
-        (height, width), (down, right) = self.weight_shape[2:], reference.pair(self.stride)
-        axes = [
+        axes = {
             (taps, stride, dilation)
             for taps, stride, dilation in zip(
-                (height, width), (down, right), reference.pair(self.dilation), strict=True
+                self.weight_shape[2:], reference.pair(self.stride), reference.pair(self.dilation), strict=True
             )
             if (taps, stride) != (1, 1)
-        ]
-        fits = bool(axes) and all(stride < taps <= 10 * stride for taps, stride, _ in axes)
-        alike = len({(taps, stride) for taps, stride, _ in axes}) == 1
-        small = all(stride == 1 and taps <= 5 for taps, stride, _ in axes)
-        simple = self.groups == 1 and all(dilation == 1 for _, _, dilation in axes)
-        return fits and alike and (small or simple)
+        }
+        if len({(taps, stride) for taps, stride, _ in axes}) != 1:
+            return False
+        taps, stride, _ = next(iter(axes))
+        whole = stride == 1 and 2 <= taps <= 5
+        parts = self.groups == 1 and all(dilation == 1 for _, _, dilation in axes)
+        return whole or (parts and stride < taps <= 10 * stride)
 
 
 def runs(cases: list[ConvCase]) -> list[tuple[str, ConvCase]]:

@@ -24,8 +24,8 @@ from fastconv._kernels.winograd_parts cimport (
     split_images,
 )
 from fastconv._kernels.winograd_tiles cimport (
-    Axis, BLOCK_POSITIONS, Canvas, Phase, Tiles, View, axis_of, canvas_of, load_grad_outputs,
-    load_inputs, part, phases_of, round_up, scratch_elements, tiles_at, view_of,
+    Axis, Canvas, Phase, Tiles, View, axis_of, block_tiles, canvas_of, load_grad_outputs, load_inputs,
+    part, phases_of, round_up, scratch_elements, tiles_at, view_of,
 )
 
 cnp.import_array()
@@ -72,14 +72,10 @@ cdef void accumulate(const fc_kernels *table, int positions, Tiles s, Tiles w, T
                 table.gemm_tile(&tile)
 
 
-cdef inline Py_ssize_t block_tiles(const Canvas *canvas) noexcept nogil:
-    return BLOCK_POSITIONS // canvas.positions
-
-
 cdef Py_ssize_t reduction_bytes(const Reduction *p, char *work, Tiles *v, Tiles *w, Tiles *s,
                                 char **scratch) noexcept nogil:
     """Lays out one thread's workspace."""
-    cdef Py_ssize_t tiles = block_tiles(&p.canvas), each = p.canvas.positions * p.table.itemsize
+    cdef Py_ssize_t tiles = block_tiles(p.canvas.positions), each = p.canvas.positions * p.table.itemsize
     v[0] = tiles_at(work, tiles, p.in_block, p.table)
     w[0] = tiles_at(v.data + align(v.position * each), tiles, p.out_block, p.table)
     s[0] = tiles_at(w.data + align(w.position * each), p.out_block, p.in_block, p.table)
@@ -99,7 +95,7 @@ cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept 
     cdef Py_ssize_t out_channels = min(p.out_block, p.out_channels - k0)
     cdef Py_ssize_t begin = part(chunk, p.chunks, p.canvas.tiles)
     cdef Py_ssize_t end = part(chunk + 1, p.chunks, p.canvas.tiles)
-    cdef Py_ssize_t blocks = ceil_div(end - begin, block_tiles(&p.canvas))
+    cdef Py_ssize_t blocks = ceil_div(end - begin, block_tiles(p.canvas.positions))
     cdef Py_ssize_t block, first, tiles, i, k
     cdef char *scratch
     cdef char *sums
@@ -155,7 +151,7 @@ cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, 
             ceil_div(p.out_channels, ceil_div(p.out_channels, GRAD_CHANNELS)), p.table.lanes)
         p.out_blocks = ceil_div(p.out_channels, p.out_block)
         parts = p.groups * p.in_blocks * p.out_blocks
-        p.chunks = min(ceil_div(p.canvas.tiles, block_tiles(&p.canvas)), ceil_div(GRAD_PARTS, parts))
+        p.chunks = min(ceil_div(p.canvas.tiles, block_tiles(p.canvas.positions)), ceil_div(GRAD_PARTS, parts))
         items = parts * p.chunks
         num_threads = min(num_threads, items)
         each = reduction_bytes(&p, NULL, &v, &w, &s, &scratch)

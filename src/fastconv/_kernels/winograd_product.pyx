@@ -26,7 +26,7 @@ from fastconv._kernels.isa cimport fc_kernels, fc_tile, new_tile, rows_of, vecto
 from fastconv._kernels.memory cimport take_workspace
 from fastconv._kernels.threads cimport thread_index
 from fastconv._kernels.winograd_tiles cimport (
-    BLOCK_POSITIONS, Phase, Tiles, axis_of, canvas_of, load_inputs, part, phases_of, positions_of, round_up,
+    Phase, Tiles, axis_of, block_tiles, canvas_of, load_inputs, part, phases_of, positions_of, round_up,
     scratch_elements, store_outputs, tiles_at,
 )
 
@@ -130,7 +130,7 @@ cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
         if p.groups == 1 and not p.shared:
             blocks = round_up(blocks, num_threads)
     else:
-        blocks = ceil_div(tiles, BLOCK_POSITIONS // p.positions
+        blocks = ceil_div(tiles, block_tiles(p.positions)
                           * (2 if p.in_channels * p.out_channels > LARGE_WEIGHT else 1))
         if num_threads > 1 and p.groups == 1:
             blocks = min(round_up(blocks, num_threads), ceil_div(tiles, 4 * rows))

@@ -59,6 +59,9 @@ cdef inline int patch_of(Py_ssize_t taps) noexcept nogil:
 cdef inline int positions_of(const Axis *rows, const Axis *columns) noexcept nogil:
     return patch_of(rows.taps) * patch_of(columns.taps)
 
+cdef inline Py_ssize_t block_tiles(int positions) noexcept nogil:
+    return BLOCK_POSITIONS // positions
+
 cdef inline Py_ssize_t part(Py_ssize_t i, Py_ssize_t parts, Py_ssize_t n) noexcept nogil:
     """Where part i of n things begins, in parts that differ by one at most."""
     return i * n // parts
