@@ -8,9 +8,10 @@ All metadata is in pyproject.toml. Environment:
     FASTCONV_INSTRUCTION_SETS=generic,avx2  kernels for these only; generic is one of them
     CC, CFLAGS, LDFLAGS                     as everywhere; a -O in CFLAGS replaces our own
 
-Each of these builds has its own folder below build/, so that switching between them never mixes objects.
-What several have in common lies in one folder for all: Cython's C, which FASTCONV_DEBUG alone decides about,
-and the instruction sets' objects, in which there is no OpenMP.
+Each of these builds has its own folder below build/, so that switching between them never mixes objects;
+without OpenMP it is the same one as with it, since only MENTION_OPENMP differ. What several have in common
+lies in one folder for all: Cython's C, which FASTCONV_DEBUG alone decides about, and the instruction sets'
+objects.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ SANITIZE = os.environ.get("FASTCONV_SANITIZE", "")
 OPENMP = os.environ.get("FASTCONV_OPENMP", "1") not in ("", "0")
 ONLY = [name for name in os.environ.get("FASTCONV_INSTRUCTION_SETS", "").split(",") if name]
 CHECKED = [*["debug"] * DEBUG, *filter(None, SANITIZE.split(","))]
-BUILD = Path("build", "-".join([*CHECKED, *["serial"] * (not OPENMP), *ONLY]))
+BUILD = Path("build", "-".join([*CHECKED, *ONLY]))
 CYTHON = Path("build", "debug" * DEBUG)
 OBJECTS = Path("build", "-".join(CHECKED))
 
@@ -63,6 +64,9 @@ if unknown := set(ONLY) - set(ISA_FLAGS):
     sys.exit(f"FASTCONV_INSTRUCTION_SETS: got {sorted(unknown)}, needs some of {list(ISA_FLAGS)}")
 INSTRUCTION_SETS = [name for name in ISA_FLAGS if name == "generic" or (X86 and name in (ONLY or ISA_FLAGS))]
 
+# The loop that threads share, and build_info.
+MENTION_OPENMP = ("fastconv._kernels.threads", "fastconv._kernels.isa")
+
 PROBE_COMPILER = "#include <Python.h>\nint main(void) { return 0; }\n"
 PROBE_OPENMP = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 
@@ -81,6 +85,13 @@ def what_cython_reads():
     for path in ["setup.py", *sorted([*KERNELS.glob("*.pyx"), *KERNELS.glob("*.pxd")])]:
         digest.update(f"\n{path}\n".encode() + Path(path).read_bytes())
     return digest.hexdigest()
+
+
+def write_if_changed(path, text):
+    """Files whose text stays the same stay as old as they are, and so does what depends on them."""
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
 
 def without_metadata(path):
@@ -117,9 +128,15 @@ class BuildKernels(build_ext):
             sys.exit(NO_COMPILER)
         self.write_c()
         compile_openmp, link_openmp, openmp = self.find_openmp()
+        found = BUILD / "openmp.txt"
+        write_if_changed(found, f"{openmp} {compile_openmp} {link_openmp}")
         for extension in self.extensions:
-            extension.extra_compile_args += self.common_flags() + self.cython_flags() + compile_openmp
-            extension.extra_link_args += self.sanitizer_flags() + link_openmp
+            extension.extra_compile_args += self.common_flags() + self.cython_flags()
+            extension.extra_link_args += self.sanitizer_flags()
+            if extension.name in MENTION_OPENMP:
+                extension.extra_compile_args += compile_openmp
+                extension.extra_link_args += link_openmp
+                extension.depends = [*extension.depends, str(found)]
             if extension.name.endswith(".isa"):
                 pythons = getattr(self.compiler, "compiler_so", [])[1:]  # MSVC's class has none
                 flags = " ".join(pythons + self.common_flags() + compile_openmp).replace('"', "'")

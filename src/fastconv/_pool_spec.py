@@ -255,19 +255,11 @@ def pool_spec(
         if divisor_override is not None:
             divisor_override = integer("divisor_override", divisor_override)
         layout = choice("layout", layout, LAYOUTS)
-    cached = _cached_pool if max(x_shape, default=0) <= LONG else _cached_long_pool
-    return cached(
-        x_shape,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
-        count_include_pad,
-        divisor_override,
-        layout,
-        name,
+    key = (
+        *(x_shape, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override),
+        *(layout, name),
     )
+    return _cached_pool(*key) or _cached_long_pool(*key)
 
 
 def _pool(
@@ -303,7 +295,12 @@ def _pool(
     return PoolSpec(x_shape, rows, columns, layout == "NHWC")
 
 
-_cached_pool = functools.lru_cache(maxsize=512)(_pool)
+@functools.lru_cache(maxsize=512)
+def _cached_pool(x_shape: tuple[int, ...], *others: Any) -> PoolSpec | None:
+    """None where the tables are too long to keep so many of them."""
+    return None if max(x_shape, default=0) > LONG else _pool(x_shape, *others)
+
+
 _cached_long_pool = functools.lru_cache(maxsize=8)(_pool)
 
 

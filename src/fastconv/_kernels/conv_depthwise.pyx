@@ -10,7 +10,6 @@ PHASE_BYTES (never less than one row) a thread.
 """
 
 cimport numpy as cnp
-from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels import conv_depthwise_weight, conv_direct
@@ -20,11 +19,10 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.depthwise_job cimport BAND_ROWS, job_of, take_image, take_planes, take_rows, take_zeros
 from fastconv._kernels.depthwise_pixels cimport correlate_pixels, correlate_turned, turns
-from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_depthwise, fc_kernels, kernels_for
 from fastconv._kernels.memory cimport give_back, take
-from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.threads cimport EVENLY, PRODUCTS, parallel_for
 
 cnp.import_array()
 
@@ -43,6 +41,21 @@ ctypedef struct Cut:
     Py_ssize_t channels              # of an item, at most
     Py_ssize_t ranges, bands         # of an image; band i of h rows has rows [h*i/bands, h*(i+1)/bands)
     Py_ssize_t items
+
+# Planes: of outputs that come from x, or of gradients of x, which `spread_planes` computes.
+ctypedef struct Planes:
+    const Correlation *c
+    Cut cut
+    const char *zeros                # a row of them
+
+# Planes of a strided input's gradient, of which c are the phases, [phase_h][phase_w].
+ctypedef struct Merging:
+    Planes planes
+    Py_ssize_t stride_h, stride_w, height, width
+    char *grad_x
+    Py_ssize_t rows, pitch           # of a phase in a buffer; elements from row to row
+    char *buffers                    # for each thread [phase_w][row]
+    Py_ssize_t each
 
 
 cdef Cut cut_planes(
@@ -124,32 +137,30 @@ cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
 
 cdef bint correlate_planes(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
-    cdef fc_float_mode mode = 0
-    cdef Cut cut = cut_planes(c, c.out_h, c.out_w * c.kernels.itemsize,
-                              4 * num_threads if num_threads > 1 else 1)
-    cdef fc_depthwise job = job_of(c)
+    cdef Planes planes
     cdef char *zeros = take_zeros(c.width * c.kernels.itemsize)
-    cdef Py_ssize_t item
     if zeros == NULL:
         return False
-    job.zeros = zeros
-    with parallel(num_threads=num_threads):
-        mode = fc_flush_denormals()
-        for item in prange(cut.items, schedule="static"):
-            compute_planes(c, job, &cut, item)
-        fc_restore_float_mode(mode)
+    planes.c, planes.zeros = c, zeros
+    planes.cut = cut_planes(c, c.out_h, c.out_w * c.kernels.itemsize,
+                            4 * num_threads if num_threads > 1 else 1)
+    parallel_for(planes.cut.items, num_threads, compute_planes, &planes, EVENLY | PRODUCTS)
     give_back(zeros)
     return True
 
 
-cdef void compute_planes(
-        const Correlation *c, fc_depthwise job, const Cut *cut, Py_ssize_t item) noexcept nogil:
+cdef Py_ssize_t compute_planes(const void *planes, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Correlation *c = (<const Planes *>planes).c
+    cdef const Cut *cut = &(<const Planes *>planes).cut
     cdef Py_ssize_t band = item % cut.bands, index = item // cut.bands % cut.ranges
     cdef Py_ssize_t channel = index * cut.channels, row = c.out_h * band // cut.bands
+    cdef fc_depthwise job = job_of(c)
+    job.zeros = (<const Planes *>planes).zeros
     take_image(&job, c, item // cut.bands // cut.ranges)
     take_planes(&job, c.kernels.itemsize, channel, min(cut.channels, c.groups - channel))
     take_rows(&job, c.kernels.itemsize, row, c.out_h * (band + 1) // cut.bands - row)
     c.kernels.depthwise(&job)
+    return 0
 
 
 cdef bint spreads(ConvGeometry g) noexcept:
@@ -161,20 +172,19 @@ cdef bint spreads(ConvGeometry g) noexcept:
 cdef void spread(
         const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
         cnp.ndarray grad_x, int num_threads) noexcept:
-    cdef fc_float_mode mode = 0
     # The forward one, whose x is written and whose out is read.
     cdef Correlation c = forward_correlation(kernels, g, grad_x, weight, None, grad_output, False)
-    cdef Cut cut = cut_planes(&c, c.height, c.width * kernels.itemsize,
-                              4 * num_threads if num_threads > 1 else 1)
-    cdef Py_ssize_t item
-    with nogil, parallel(num_threads=num_threads):
-        mode = fc_flush_denormals()
-        for item in prange(cut.items, schedule="static"):
-            spread_planes(&c, &cut, item)
-        fc_restore_float_mode(mode)
+    cdef Planes planes
+    planes.c = &c
+    planes.cut = cut_planes(&c, c.height, c.width * kernels.itemsize,
+                            4 * num_threads if num_threads > 1 else 1)
+    with nogil:
+        parallel_for(planes.cut.items, num_threads, spread_planes, &planes, EVENLY | PRODUCTS)
 
 
-cdef void spread_planes(const Correlation *c, const Cut *cut, Py_ssize_t item) noexcept nogil:
+cdef Py_ssize_t spread_planes(const void *planes, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Correlation *c = (<const Planes *>planes).c
+    cdef const Cut *cut = &(<const Planes *>planes).cut
     cdef Py_ssize_t size = c.kernels.itemsize, band = item % cut.bands, index = item // cut.bands % cut.ranges
     cdef Py_ssize_t image = item // cut.bands // cut.ranges, channel = index * cut.channels
     cdef Py_ssize_t row = c.height * band // cut.bands
@@ -188,93 +198,86 @@ cdef void spread_planes(const Correlation *c, const Cut *cut, Py_ssize_t item) n
     job.weight = c.weight + size * channel * c.weight_group
     job.top += row
     c.kernels.depthwise_spread(&job)
+    return 0
 
 
 cdef bint merge_phases(
         const Correlation *phases, ConvGeometry g, char *grad_x, int num_threads) noexcept nogil:
     """The gradient of a strided input: phases[h*stride_w + w] with its columns merged into rows."""
-    cdef fc_float_mode mode = 0
+    cdef Merging m
     cdef const Correlation *c = phases
-    cdef Py_ssize_t size = c.kernels.itemsize
-    cdef Cut cut = cut_planes(c, c.out_h, g.stride_h * g.width * size,
-                              4 * num_threads if num_threads > 1 else 1)
-    cdef Py_ssize_t pitch = align(c.out_w * size) // size
-    cdef Py_ssize_t in_cache = PHASE_BYTES // (g.stride_w * pitch * size)
-    cdef Py_ssize_t rows = max(1, min(ceil_div(c.out_h, cut.bands), in_cache))
-    cdef Py_ssize_t each = align(g.stride_w * rows * pitch * size)
-    cdef Py_ssize_t item, stride_h = g.stride_h, stride_w = g.stride_w, height = g.height, width = g.width
-    cdef char *buffers = <char *>take(each * num_threads)
+    cdef Py_ssize_t size = c.kernels.itemsize, in_cache
     cdef char *zeros = take_zeros(g.out_w * size)
-    if buffers == NULL or zeros == NULL:
-        give_back(buffers)
-        give_back(zeros)
-        return False
-    with parallel(num_threads=num_threads):
-        mode = fc_flush_denormals()
-        for item in prange(cut.items, schedule="static"):
-            merge_item(phases, stride_h, stride_w, height, width, grad_x, &cut, item, rows, pitch, zeros,
-                       buffers + each * thread_index())
-        fc_restore_float_mode(mode)
-    give_back(buffers)
+    m.planes.c, m.planes.zeros = phases, zeros
+    m.planes.cut = cut_planes(c, c.out_h, g.stride_h * g.width * size,
+                              4 * num_threads if num_threads > 1 else 1)
+    m.stride_h, m.stride_w, m.height, m.width = g.stride_h, g.stride_w, g.height, g.width
+    m.grad_x = grad_x
+    m.pitch = align(c.out_w * size) // size
+    in_cache = PHASE_BYTES // (g.stride_w * m.pitch * size)
+    m.rows = max(1, min(ceil_div(c.out_h, m.planes.cut.bands), in_cache))
+    m.each = align(g.stride_w * m.rows * m.pitch * size)
+    m.buffers = <char *>take(m.each * num_threads)
+    if m.buffers != NULL and zeros != NULL:
+        parallel_for(m.planes.cut.items, num_threads, merge_item, &m, EVENLY | PRODUCTS)
+    give_back(m.buffers)
     give_back(zeros)
-    return True
+    return m.buffers != NULL and zeros != NULL
 
 
-cdef void merge_item(
-        const Correlation *phases, Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t height,
-        Py_ssize_t width,
-        char *grad_x, const Cut *cut, Py_ssize_t item, Py_ssize_t rows, Py_ssize_t pitch, const char *zeros,
-        char *buffer) noexcept nogil:
-    cdef Py_ssize_t size = phases.kernels.itemsize
+cdef Py_ssize_t merge_item(const void *merging, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Merging *m = <const Merging *>merging
+    cdef const Correlation *phases = m.planes.c
+    cdef const Cut *cut = &m.planes.cut
     cdef Py_ssize_t image = item // cut.bands // cut.ranges
     cdef Py_ssize_t begin = item // cut.bands % cut.ranges * cut.channels
     cdef Py_ssize_t end = min(begin + cut.channels, phases.groups)
     cdef Py_ssize_t first = phases.out_h * (item % cut.bands) // cut.bands
     cdef Py_ssize_t last = phases.out_h * (item % cut.bands + 1) // cut.bands
     cdef Py_ssize_t channel, row, phase_h
-    cdef char *plane
     for channel in range(begin, end):
-        plane = grad_x + size * (image * phases.groups + channel) * height * width
         row = first
         while row < last:
-            for phase_h in range(min(stride_h, height)):
-                merge_rows(phases + phase_h * stride_w, image, channel, row, min(rows, last - row), stride_h,
-                           stride_w, phase_h, width, plane, pitch, rows, zeros, buffer)
-            row += rows
+            for phase_h in range(min(m.stride_h, m.height)):
+                merge_rows(m, phase_h, image, channel, row, min(m.rows, last - row),
+                           m.buffers + m.each * thread)
+            row += m.rows
+    return 0
 
 
 cdef void merge_rows(
-        const Correlation *phases, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t row, Py_ssize_t count,
-        Py_ssize_t stride_h, Py_ssize_t stride_w, Py_ssize_t phase_h, Py_ssize_t width, char *plane,
-        Py_ssize_t pitch, Py_ssize_t rows, const char *zeros, char *buffer) noexcept nogil:
+        const Merging *m, Py_ssize_t phase_h, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t row,
+        Py_ssize_t count, char *buffer) noexcept nogil:
     """Rows phase_h + stride_h * [row, row + count) of one plane."""
+    cdef const Correlation *phases = m.planes.c + phase_h * m.stride_w
     cdef const fc_kernels *kernels = phases.kernels
-    cdef Py_ssize_t size = kernels.itemsize, phase_bytes = size * rows * pitch
+    cdef Py_ssize_t size = kernels.itemsize, phase_bytes = size * m.rows * m.pitch
     cdef Py_ssize_t phase_w, r
+    cdef char *plane = m.grad_x + size * (image * phases.groups + channel) * m.height * m.width
     cdef char *to
     cdef const char *from_
     cdef fc_depthwise job
     count = min(count, phases.out_h - row)
     if count <= 0:
         return
-    for phase_w in range(min(stride_w, width)):
+    for phase_w in range(min(m.stride_w, m.width)):
         if phases[phase_w].taps_h == 0:
-            memset(buffer + phase_w * phase_bytes, 0, size * count * pitch)
+            memset(buffer + phase_w * phase_bytes, 0, size * count * m.pitch)
             continue
         job = job_of(&phases[phase_w])
         take_image(&job, &phases[phase_w], image)
         take_planes(&job, size, channel, 1)
-        job.out_row = pitch
+        job.out_row = m.pitch
         take_rows(&job, size, row, count)
         job.out = buffer + phase_w * phase_bytes
-        job.zeros = zeros
+        job.zeros = m.planes.zeros
         kernels.depthwise(&job)
     for r in range(count):
-        to = plane + size * (phase_h + stride_h * (row + r)) * width
-        from_ = buffer + size * r * pitch
-        if stride_w == 2:
-            kernels.zip(to, from_, from_ + phase_bytes, width)
+        to = plane + size * (phase_h + m.stride_h * (row + r)) * m.width
+        from_ = buffer + size * r * m.pitch
+        if m.stride_w == 2:
+            kernels.zip(to, from_, from_ + phase_bytes, m.width)
             continue
-        for phase_w in range(min(stride_w, width)):
-            kernels.scatter(to + size * phase_w, stride_w, from_ + phase_w * phase_bytes,
+        for phase_w in range(min(m.stride_w, m.width)):
+            kernels.scatter(to + size * phase_w, m.stride_w, from_ + phase_w * phase_bytes,
                             phases[phase_w].out_w)

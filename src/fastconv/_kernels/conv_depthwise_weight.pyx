@@ -8,17 +8,16 @@ Workspace: for NCHW a row of zeros; partial sums, at most SUM_BYTES a group.
 """
 
 cimport numpy as cnp
-from cython.parallel cimport parallel, prange
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels import channel_sum
 
 from fastconv._kernels.correlation cimport Correlation, align, ceil_div, forward_correlation
 from fastconv._kernels.depthwise_job cimport BAND_ROWS, job_of, take_image, take_planes, take_rows, take_zeros
-from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_depthwise, fc_kernels, kernels_for
 from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.threads cimport IN_TURN, PRODUCTS, parallel_for
 
 cnp.import_array()
 
@@ -49,10 +48,9 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
 def grad_weight_and_bias(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
                          cnp.ndarray grad not None, cnp.ndarray grad_bias, int num_threads):
     """grad = gradient of the weight, grad_bias = that of the bias, unless it is None."""
-    cdef fc_float_mode mode = 0
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
     cdef WeightJob job
-    cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, item, items
+    cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, split
     cdef char *out = <char *>cnp.PyArray_DATA(grad)
     cdef char *bias = NULL
     cdef char *zeros
@@ -86,16 +84,11 @@ def grad_weight_and_bias(ConvGeometry g not None, cnp.ndarray grad_output not No
     job.own = NULL if bias == NULL else job.sums + job.splits * job.sums_bytes
     with nogil:
         memset(job.sums, 0, job.splits * (job.sums_bytes + job.own_bytes))
-        items = job.splits * job.ranges
-        with parallel(num_threads=num_threads):
-            mode = fc_flush_denormals()
-            for item in prange(items, schedule="dynamic"):
-                sum_parts(&job, item // job.ranges, item % job.ranges)
-            fc_restore_float_mode(mode)
-        for item in range(1, job.splits):
-            kernels.add(job.sums, job.sums + item * job.sums_bytes, job.sums_bytes // kernels.itemsize)
+        parallel_for(job.splits * job.ranges, num_threads, sum_parts, &job, IN_TURN | PRODUCTS)
+        for split in range(1, job.splits):
+            kernels.add(job.sums, job.sums + split * job.sums_bytes, job.sums_bytes // kernels.itemsize)
             if bias != NULL:
-                kernels.add(job.own, job.own + item * job.own_bytes, g.groups)
+                kernels.add(job.own, job.own + split * job.own_bytes, g.groups)
         finish_sums(&job, out)
         if bias != NULL:
             memcpy(bias, job.own, g.groups * kernels.itemsize)
@@ -103,9 +96,11 @@ def grad_weight_and_bias(ConvGeometry g not None, cnp.ndarray grad_output not No
         give_back(zeros)
 
 
-cdef void sum_parts(const WeightJob *w, Py_ssize_t split, Py_ssize_t index) noexcept nogil:
+cdef Py_ssize_t sum_parts(const void *weight_job, Py_ssize_t item, int thread) noexcept nogil:
     """One range of channels of all parts of a split."""
+    cdef const WeightJob *w = <const WeightJob *>weight_job
     cdef const Correlation *c = &w.c
+    cdef Py_ssize_t split = item // w.ranges, index = item % w.ranges
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, parts = c.batch * w.bands
     cdef Py_ssize_t first = index * w.channels, end = min(first + w.channels, c.groups)
@@ -132,6 +127,7 @@ cdef void sum_parts(const WeightJob *w, Py_ssize_t split, Py_ssize_t index) noex
             for plane in range(channels if w.own != NULL else 0):
                 kernels.add_sum(w.own + split * w.own_bytes + size * (channel + plane),
                                 <const char *>job.out + size * plane * job.out_plane, rows * c.out_w)
+    return 0
 
 
 cdef void finish_sums(const WeightJob *w, char *grad) noexcept nogil:

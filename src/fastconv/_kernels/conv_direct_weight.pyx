@@ -10,13 +10,11 @@ band of about BAND_BYTES, panels of grad_output up to TURNED_BYTES and the table
 """
 
 cimport numpy as cnp
-from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
     Correlation, align, ceil_div, forward_correlation, movers, panel_vectors, sum_length,
 )
-from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_ahead, fc_kernels, fc_tile, kernels_for, new_tile, rows_of
 from fastconv._kernels.memory cimport give_back, take
@@ -25,7 +23,7 @@ from fastconv._kernels.operands cimport (
     needs_bands,
 )
 from fastconv._kernels.read_ahead cimport grads_ahead, lines_of, nothing_ahead, pace, planes_ahead
-from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
 
 cnp.import_array()
 
@@ -52,20 +50,20 @@ ctypedef struct WeightJob:
     Py_ssize_t table_bytes, turned_bytes, band_bytes    # turned_bytes: of one panel
     Py_ssize_t together             # panels of grad_output in the workspace
     Py_ssize_t first, passed        # panels of this pass over the images
+    Py_ssize_t ranges               # that they are shared out in
     char *sums                      # [splits][panels of a pass]
     char *private                   # for each thread: table, turned panels of grad_output, band
     Py_ssize_t each
+    char *grad
 
 
 def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
                 cnp.ndarray grad not None, int num_threads):
     """grad = gradient of the weight."""
-    cdef fc_float_mode mode = 0
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
     cdef WeightJob job
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
-    cdef Py_ssize_t index, items, ranges, panels_a_pass
-    cdef char *out = <char *>cnp.PyArray_DATA(grad)
+    cdef Py_ssize_t panels_a_pass
     cdef Correlation whole = forward_correlation(kernels, g, x, grad, None, grad_output, False)
     cdef Py_ssize_t most = POINT_PIXELS if sum_length(&whole) == whole.in_channels else PIXELS
     job.c = cut_flat(&whole, most)
@@ -88,6 +86,7 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     job.each = job.table_bytes + job.together * job.turned_bytes + job.band_bytes
     job.sums = <char *>take(job.splits * panels_a_pass * job.panel_bytes)
     job.private = <char *>take(job.each * num_threads)
+    job.grad = <char *>cnp.PyArray_DATA(grad)
     if job.sums == NULL or job.private == NULL:
         give_back(job.sums)
         give_back(job.private)
@@ -96,28 +95,23 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
         job.first = 0
         while job.first < job.panels:
             job.passed = min(panels_a_pass, job.panels - job.first)
-            ranges = min(job.passed, ceil_div(2 * num_threads, job.splits)) if num_threads > 1 else 1
-            items = job.splits * ranges
-            with parallel(num_threads=num_threads):
-                mode = fc_flush_denormals()
-                for index in prange(items, schedule="dynamic"):
-                    sum_panels(&job, index // ranges, job.passed * (index % ranges) // ranges,
-                               job.passed * (index % ranges + 1) // ranges,
-                               job.private + job.each * thread_index())
-                fc_restore_float_mode(mode)
-            for index in prange(job.passed, schedule="static", num_threads=movers(
-                    job.splits * job.passed * job.panel_bytes, num_threads)):
-                finish_panel(&job, index, out)
+            job.ranges = min(job.passed, ceil_div(2 * num_threads, job.splits)) if num_threads > 1 else 1
+            parallel_for(job.splits * job.ranges, num_threads, sum_panels, &job, IN_TURN | PRODUCTS)
+            parallel_for(job.passed, movers(job.splits * job.passed * job.panel_bytes, num_threads),
+                         finish_panel, &job, EVENLY)
             job.first += job.passed
         give_back(job.sums)
         give_back(job.private)
 
 
-cdef void sum_panels(
-        const WeightJob *job, Py_ssize_t split, Py_ssize_t begin, Py_ssize_t end,
-        char *private) noexcept nogil:
-    """One split's sums of panels [begin, end) of the pass."""
+cdef Py_ssize_t sum_panels(const void *weight_job, Py_ssize_t item, int thread) noexcept nogil:
+    """One split's sums of a range of panels of the pass."""
+    cdef const WeightJob *job = <const WeightJob *>weight_job
     cdef const Correlation *c = &job.c
+    cdef Py_ssize_t split = item // job.ranges, number = item % job.ranges
+    cdef Py_ssize_t begin = job.passed * number // job.ranges
+    cdef Py_ssize_t end = job.passed * (number + 1) // job.ranges
+    cdef char *private = job.private + job.each * thread
     cdef Py_ssize_t *table = <Py_ssize_t *>private
     cdef char *turned = private + job.table_bytes
     cdef char *band_memory = turned + job.together * job.turned_bytes
@@ -152,6 +146,7 @@ cdef void sum_panels(
                 add_products(job, &band, table, pixels, turned, job.first + panel, count, index > from_chunk,
                              ahead, job.sums + (split * job.passed + panel) * job.panel_bytes)
                 panel += count
+    return 0
 
 
 cdef void turn_panel(const Correlation *c, const Chunk *chunk, Py_ssize_t panel, char *turned) noexcept nogil:
@@ -221,8 +216,9 @@ cdef void add_products(
         at += tile.rows
 
 
-cdef void finish_panel(const WeightJob *job, Py_ssize_t panel, char *out) noexcept nogil:
+cdef Py_ssize_t finish_panel(const void *weight_job, Py_ssize_t panel, int thread) noexcept nogil:
     """Adds the splits of a panel of the pass in order and writes the panel's rows of the gradient."""
+    cdef const WeightJob *job = <const WeightJob *>weight_job
     cdef const fc_kernels *kernels = job.c.kernels
     cdef Py_ssize_t nr = kernels.nr, panels = ceil_div(job.c.out_channels, nr), split
     cdef Py_ssize_t channel = (job.first + panel) % panels * nr
@@ -232,5 +228,6 @@ cdef void finish_panel(const WeightJob *job, Py_ssize_t panel, char *out) noexce
     for split in range(1, job.splits):
         kernels.add(sums, job.sums + (split * job.passed + panel) * job.panel_bytes, job.length * width)
     channel += (job.first + panel) // panels * job.c.out_channels
-    kernels.transpose(out + channel * job.length * kernels.itemsize, job.length,
+    kernels.transpose(job.grad + channel * job.length * kernels.itemsize, job.length,
                       sums, width, job.length, channels)
+    return 0

@@ -7,20 +7,18 @@ BAND_BYTES, a panel of the columns with the rows that it is transposed from, and
 """
 
 cimport numpy as cnp
-from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
     Correlation, align, ceil_div, channels_last, forward_correlation, strip_height, sum_length,
 )
-from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, new_tile
 from fastconv._kernels.memory cimport give_back, take
 from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_pixels, fill_table, load_band,
 )
-from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
 
 cnp.import_array()
 
@@ -43,17 +41,16 @@ ctypedef struct WeightJob:
     char *sums                      # [splits][groups][panels]
     char *private                   # for each thread: two tables, rows to transpose, a panel, a band
     Py_ssize_t each
+    char *grad
 
 
 def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
                 cnp.ndarray grad not None, int num_threads):
     """grad = gradient of the weight."""
-    cdef fc_float_mode mode = 0
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
     cdef WeightJob job
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
-    cdef Py_ssize_t index, items, panels
-    cdef char *out = <char *>cnp.PyArray_DATA(grad)
+    cdef Py_ssize_t panels
     job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
     # These sizes must not depend on the number of threads: they decide the order of the sums.
     job.chunks = cut(&job.c, BAND_BYTES, PIXELS, 1)
@@ -74,34 +71,32 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     job.each = 2 * job.table_bytes + 2 * job.panel_bytes + job.band_bytes
     job.sums = <char *>take(job.splits * panels * job.sums_bytes)
     job.private = <char *>take(job.each * num_threads)
+    job.grad = <char *>cnp.PyArray_DATA(grad)
     if job.sums == NULL or job.private == NULL:
         give_back(job.sums)
         give_back(job.private)
         raise MemoryError("no memory for the workspace of a convolution's gradient")
     with nogil:
-        items = job.splits * panels
-        with parallel(num_threads=num_threads):
-            mode = fc_flush_denormals()
-            for index in prange(items, schedule="dynamic"):
-                sum_panel(&job, index // panels, index % panels, job.private + job.each * thread_index())
-            fc_restore_float_mode(mode)
-        for index in prange(panels, num_threads=num_threads, schedule="static"):
-            finish_panel(&job, index, out)
+        parallel_for(job.splits * panels, num_threads, sum_panel, &job, IN_TURN | PRODUCTS)
+        parallel_for(panels, num_threads, finish_panel, &job, EVENLY)
         give_back(job.sums)
         give_back(job.private)
 
 
-cdef void sum_panel(const WeightJob *job, Py_ssize_t split, Py_ssize_t panel, char *private) noexcept nogil:
+cdef Py_ssize_t sum_panel(const void *weight_job, Py_ssize_t item, int thread) noexcept nogil:
     """One split's sums of one panel of one group, over all of the group's output channels."""
+    cdef const WeightJob *job = <const WeightJob *>weight_job
     cdef const Correlation *c = &job.c
+    cdef Py_ssize_t split = item // (job.panels * c.groups), panel = item % (job.panels * c.groups)
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
+    cdef char *private = job.private + job.each * thread
     cdef Py_ssize_t *table = <Py_ssize_t *>private
     cdef Py_ssize_t *pixel_table = <Py_ssize_t *>(private + job.table_bytes)
     cdef char *turned = private + 2 * job.table_bytes
     cdef char *packed = turned + job.panel_bytes
     cdef char *band_memory = packed + job.panel_bytes
-    cdef char *sums = job.sums + (split * job.panels * c.groups + panel) * job.sums_bytes
+    cdef char *sums = job.sums + item * job.sums_bytes
     cdef Py_ssize_t group = panel // job.panels
     cdef Py_ssize_t term = panel % job.panels * nr
     cdef Py_ssize_t terms = min(nr, job.length - term)
@@ -131,6 +126,7 @@ cdef void sum_panel(const WeightJob *job, Py_ssize_t split, Py_ssize_t panel, ch
                                      + (group * c.out_channels + strip * job.height) * c.out_channel)
             tile.c = sums + size * strip * job.height * nr
             kernels.gemm_tile(&tile)
+    return 0
 
 
 cdef void pack_terms(
@@ -151,8 +147,9 @@ cdef void pack_terms(
     kernels.transpose(packed, nr, turned, pixels, terms, pixels)
 
 
-cdef void finish_panel(const WeightJob *job, Py_ssize_t panel, char *out) noexcept nogil:
+cdef Py_ssize_t finish_panel(const void *weight_job, Py_ssize_t panel, int thread) noexcept nogil:
     """Adds the splits in order and writes the panel's columns of the gradient."""
+    cdef const WeightJob *job = <const WeightJob *>weight_job
     cdef const Correlation *c = &job.c
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr, panels = job.panels * c.groups
@@ -163,7 +160,8 @@ cdef void finish_panel(const WeightJob *job, Py_ssize_t panel, char *out) noexce
         kernels.add(sums, job.sums + (split * panels + panel) * job.sums_bytes, c.out_channels * nr)
     for channel in range(c.out_channels):
         write_terms(c, sums + channel * nr * size, term, terms,
-                    out + size * (panel // job.panels * c.weight_group + channel * c.weight_out))
+                    job.grad + size * (panel // job.panels * c.weight_group + channel * c.weight_out))
+    return 0
 
 
 cdef void write_terms(

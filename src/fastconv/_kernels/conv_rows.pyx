@@ -14,14 +14,12 @@ the sum. The gradient of the weight: a vector for each element, for up to SPLITS
 """
 
 cimport numpy as cnp
-from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport (
     Correlation, align, beyond_cache, ceil_div, compute_forward, compute_grad_input, forward_correlation,
     movers, part_of, strip_height, sum_length, weight_correlation,
 )
-from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
     FC_MAX_MR, FC_MAX_NR, FC_MAX_WINDOW, fc_fetch_rows, fc_kernels, fc_tile, fc_window_sums, kernels_for,
@@ -33,7 +31,7 @@ from fastconv._kernels.operands cimport (
     load_sorted, pack_weight_panel, sorted_elements,
 )
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
-from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
 
 cnp.import_array()
 
@@ -240,6 +238,9 @@ ctypedef struct WeightJob:
     char *own                       # [splits][rows][lanes], of the bias; NULL: not needed
     char *private                   # for each thread: table, band
     Py_ssize_t table_bytes, each
+    Py_ssize_t ranges               # that a group's output channels are shared out in
+    char *grad
+    char *grad_bias                 # NULL: not needed
 
 
 def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
@@ -251,12 +252,9 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
 def grad_weight_and_bias(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray x not None,
                          cnp.ndarray grad not None, cnp.ndarray grad_bias, int num_threads):
     """grad = gradient of the weight, grad_bias = that of the bias, unless it is None."""
-    cdef fc_float_mode mode = 0
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
     cdef WeightJob job
-    cdef Py_ssize_t index, ranges, items, own_bytes = kernels.lanes * kernels.itemsize
-    cdef char *out = <char *>cnp.PyArray_DATA(grad)
-    cdef char *bias = NULL if grad_bias is None else <char *>cnp.PyArray_DATA(grad_bias)
+    cdef Py_ssize_t own_bytes = 0 if grad_bias is None else kernels.lanes * kernels.itemsize
     job.c = forward_correlation(kernels, g, x, grad, None, grad_output, False)
     # These sizes must not depend on the number of threads: they decide the order of the sums.
     job.chunks = cut(&job.c, BAND_BYTES, SUMMED_BYTES // kernels.itemsize, 1)
@@ -267,41 +265,38 @@ def grad_weight_and_bias(ConvGeometry g not None, cnp.ndarray grad_output not No
     job.table_bytes = align(job.length * sizeof(Py_ssize_t))
     job.each = job.table_bytes + align(
         band_elements(&job.c, job.chunks.images, job.chunks.rows) * kernels.itemsize)
-    job.sums = <char *>take(job.splits * job.rows * (job.row_bytes + (0 if bias == NULL else own_bytes)))
+    job.sums = <char *>take(job.splits * job.rows * (job.row_bytes + own_bytes))
     job.private = <char *>take(job.each * num_threads)
     if job.sums == NULL or job.private == NULL:
         give_back(job.sums)
         give_back(job.private)
         raise MemoryError("no memory for the workspace of a convolution's gradient")
-    job.own = NULL if bias == NULL else job.sums + job.splits * job.rows * job.row_bytes
+    job.grad, job.grad_bias, job.own = <char *>cnp.PyArray_DATA(grad), NULL, NULL
+    if grad_bias is not None:
+        job.grad_bias = <char *>cnp.PyArray_DATA(grad_bias)
+        job.own = job.sums + job.splits * job.rows * job.row_bytes
     # Where splits and groups are too few for the threads, output channels are shared out as well.
-    ranges = 1
+    job.ranges = 1
     if num_threads > 1:
-        ranges = min(job.c.out_channels, ceil_div(2 * num_threads, job.splits * job.c.groups))
-    items = job.splits * job.c.groups * ranges
+        job.ranges = min(job.c.out_channels, ceil_div(2 * num_threads, job.splits * job.c.groups))
     with nogil:
-        with parallel(num_threads=num_threads):
-            mode = fc_flush_denormals()
-            for index in prange(items, schedule="dynamic"):
-                sum_windows(&job, index // ranges % job.splits, index // (ranges * job.splits),
-                            job.c.out_channels * (index % ranges) // ranges,
-                            job.c.out_channels * (index % ranges + 1) // ranges,
-                            job.private + job.each * thread_index())
-            fc_restore_float_mode(mode)
-        for index in prange(job.rows, schedule="static", num_threads=movers(
-                job.splits * job.rows * job.row_bytes, num_threads)):
-            finish_row(&job, job.sums, index, job.length, out)
-            if bias != NULL:
-                finish_row(&job, job.own, index, 1, bias)
+        parallel_for(
+            job.splits * job.c.groups * job.ranges, num_threads, sum_windows, &job, IN_TURN | PRODUCTS)
+        parallel_for(job.rows, movers(job.splits * job.rows * job.row_bytes, num_threads), finish_row, &job,
+                     EVENLY)
         give_back(job.sums)
         give_back(job.private)
 
 
-cdef void sum_windows(
-        const WeightJob *job, Py_ssize_t split, Py_ssize_t group, Py_ssize_t begin, Py_ssize_t end,
-        char *private) noexcept nogil:
-    """One split's sums of output channels [begin, end) of a group."""
+cdef Py_ssize_t sum_windows(const void *weight_job, Py_ssize_t item, int thread) noexcept nogil:
+    """One split's sums of a range of output channels of a group."""
+    cdef const WeightJob *job = <const WeightJob *>weight_job
     cdef const Correlation *c = &job.c
+    cdef Py_ssize_t number = item % job.ranges, split = item // job.ranges % job.splits
+    cdef Py_ssize_t group = item // (job.ranges * job.splits)
+    cdef Py_ssize_t begin = c.out_channels * number // job.ranges
+    cdef Py_ssize_t end = c.out_channels * (number + 1) // job.ranges
+    cdef char *private = job.private + job.each * thread
     cdef const fc_kernels *kernels = c.kernels
     cdef Py_ssize_t size = kernels.itemsize, index
     cdef Py_ssize_t row = (split * c.groups + group) * c.out_channels + begin
@@ -327,9 +322,19 @@ cdef void sum_windows(
                                  + (group * c.out_channels + begin) * c.out_channel)
         sums.b, sums.b_image, sums.b_row = band.data, band.image, c.stride_h * band.row
         kernels.window_sums(&sums)
+    return 0
 
 
-cdef void finish_row(
+cdef Py_ssize_t finish_row(const void *weight_job, Py_ssize_t row, int thread) noexcept nogil:
+    """One output channel's row of the gradient and its gradient of the bias."""
+    cdef const WeightJob *job = <const WeightJob *>weight_job
+    add_up(job, job.sums, row, job.length, job.grad)
+    if job.grad_bias != NULL:
+        add_up(job, job.own, row, 1, job.grad_bias)
+    return 0
+
+
+cdef void add_up(
         const WeightJob *job, char *sums, Py_ssize_t row, Py_ssize_t length, char *out) noexcept nogil:
     """Adds up the splits, in order, and the lanes of one output channel's row of a gradient."""
     cdef const fc_kernels *kernels = job.c.kernels

@@ -7,18 +7,16 @@ Workspace in float32, twice that in float64: 3 MB a thread and, for small weight
 """
 
 cimport numpy as cnp
-from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels import conv_direct
 
 from fastconv._kernels cimport memory
 from fastconv._kernels.correlation cimport align, all_finite, ceil_div, check_arrays
-from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for
 from fastconv._kernels.memory cimport take_workspace
-from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.threads cimport IN_TURN, PRODUCTS, parallel_for
 from fastconv._kernels.winograd_parts cimport (
     Parts, dense_geometry, dense_weight, image_at, images_at_once, join_weight, parts_of, room_for_images,
     split_images,
@@ -45,6 +43,8 @@ cdef struct Reduction:
     char *grad_weight            # sums of the first chunk
     char *partial                # of the others
     Py_ssize_t bytes             # of either
+    char *work                   # for each thread
+    Py_ssize_t each
 
 
 cdef void accumulate(const fc_kernels *table, int positions, Tiles s, Tiles w, Tiles v, Py_ssize_t tiles,
@@ -83,8 +83,9 @@ cdef Py_ssize_t reduction_bytes(const Reduction *p, char *work, Tiles *v, Tiles 
     return scratch[0] - work + align(scratch_elements(p.table, &p.canvas) * p.table.itemsize)
 
 
-cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept nogil:
+cdef Py_ssize_t reduce_part(const void *reduction, Py_ssize_t item, int thread) noexcept nogil:
     """The sums of one chunk of tiles for a block of input and a block of output channels."""
+    cdef const Reduction *p = <const Reduction *>reduction
     cdef const fc_kernels *table = p.table
     cdef Py_ssize_t size = table.itemsize, lanes = table.lanes, taps = p.canvas.taps_h * p.canvas.taps_w
     cdef Py_ssize_t c0 = item % p.in_blocks * p.in_block
@@ -100,7 +101,7 @@ cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept 
     cdef char *scratch
     cdef char *sums
     cdef Tiles v, w, s
-    reduction_bytes(p, work, &v, &w, &s, &scratch)
+    reduction_bytes(p, p.work + p.each * thread, &v, &w, &s, &scratch)
     # Products read whole panels, loads write whole vectors.
     memset(v.data, 0, size * p.canvas.positions * v.position)
     for block in range(blocks):
@@ -117,19 +118,19 @@ cdef void reduce_part(const Reduction *p, Py_ssize_t item, char *work) noexcept 
             table.winograd_grad_weight(sums + i * lanes * taps * size, taps,
                                        s.data + size * (k * s.tile + i * lanes), s.position,
                                        min(lanes, in_channels - i * lanes), p.canvas.taps_h, p.canvas.taps_w)
+    return 0
 
 
 cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, const char *grad_output,
                     const char *x, char *grad, int num_threads) except -1:
     """grad = gradient of the weight over some images; g is of one small kernel."""
-    cdef fc_float_mode mode = 0
     cdef Reduction p
     cdef Axis rows = axis_of(g.kernel_h, g.height, g.top, g.out_h, g.dilation_h)
     cdef Axis columns = axis_of(g.kernel_w, g.width, g.left, g.out_w, g.dilation_w)
     cdef Phase *phases = NULL
     cdef char *work = NULL
     cdef char *scratch
-    cdef Py_ssize_t parts, items, item, each, chunk
+    cdef Py_ssize_t parts, items, chunk
     cdef Tiles v, w, s
     p.table = table
     p.groups = g.groups
@@ -154,14 +155,11 @@ cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, 
         p.chunks = min(ceil_div(p.canvas.tiles, block_tiles(p.canvas.positions)), ceil_div(GRAD_PARTS, parts))
         items = parts * p.chunks
         num_threads = min(num_threads, items)
-        each = reduction_bytes(&p, NULL, &v, &w, &s, &scratch)
-        work = take_workspace(num_threads * each + (p.chunks - 1) * p.bytes)
-        p.partial = work + num_threads * each
-        with nogil, parallel(num_threads=num_threads):
-            mode = fc_flush_denormals()
-            for item in prange(items, schedule="dynamic"):
-                reduce_part(&p, item, work + thread_index() * each)
-            fc_restore_float_mode(mode)
+        p.each = reduction_bytes(&p, NULL, &v, &w, &s, &scratch)
+        p.work = work = take_workspace(num_threads * p.each + (p.chunks - 1) * p.bytes)
+        p.partial = work + num_threads * p.each
+        with nogil:
+            parallel_for(items, num_threads, reduce_part, &p, IN_TURN | PRODUCTS)
         for chunk in range(p.chunks - 1):
             p.table.add(p.grad_weight, p.partial + chunk * p.bytes, p.bytes // p.table.itemsize)
     finally:

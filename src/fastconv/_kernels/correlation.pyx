@@ -1,18 +1,23 @@
 """What all ways to compute a convolution share: its description as correlations of one kind."""
 
 cimport numpy as cnp
-from cython.parallel cimport prange
 from libc.math cimport isfinite
 from libc.string cimport memset
 
 from fastconv._kernels.isa cimport kernels_for
 from fastconv._kernels.memory cimport give_back, take_workspace
+from fastconv._kernels.threads cimport EVENLY, parallel_for
 from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
 
 cdef enum:
     SUMMED = 65536     # elements that all_finite looks at at a time
+
+cdef struct Elements:
+    const fc_kernels *kernels
+    const char *data
+    Py_ssize_t count
 
 
 cdef int check_arrays(
@@ -108,13 +113,19 @@ cdef int run(Correlate correlate, const Correlation *c, int num_threads) except 
 
 cdef bint all_finite(const fc_kernels *kernels, cnp.ndarray array, int num_threads) noexcept:
     """Whether no element is NaN or infinite, by sums; where these overflow, finite ones may pass for such."""
-    cdef const char *data = <const char *>cnp.PyArray_DATA(array)
-    cdef Py_ssize_t elements = cnp.PyArray_SIZE(array), block
-    cdef int spoilt = 0
-    for block in prange(ceil_div(elements, SUMMED), num_threads=num_threads, nogil=True, schedule="static"):
-        spoilt += not has_finite_sum(kernels, data + block * SUMMED * kernels.itemsize,
-                                     min(<Py_ssize_t>SUMMED, elements - block * SUMMED))
+    cdef Elements e
+    cdef Py_ssize_t spoilt
+    e.kernels, e.data, e.count = kernels, cnp.PyArray_BYTES(array), cnp.PyArray_SIZE(array)
+    with nogil:
+        spoilt = parallel_for(ceil_div(e.count, SUMMED), num_threads, is_spoilt, &e, EVENLY)
     return spoilt == 0
+
+
+cdef Py_ssize_t is_spoilt(const void *elements, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Elements *e = <const Elements *>elements
+    cdef Py_ssize_t first = item * SUMMED
+    return not has_finite_sum(
+        e.kernels, e.data + first * e.kernels.itemsize, min(<Py_ssize_t>SUMMED, e.count - first))
 
 
 cdef union Total:

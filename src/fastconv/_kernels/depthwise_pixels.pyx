@@ -7,15 +7,13 @@ about as much as a few taps of each pixel, and turned back.
 Workspace: the weight once more and, for turned planes, at most TURNED_BYTES a thread.
 """
 
-from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport Correlation, align, ceil_div
 from fastconv._kernels.depthwise_job cimport job_of, take_image, take_rows
-from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.isa cimport FC_SLIDING_ROWS, fc_depthwise
 from fastconv._kernels.memory cimport give_back, take
-from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.threads cimport EVENLY, PRODUCTS, parallel_for
 
 cdef enum:
     TURNED_BYTES = 262144     # of a vector's planes of inputs and outputs
@@ -26,29 +24,37 @@ cdef enum:
     PIXEL = 45                # turning a pixel there or back
 
 
+# A correlation whose weight, or whose filters of each vector of channels, have been turned.
+ctypedef struct Turned:
+    const Correlation *c
+    char *weight
+    Py_ssize_t vectors, filter_bytes
+    char *private             # for each thread: a vector's planes of inputs and of outputs
+    Py_ssize_t each
+
+
 cdef bint correlate_pixels(const Correlation *c, int num_threads) noexcept nogil:
-    cdef fc_float_mode mode = 0
-    cdef Py_ssize_t size = c.kernels.itemsize, taps = c.taps_h * c.taps_w
-    cdef Py_ssize_t items = c.batch * c.out_h, item
-    cdef char *turned = <char *>take(taps * c.groups * size)
-    cdef fc_depthwise job = job_of(c)
-    if turned == NULL:
+    cdef Turned t
+    t.c = c
+    t.weight = <char *>take(c.taps_h * c.taps_w * c.groups * c.kernels.itemsize)
+    if t.weight == NULL:
         return False
-    turn_weight(c, 0, c.groups, c.groups, turned)
-    job.weight = turned
-    with parallel(num_threads=num_threads):
-        mode = fc_flush_denormals()
-        for item in prange(items, schedule="static"):
-            compute_pixels(c, job, item)
-        fc_restore_float_mode(mode)
-    give_back(turned)
+    turn_weight(c, 0, c.groups, c.groups, t.weight)
+    parallel_for(c.batch * c.out_h, num_threads, compute_pixels, &t, EVENLY | PRODUCTS)
+    give_back(t.weight)
     return True
 
 
-cdef void compute_pixels(const Correlation *c, fc_depthwise job, Py_ssize_t item) noexcept nogil:
+cdef Py_ssize_t compute_pixels(const void *turned, Py_ssize_t item, int thread) noexcept nogil:
+    """A row."""
+    cdef const Turned *t = <const Turned *>turned
+    cdef const Correlation *c = t.c
+    cdef fc_depthwise job = job_of(c)
+    job.weight = t.weight
     take_image(&job, c, item // c.out_h)
     take_rows(&job, c.kernels.itemsize, item % c.out_h, 1)
     c.kernels.depthwise_pixels(&job)
+    return 0
 
 
 cdef void turn_weight(
@@ -91,28 +97,23 @@ cdef inline Py_ssize_t plane_bytes(const Correlation *c, Py_ssize_t pixels) noex
 
 
 cdef bint correlate_turned(const Correlation *c, int num_threads) noexcept nogil:
-    cdef fc_float_mode mode = 0
-    cdef Py_ssize_t size = c.kernels.itemsize, lanes = c.kernels.lanes, taps = c.taps_h * c.taps_w
-    cdef Py_ssize_t vectors = ceil_div(c.groups, lanes), items = c.batch * vectors, item
-    cdef Py_ssize_t filter_bytes = (taps + 1) * lanes * size      # of a vector's channels, with the bias
-    cdef Py_ssize_t each = plane_bytes(c, c.height * c.width) + plane_bytes(c, c.out_h * c.out_w)
-    cdef char *filters = <char *>take(vectors * filter_bytes)
-    cdef char *private = <char *>take(each * num_threads)
-    if filters == NULL or private == NULL:
-        give_back(filters)
-        give_back(private)
+    cdef Turned t
+    cdef Py_ssize_t size = c.kernels.itemsize, lanes = c.kernels.lanes, taps = c.taps_h * c.taps_w, vector
+    t.c = c
+    t.vectors = ceil_div(c.groups, lanes)
+    t.filter_bytes = (taps + 1) * lanes * size      # of a vector's channels, with the bias
+    t.each = plane_bytes(c, c.height * c.width) + plane_bytes(c, c.out_h * c.out_w)
+    t.weight, t.private = <char *>take(t.vectors * t.filter_bytes), <char *>take(t.each * num_threads)
+    if t.weight == NULL or t.private == NULL:
+        give_back(t.weight)
+        give_back(t.private)
         return False
-    for item in range(vectors):
-        turn_filters(c, item * lanes, min(lanes, c.groups - item * lanes), filters + item * filter_bytes)
-    with parallel(num_threads=num_threads):
-        mode = fc_flush_denormals()
-        memset(private + each * thread_index(), 0, each)
-        for item in prange(items, schedule="static"):
-            compute_turned(c, item // vectors, item % vectors * lanes,
-                           filters + item % vectors * filter_bytes, private + each * thread_index())
-        fc_restore_float_mode(mode)
-    give_back(filters)
-    give_back(private)
+    for vector in range(t.vectors):
+        turn_filters(c, vector * lanes, min(lanes, c.groups - vector * lanes),
+                     t.weight + vector * t.filter_bytes)
+    parallel_for(c.batch * t.vectors, num_threads, compute_turned, &t, EVENLY | PRODUCTS)
+    give_back(t.weight)
+    give_back(t.private)
     return True
 
 
@@ -126,22 +127,27 @@ cdef void turn_filters(
         c.kernels.gather(filters + taps * lanes * size, c.bias + first * size, 1, channels)
 
 
-cdef void compute_turned(
-        const Correlation *c, Py_ssize_t image, Py_ssize_t channel, const char *filters,
-        char *private) noexcept nogil:
-    """A vector's channels of an image. Lanes without a channel compute with whatever was there before."""
-    cdef Py_ssize_t size = c.kernels.itemsize, lanes = c.kernels.lanes
+cdef Py_ssize_t compute_turned(const void *turned, Py_ssize_t item, int thread) noexcept nogil:
+    """A vector's channels of an image."""
+    cdef const Turned *t = <const Turned *>turned
+    cdef const Correlation *c = t.c
+    cdef Py_ssize_t size = c.kernels.itemsize, lanes = c.kernels.lanes, inputs = c.height * c.width
+    cdef Py_ssize_t image = item // t.vectors, channel = item % t.vectors * lanes
     cdef Py_ssize_t channels = min(lanes, c.groups - channel)
-    cdef char *turned = private + plane_bytes(c, c.height * c.width)
+    cdef char *x = t.private + t.each * thread
+    cdef char *out = x + plane_bytes(c, inputs)
     cdef fc_depthwise job = job_of(c)
-    c.kernels.transpose(private, lanes, c.x + size * (image * c.x_image + channel * c.x_channel), c.x_channel,
-                        channels, c.height * c.width)
+    if channels < lanes:
+        memset(x, 0, plane_bytes(c, inputs))
+    c.kernels.transpose(x, lanes, c.x + size * (image * c.x_image + channel * c.x_channel), c.x_channel,
+                        channels, inputs)
     job.planes = lanes
-    job.x, job.x_row, job.x_pixel = private, c.width * lanes, lanes
-    job.out, job.out_row, job.out_pixel = turned, c.out_w * lanes, lanes
-    job.weight = filters
+    job.x, job.x_row, job.x_pixel = x, c.width * lanes, lanes
+    job.out, job.out_row, job.out_pixel = out, c.out_w * lanes, lanes
+    job.weight = t.weight + item % t.vectors * t.filter_bytes
     if c.bias != NULL:
-        job.bias = filters + c.taps_h * c.taps_w * lanes * size
+        job.bias = <const char *>job.weight + c.taps_h * c.taps_w * lanes * size
     c.kernels.depthwise_pixels(&job)
-    c.kernels.transpose(c.out + size * (image * c.out_image + channel * c.out_channel), c.out_channel, turned,
+    c.kernels.transpose(c.out + size * (image * c.out_image + channel * c.out_channel), c.out_channel, out,
                         lanes, c.out_h * c.out_w, channels)
+    return 0

@@ -1,12 +1,12 @@
 """Elementwise functions and softmax: one pass over memory, in parts over threads, into recycled memory."""
 
 cimport numpy as cnp
-from cython.parallel cimport prange
 from libc.stdint cimport uint8_t, uint16_t
 
+from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.isa cimport fc_binary, fc_kernels, fc_unary, kernels_for
 from fastconv._kernels.memory cimport empty, give_back, take_workspace
-from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.threads cimport EVENLY, parallel_for
 from fastconv._kernels.unchanged cimport still, still_has
 
 cnp.import_array()
@@ -52,7 +52,6 @@ ctypedef struct Pass:
 cdef cnp.ndarray run(Pass *p, cnp.ndarray a, cnp.ndarray b, int num_threads, cnp.ndarray into=None):
     """The result of a pass whose first five fields are set, in `into` if that is not None; b may be None."""
     cdef cnp.ndarray result = empty_like(a) if into is None else into
-    cdef Py_ssize_t begin
     p.kernels, p.half = kernels_of(a), cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT16
     p.target, p.a = <char *>cnp.PyArray_DATA(result), <const char *>cnp.PyArray_DATA(a)
     p.b = NULL
@@ -60,23 +59,20 @@ cdef cnp.ndarray run(Pass *p, cnp.ndarray a, cnp.ndarray b, int num_threads, cnp
         still(b, cnp.PyArray_TYPE(a), cnp.PyArray_SIZE(a))
         p.b = <const char *>cnp.PyArray_DATA(b)
     p.size, p.count = cnp.PyArray_ITEMSIZE(a), cnp.PyArray_SIZE(a)
-    if num_threads == 1:
-        with nogil:
-            run_part(p, 0, p.count)
-        return result
-    for begin in prange(0, p.count, PART, num_threads=num_threads, nogil=True, schedule="static"):
-        run_part(p, begin, min(begin + PART, p.count))
+    with nogil:
+        parallel_for(ceil_div(p.count, PART), num_threads, run_part, p, EVENLY)
     return result
 
 
-cdef void run_part(const Pass *p, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+cdef Py_ssize_t run_part(const void *pass_, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Pass *p = <const Pass *>pass_
     cdef float a[BLOCK]
     cdef float b[BLOCK]
-    cdef Py_ssize_t count
+    cdef Py_ssize_t begin = item * PART, end = min(begin + PART, p.count), count
     if not p.half:
         apply(p, p.target + begin * p.size, p.a + begin * p.size,
               p.b + begin * p.size if p.b != NULL else NULL, begin, end - begin)
-        return
+        return 0
     while begin < end:
         count = min(<Py_ssize_t>BLOCK, end - begin)
         p.kernels.from_half(a, <const uint16_t *>p.a + begin, count)
@@ -85,6 +81,7 @@ cdef void run_part(const Pass *p, Py_ssize_t begin, Py_ssize_t end) noexcept nog
         apply(p, a, a, b, begin, count)
         p.kernels.to_half(<uint16_t *>p.target + begin, a, count)
         begin += count
+    return 0
 
 
 cdef inline void apply(const Pass *p, void *target, const void *a, const void *b, Py_ssize_t begin,
@@ -186,40 +183,55 @@ def keep(cnp.ndarray x not None, cnp.ndarray mask not None, double scale, int nu
     return marked(KEEP, x, mask, scale, num_threads)
 
 
-cdef struct Classes:
-    Py_ssize_t count, inner, positions, part
+# Along an axis of arrays that are [positions // inner][classes][inner].
+ctypedef struct Softmax:
+    const fc_kernels *kernels
+    bint logarithm
+    char *target
+    const char *given           # x, or, of the gradient, the output
+    const char *grad
+    Py_ssize_t classes, inner, positions
+    Py_ssize_t part             # positions that go to a thread together
+    float *singles              # for each thread, where arrays are of float16; else NULL
+    Py_ssize_t each
 
 
-cdef Classes classes_of(cnp.ndarray x, int axis) except *:
-    """The axes of x as [positions // inner][classes][inner], and how many positions a part has."""
-    cdef Classes c
+cdef Softmax softmax_of(cnp.ndarray given, int axis, bint logarithm, cnp.ndarray result) except *:
+    """All but the table, and what only the gradient has."""
+    cdef Softmax s
     cdef int i
-    still_has(x, axis)
-    c.count, c.inner, c.positions = cnp.PyArray_DIM(x, axis), 1, 1
-    for i in range(cnp.PyArray_NDIM(x)):
+    still_has(given, axis)
+    s.logarithm = logarithm
+    s.target, s.given = <char *>cnp.PyArray_DATA(result), <const char *>cnp.PyArray_DATA(given)
+    s.classes, s.inner, s.positions = cnp.PyArray_DIM(given, axis), 1, 1
+    for i in range(cnp.PyArray_NDIM(given)):
         if i != axis:
-            c.positions *= cnp.PyArray_DIM(x, i)
+            s.positions *= cnp.PyArray_DIM(given, i)
         if i > axis:
-            c.inner *= cnp.PyArray_DIM(x, i)
-    c.part = max(PART // max(c.count, 1), 1)
-    if c.inner > 1:
-        c.part = (c.part + 63) // 64 * 64     # whole vectors
-    return c
+            s.inner *= cnp.PyArray_DIM(given, i)
+    s.part = max(PART // max(s.classes, 1), 1)
+    if s.inner > 1:
+        s.part = (s.part + 63) // 64 * 64     # whole vectors
+    return s
 
 
 def softmax(cnp.ndarray x not None, int axis, bint logarithm, int num_threads):
     """softmax(x) along an axis, or its logarithm."""
     cdef cnp.ndarray result = empty_like(x)
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
-    cdef Classes c = classes_of(x, axis)
-    cdef const char *source = <const char *>cnp.PyArray_DATA(x)
-    cdef char *target = <char *>cnp.PyArray_DATA(result)
-    cdef Py_ssize_t begin
-    if c.count == 0:
+    cdef Softmax s = softmax_of(x, axis, logarithm, result)
+    s.kernels = kernels_for(cnp.PyArray_TYPE(x))
+    if s.classes == 0:
         return result
-    for begin in prange(0, c.positions, c.part, num_threads=num_threads, nogil=True, schedule="static"):
-        kernels.softmax(target, source, c.count, c.inner, begin, min(begin + c.part, c.positions), logarithm)
+    with nogil:
+        parallel_for(ceil_div(s.positions, s.part), num_threads, softmax_part, &s, EVENLY)
     return result
+
+
+cdef Py_ssize_t softmax_part(const void *job, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Softmax *s = <const Softmax *>job
+    cdef Py_ssize_t begin = item * s.part, end = min(begin + s.part, s.positions)
+    s.kernels.softmax(s.target, s.given, s.classes, s.inner, begin, end, s.logarithm)
+    return 0
 
 
 def softmax_backward(
@@ -227,38 +239,33 @@ def softmax_backward(
         int num_threads):
     """The gradient of `softmax` by x; along the last axis of float16, too."""
     cdef cnp.ndarray result = empty_like(output)
-    cdef const fc_kernels *kernels = kernels_of(output)
     still(grad_output, cnp.PyArray_TYPE(output), cnp.PyArray_SIZE(output))
-    cdef bint half = cnp.PyArray_TYPE(output) == cnp.NPY_FLOAT16
-    cdef Classes c = classes_of(output, axis)
-    cdef const char *grad = <const char *>cnp.PyArray_DATA(grad_output)
-    cdef const char *given = <const char *>cnp.PyArray_DATA(output)
-    cdef char *target = <char *>cnp.PyArray_DATA(result)
-    cdef Py_ssize_t begin, each = 3 * c.part * c.count     # elements of float32, for each thread
-    cdef float *singles = NULL
-    if c.count == 0:
+    cdef Softmax s = softmax_of(output, axis, logarithm, result)
+    s.kernels, s.grad = kernels_of(output), <const char *>cnp.PyArray_DATA(grad_output)
+    s.singles, s.each = NULL, 3 * s.part * s.classes
+    if s.classes == 0:
         return result
-    if half:
-        singles = <float *>take_workspace(each * num_threads * <Py_ssize_t>sizeof(float))
-    for begin in prange(0, c.positions, c.part, num_threads=num_threads, nogil=True, schedule="static"):
-        if half:
-            softmax_backward_halves(
-                kernels, <uint16_t *>target, <const uint16_t *>grad, <const uint16_t *>given, c.count, begin,
-                min(begin + c.part, c.positions), logarithm, singles + each * thread_index())
-        else:
-            kernels.softmax_backward(target, grad, given, c.count, c.inner, begin,
-                                     min(begin + c.part, c.positions), logarithm)
-    give_back(singles)
+    if cnp.PyArray_TYPE(output) == cnp.NPY_FLOAT16:
+        s.singles = <float *>take_workspace(s.each * num_threads * <Py_ssize_t>sizeof(float))
+    with nogil:
+        parallel_for(ceil_div(s.positions, s.part), num_threads, backward_part, &s, EVENLY)
+    give_back(s.singles)
     return result
 
 
-cdef void softmax_backward_halves(
-        const fc_kernels *kernels, uint16_t *target, const uint16_t *grad, const uint16_t *output,
-        Py_ssize_t classes, Py_ssize_t begin, Py_ssize_t end, bint logarithm, float *singles) noexcept nogil:
-    """Rows begin .. end-1, which are float32 meanwhile and stay in cache."""
-    cdef Py_ssize_t at = begin * classes, count = (end - begin) * classes
-    cdef float *result = singles + 2 * count
-    kernels.from_half(singles, grad + at, count)
-    kernels.from_half(singles + count, output + at, count)
-    kernels.softmax_backward(result, singles, singles + count, classes, 1, 0, end - begin, logarithm)
-    kernels.to_half(target + at, result, count)
+cdef Py_ssize_t backward_part(const void *job, Py_ssize_t item, int thread) noexcept nogil:
+    """A part of the gradient; rows of float16 are float32 meanwhile and stay in cache."""
+    cdef const Softmax *s = <const Softmax *>job
+    cdef Py_ssize_t begin = item * s.part, end = min(begin + s.part, s.positions)
+    cdef Py_ssize_t at = begin * s.classes, count = (end - begin) * s.classes
+    cdef float *singles
+    if s.singles == NULL:
+        s.kernels.softmax_backward(s.target, s.grad, s.given, s.classes, s.inner, begin, end, s.logarithm)
+        return 0
+    singles = s.singles + s.each * thread
+    s.kernels.from_half(singles, <const uint16_t *>s.grad + at, count)
+    s.kernels.from_half(singles + count, <const uint16_t *>s.given + at, count)
+    s.kernels.softmax_backward(
+        singles + 2 * count, singles, singles + count, s.classes, 1, 0, end - begin, s.logarithm)
+    s.kernels.to_half(<uint16_t *>s.target + at, singles + 2 * count, count)
+    return 0

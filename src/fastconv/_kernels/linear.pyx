@@ -8,15 +8,13 @@ Workspace: with a weight of float16, some of its rows for each thread, at most 5
 """
 
 cimport numpy as cnp
-from cython.parallel cimport prange
 from libc.stdint cimport uint16_t
 
 from fastconv._kernels.correlation cimport ceil_div
-from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.isa cimport FC_DOT_COLUMNS, FC_DOT_ROWS, fc_dot, fc_tile, new_tile
 from fastconv._kernels.matrix_product cimport Product, multiply, product
 from fastconv._kernels.memory cimport give_back, take_workspace
-from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.threads cimport EVENLY, PRODUCTS, parallel_for
 from fastconv._kernels.unchanged cimport still, still_has
 
 from fastconv._kernels import halves
@@ -29,6 +27,11 @@ cdef enum:
     FEW_ROWS = 16        # batches up to this read the weight as it lies
     A_ROW = 400          # elements that take as long as beginning with another row of the weight
 
+ctypedef struct Reading:
+    const Product *p
+    char *singles        # for each thread, where p.b_is_half
+    Py_ssize_t each
+
 
 # Of x, out, grad_output and grad_x all axes but the last count as one, of n.
 
@@ -39,12 +42,11 @@ def forward(cnp.ndarray x not None, cnp.ndarray weight not None, bias, cnp.ndarr
     bias may be None. weight may be of float16 where the others are of float32.
     """
     still_has(weight, 1)
-    cdef Py_ssize_t channels = cnp.PyArray_DIM(weight, 1), columns = cnp.PyArray_DIM(weight, 0), quad, quads
+    cdef Py_ssize_t channels = cnp.PyArray_DIM(weight, 1), columns = cnp.PyArray_DIM(weight, 0)
     if cnp.PyArray_TYPE(weight) == cnp.NPY_FLOAT16 and (
             channels > MOST_HALVES or cnp.PyArray_SIZE(out) > FEW_ROWS * columns):
         weight = halves.to_single(weight, num_threads)
     cdef Product p = product(x, channels, 1, weight, channels, 1, channels, out, columns)
-    quads = ceil_div(p.columns, FC_DOT_COLUMNS)
     p.relu = relu
     if bias is not None:
         still(<cnp.ndarray>bias, cnp.PyArray_TYPE(out), p.columns)
@@ -52,17 +54,14 @@ def forward(cnp.ndarray x not None, cnp.ndarray weight not None, bias, cnp.ndarr
     if p.rows > FEW_ROWS:
         multiply(&p, num_threads)
         return
-    cdef Py_ssize_t each = ceil_div(FC_DOT_COLUMNS * channels * <Py_ssize_t>sizeof(float), 64) * 64
-    cdef char *singles = NULL
+    cdef Reading r
+    r.p, r.singles = &p, NULL
+    r.each = ceil_div(FC_DOT_COLUMNS * channels * <Py_ssize_t>sizeof(float), 64) * 64
     if p.b_is_half:
-        singles = take_workspace(each * num_threads)
-    if num_threads == 1:
-        with nogil:
-            multiply_rows(&p, 0, quads, singles)
-    else:
-        for quad in prange(quads, num_threads=num_threads, nogil=True, schedule="static"):
-            multiply_rows(&p, quad, quad + 1, singles + each * thread_index())
-    give_back(singles)
+        r.singles = take_workspace(r.each * num_threads)
+    with nogil:
+        parallel_for(ceil_div(p.columns, FC_DOT_COLUMNS), num_threads, multiply_rows, &r, EVENLY | PRODUCTS)
+    give_back(r.singles)
 
 
 def grad_input(cnp.ndarray grad_output not None, cnp.ndarray weight not None, cnp.ndarray grad_x not None,
@@ -96,64 +95,53 @@ def grad_weight(cnp.ndarray grad_output not None, cnp.ndarray x not None, cnp.nd
 
 cdef int multiply_or_combine(const Product *p, int num_threads) except -1:
     """Computes all of p.c; rows of p.b are dense."""
-    cdef Py_ssize_t chunk, chunks = ceil_div(p.columns, STREAMED)
     if p.rows * (p.columns + A_ROW) > FEW_ROWS * p.columns:
         return multiply(p, num_threads)
-    if num_threads == 1:
-        with nogil:
-            combine_columns(p, 0, chunks)
-    else:
-        for chunk in prange(chunks, num_threads=num_threads, nogil=True, schedule="static"):
-            combine_columns(p, chunk, chunk + 1)
+    with nogil:
+        parallel_for(ceil_div(p.columns, STREAMED), num_threads, combine_columns, p, EVENLY | PRODUCTS)
     return 0
 
 
-cdef void multiply_rows(
-        const Product *p, Py_ssize_t first, Py_ssize_t end, char *singles) noexcept nogil:
-    """Columns of the result by dot products: quads first .. end-1 of them."""
-    cdef Py_ssize_t size = p.kernels.itemsize, row, column, quad
-    cdef fc_float_mode mode = fc_flush_denormals()
+cdef Py_ssize_t multiply_rows(const void *job, Py_ssize_t item, int thread) noexcept nogil:
+    """FC_DOT_COLUMNS columns of the result, or as many as are left, by dot products."""
+    cdef const Product *p = (<const Reading *>job).p
+    cdef char *singles = (<const Reading *>job).singles + (<const Reading *>job).each * thread
+    cdef Py_ssize_t size = p.kernels.itemsize, row = 0, column = item * FC_DOT_COLUMNS
     cdef fc_dot dot
     dot.depth = p.depth
     dot.a_row = p.a.outer
     dot.b_row = p.b.outer
     dot.c_row = p.columns
     dot.relu = p.relu
-    for quad in range(first, end):
-        column = quad * FC_DOT_COLUMNS
-        dot.bias = p.bias + column * size if p.bias != NULL else NULL
-        dot.columns = <int>min(<Py_ssize_t>FC_DOT_COLUMNS, p.columns - column)
-        if p.b_is_half:
-            p.kernels.from_half(<float *>singles, <const uint16_t *>p.b.data + column * p.b.outer,
-                                dot.columns * p.b.outer)
-            dot.b = singles
-        else:
-            dot.b = p.b.data + column * p.b.outer * size
-        row = 0
-        while row < p.rows:
-            dot.rows = FC_DOT_ROWS if row + FC_DOT_ROWS <= p.rows else 1
-            dot.a = p.a.data + row * p.a.outer * size
-            dot.c = p.c + (row * p.columns + column) * size
-            p.kernels.dot(&dot)
-            row += dot.rows
-    fc_restore_float_mode(mode)
+    dot.bias = p.bias + column * size if p.bias != NULL else NULL
+    dot.columns = <int>min(<Py_ssize_t>FC_DOT_COLUMNS, p.columns - column)
+    if p.b_is_half:
+        p.kernels.from_half(<float *>singles, <const uint16_t *>p.b.data + column * p.b.outer,
+                            dot.columns * p.b.outer)
+        dot.b = singles
+    else:
+        dot.b = p.b.data + column * p.b.outer * size
+    while row < p.rows:
+        dot.rows = FC_DOT_ROWS if row + FC_DOT_ROWS <= p.rows else 1
+        dot.a = p.a.data + row * p.a.outer * size
+        dot.c = p.c + (row * p.columns + column) * size
+        p.kernels.dot(&dot)
+        row += dot.rows
+    return 0
 
 
-cdef void combine_columns(const Product *p, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
-    """Chunks first .. end-1 of the columns, streaming the second operand, whose rows are dense."""
-    cdef Py_ssize_t size = p.kernels.itemsize, column, columns, chunk, row
-    cdef fc_float_mode mode = fc_flush_denormals()
+cdef Py_ssize_t combine_columns(const void *job, Py_ssize_t item, int thread) noexcept nogil:
+    """STREAMED columns, or as many as are left, streaming the second operand, whose rows are dense."""
+    cdef const Product *p = <const Product *>job
+    cdef Py_ssize_t size = p.kernels.itemsize, column = item * STREAMED, row
+    cdef Py_ssize_t columns = min(<Py_ssize_t>STREAMED, p.columns - column)
     cdef fc_tile tile = new_tile()
     tile.depth = p.depth
     tile.a, tile.a_row, tile.a_step = p.a.data, p.a.outer, p.a.inner
-    tile.b_step = p.b.inner
-    tile.c_row = p.columns
+    tile.b, tile.b_step = p.b.data + column * size, p.b.inner
+    tile.c, tile.c_row = p.c + column * size, p.columns
     tile.rows = <int>p.rows
-    for chunk in range(first, end):
-        column = chunk * STREAMED
-        columns = min(<Py_ssize_t>STREAMED, p.columns - column)
-        tile.b, tile.c = p.b.data + column * size, p.c + column * size
-        p.kernels.combine(&tile, columns)
-        for row in range(p.rows if p.bias != NULL else 0):
-            p.kernels.add(p.c + (row * p.columns + column) * size, p.bias + column * size, columns)
-    fc_restore_float_mode(mode)
+    p.kernels.combine(&tile, columns)
+    for row in range(p.rows if p.bias != NULL else 0):
+        p.kernels.add(p.c + (row * p.columns + column) * size, p.bias + column * size, columns)
+    return 0

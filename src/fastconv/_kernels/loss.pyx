@@ -1,11 +1,12 @@
 """Losses with their gradients: one pass over memory, in parts over threads, whose sums are added in order."""
 
 cimport numpy as cnp
-from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint16_t
 
+from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.isa cimport fc_cross_entropy, fc_kernels, kernels_for
 from fastconv._kernels.memory cimport empty, give_back, take_workspace
+from fastconv._kernels.threads cimport EVENLY, parallel_for
 from fastconv._kernels.unchanged cimport still, still_has
 
 cnp.import_array()
@@ -14,6 +15,22 @@ cdef enum:
     PART = 1 << 14      # elements that go to a thread together
     HALVES = 2048       # elements of float16 that are converted together
     BLOCK = 256         # weights that are summed before they join the others
+
+ctypedef struct SquaredError:
+    const fc_kernels *kernels
+    bint half                   # float16, which becomes float32 a block at a time and stays in cache
+    char *target
+    const char *x
+    const char *y
+    Py_ssize_t size, count
+    double factor
+    double *sums                # of each part
+
+ctypedef struct CrossEntropy:
+    const fc_kernels *kernels
+    const fc_cross_entropy *job
+    Py_ssize_t count, part      # positions
+    double *sums                # of each part
 
 
 cdef double *sums_of(Py_ssize_t count, Py_ssize_t part) except NULL:
@@ -25,7 +42,7 @@ cdef double total_of(double *sums, Py_ssize_t count, Py_ssize_t part) noexcept n
     """The sum of all parts, whose room is given back."""
     cdef double total = 0
     cdef Py_ssize_t i
-    for i in range((count + part - 1) // part):
+    for i in range(ceil_div(count, part)):
         total += sums[i]
     give_back(sums)
     return total
@@ -35,38 +52,37 @@ def squared_error(cnp.ndarray x not None, cnp.ndarray y not None, double factor,
     """The sum of (x - y)^2, and (x - y) * factor; both arrays of one shape and dtype, float16 among them."""
     cdef int typenum = cnp.PyArray_TYPE(x)
     cdef cnp.ndarray result = empty(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), typenum)
-    cdef bint half = typenum == cnp.NPY_FLOAT16
-    cdef const fc_kernels *kernels = kernels_for(cnp.NPY_FLOAT32 if half else typenum)
-    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(x), count = cnp.PyArray_SIZE(x), i
-    cdef const char *first = <const char *>cnp.PyArray_DATA(x)
-    cdef const char *second = <const char *>cnp.PyArray_DATA(y)
-    cdef char *target = <char *>cnp.PyArray_DATA(result)
-    cdef double *sums
-    still(y, typenum, count)
-    sums = sums_of(count, PART)
-    for i in prange(0, count, PART, num_threads=num_threads, nogil=True, schedule="static"):
-        sums[i // PART] = squared_part(kernels, half, target + i * size, first + i * size, second + i * size,
-                                       min(<Py_ssize_t>PART, count - i), factor)
-    return total_of(sums, count, PART), result
+    cdef SquaredError s
+    s.half = typenum == cnp.NPY_FLOAT16
+    s.kernels = kernels_for(cnp.NPY_FLOAT32 if s.half else typenum)
+    s.size, s.count, s.factor = cnp.PyArray_ITEMSIZE(x), cnp.PyArray_SIZE(x), factor
+    s.x, s.y = <const char *>cnp.PyArray_DATA(x), <const char *>cnp.PyArray_DATA(y)
+    s.target = <char *>cnp.PyArray_DATA(result)
+    still(y, typenum, s.count)
+    s.sums = sums_of(s.count, PART)
+    with nogil:
+        parallel_for(ceil_div(s.count, PART), num_threads, squared_part, &s, EVENLY)
+    return total_of(s.sums, s.count, PART), result
 
 
-cdef double squared_part(const fc_kernels *kernels, bint half, char *target, const char *x, const char *y,
-                         Py_ssize_t count, double factor) noexcept nogil:
-    """A part of the arrays; of float16 through blocks of float32 that stay in cache."""
+cdef Py_ssize_t squared_part(const void *job, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const SquaredError *s = <const SquaredError *>job
     cdef float a[HALVES]
     cdef float b[HALVES]
-    cdef Py_ssize_t begin = 0, size
+    cdef Py_ssize_t begin = item * PART, end = min(begin + PART, s.count), at = begin * s.size, size
     cdef double total = 0
-    if not half:
-        return kernels.squared_error(target, x, y, count, factor)
-    while begin < count:
-        size = min(<Py_ssize_t>HALVES, count - begin)
-        kernels.from_half(a, <const uint16_t *>x + begin, size)
-        kernels.from_half(b, <const uint16_t *>y + begin, size)
-        total += kernels.squared_error(a, a, b, size, factor)
-        kernels.to_half(<uint16_t *>target + begin, a, size)
+    if not s.half:
+        s.sums[item] = s.kernels.squared_error(s.target + at, s.x + at, s.y + at, end - begin, s.factor)
+        return 0
+    while begin < end:
+        size = min(<Py_ssize_t>HALVES, end - begin)
+        s.kernels.from_half(a, <const uint16_t *>s.x + begin, size)
+        s.kernels.from_half(b, <const uint16_t *>s.y + begin, size)
+        total += s.kernels.squared_error(a, a, b, size, s.factor)
+        s.kernels.to_half(<uint16_t *>s.target + begin, a, size)
         begin += size
-    return total
+    s.sums[item] = total
+    return 0
 
 
 def classes_of(cnp.ndarray target not None, Py_ssize_t classes, ignored, cnp.ndarray weight not None):
@@ -112,10 +128,10 @@ def cross_entropy(cnp.ndarray logits not None, int axis, cnp.ndarray target, cnp
     """
     cdef int typenum = cnp.PyArray_TYPE(logits)
     cdef cnp.ndarray result = empty(cnp.PyArray_NDIM(logits), cnp.PyArray_DIMS(logits), typenum)
-    cdef const fc_kernels *kernels = kernels_for(typenum)
     cdef fc_cross_entropy job
-    cdef Py_ssize_t count, part, i
-    cdef double *sums
+    cdef CrossEntropy c
+    cdef int i
+    c.kernels, c.job = kernels_for(typenum), &job
     still_has(logits, axis)
     job.grad, job.logits = cnp.PyArray_DATA(result), cnp.PyArray_DATA(logits)
     job.target = NULL
@@ -130,14 +146,21 @@ def cross_entropy(cnp.ndarray logits not None, int axis, cnp.ndarray target, cnp
     job.classes, job.inner = cnp.PyArray_DIM(logits, axis), 1
     for i in range(axis + 1, cnp.PyArray_NDIM(logits)):
         job.inner *= cnp.PyArray_DIM(logits, i)
-    count = cnp.PyArray_SIZE(logits) // job.classes
+    c.count = cnp.PyArray_SIZE(logits) // job.classes
     still(weight, typenum, job.classes)
     if target is not None:
-        still(target, cnp.NPY_INT64, count)
-    part = max(PART // job.classes, 1)
+        still(target, cnp.NPY_INT64, c.count)
+    c.part = max(PART // job.classes, 1)
     if job.inner > 1:
-        part = (part + 63) // 64 * 64     # whole vectors
-    sums = sums_of(count, part)
-    for i in prange(0, count, part, num_threads=num_threads, nogil=True, schedule="static"):
-        sums[i // part] = kernels.cross_entropy(&job, i, min(i + part, count))
-    return total_of(sums, count, part), result
+        c.part = (c.part + 63) // 64 * 64     # whole vectors
+    c.sums = sums_of(c.count, c.part)
+    with nogil:
+        parallel_for(ceil_div(c.count, c.part), num_threads, cross_entropy_part, &c, EVENLY)
+    return total_of(c.sums, c.count, c.part), result
+
+
+cdef Py_ssize_t cross_entropy_part(const void *job, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const CrossEntropy *c = <const CrossEntropy *>job
+    cdef Py_ssize_t begin = item * c.part
+    c.sums[item] = c.kernels.cross_entropy(c.job, begin, min(begin + c.part, c.count))
+    return 0

@@ -10,15 +10,13 @@ sums for at most ITEMS of such blocks, less than 3 MiB.
 """
 
 cimport numpy as cnp
-from cython.parallel cimport parallel, prange
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport ceil_div
-from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for
 from fastconv._kernels.memory cimport give_back, take_workspace
-from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
 from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
@@ -54,6 +52,7 @@ cdef Product product(
 
 # How a product is cut. An item is what one range of the sums adds to a block of the result.
 ctypedef struct Cut:
+    const Product *p
     Py_ssize_t rows, columns        # of a block; columns are a multiple of a tile's
     Py_ssize_t across, blocks       # blocks side by side; and all
     Py_ssize_t ranges               # that a sum is cut into
@@ -61,36 +60,32 @@ ctypedef struct Cut:
     Py_ssize_t a_step, b_step       # elements from one term to the next of copies
     Py_ssize_t a_bytes, b_bytes     # of copies
     Py_ssize_t block_bytes          # of a block's sums, [row][column]
-    Py_ssize_t each                 # bytes of a thread's workspace: both copies and, with one range, the sums
+    char *work                      # for each thread
+    Py_ssize_t each                 # bytes of it: both copies and, with one range, the sums
     char *sums                      # [range][block], where ranges are several
 
 
 cdef int multiply(const Product *p, int num_threads) except -1:
     """Computes all of p.c, block by block."""
-    cdef fc_float_mode mode = 0
-    cdef Py_ssize_t index
     cdef Cut cut = cut_product(p, num_threads)
     cdef Py_ssize_t sums_bytes = cut.ranges * cut.blocks * cut.block_bytes if cut.ranges > 1 else 0
-    cdef char *memory = take_workspace(cut.each * num_threads + sums_bytes)
-    cut.sums = memory + cut.each * num_threads
-    with nogil, parallel(num_threads=num_threads):
-        mode = fc_flush_denormals()
-        for index in prange(cut.blocks * cut.ranges, schedule="dynamic"):
-            multiply_block(
-                p, &cut, index // cut.ranges, index % cut.ranges, memory + cut.each * thread_index())
-        for index in prange(cut.blocks * cut.rows if cut.ranges > 1 else 0, schedule="static"):
-            add_ranges(p, &cut, index // cut.rows, index % cut.rows)
-        fc_restore_float_mode(mode)
-    give_back(memory)
+    cut.work = take_workspace(cut.each * num_threads + sums_bytes)
+    cut.sums = cut.work + cut.each * num_threads
+    with nogil:
+        parallel_for(cut.blocks * cut.ranges, num_threads, multiply_block, &cut, IN_TURN | PRODUCTS)
+        if cut.ranges > 1:
+            parallel_for(cut.blocks * cut.rows, num_threads, add_ranges, &cut, EVENLY | PRODUCTS)
+    give_back(cut.work)
     return 0
 
 
 cdef Cut cut_product(const Product *p, int num_threads) noexcept nogil:
-    """All but the memory for sums."""
+    """All but the memory."""
     cdef const fc_kernels *kernels = p.kernels
     cdef Py_ssize_t size = kernels.itemsize, least = 2 * num_threads if num_threads > 1 else 1
     cdef Py_ssize_t copied = COPY_BYTES // size // (2 if kernels.mr < SMALL else 1)
     cdef Cut cut
+    cut.p = p
     cut.rows = evenly(p.rows, min(<Py_ssize_t>ROWS, copied // DEPTH) // kernels.mr, kernels.mr)
     cut.columns = evenly(p.columns, COLUMN_TILES, kernels.nr)
     count_blocks(p, &cut)
@@ -108,7 +103,7 @@ cdef Cut cut_product(const Product *p, int num_threads) noexcept nogil:
     cut.a_bytes, cut.b_bytes = cut.terms * cut.a_step * size, cut.terms * cut.b_step * size
     cut.block_bytes = cut.rows * cut.columns * size
     cut.each = cut.a_bytes + cut.b_bytes + (ceil_div(cut.block_bytes, 64) * 64 if cut.ranges == 1 else 0)
-    cut.sums = NULL
+    cut.work = cut.sums = NULL
     return cut
 
 
@@ -127,9 +122,11 @@ cdef inline Py_ssize_t step_of(Py_ssize_t elements, Py_ssize_t size) noexcept no
     return (ceil_div(elements * size, 64) | 1) * 64 // size
 
 
-cdef void multiply_block(
-        const Product *p, const Cut *cut, Py_ssize_t block, Py_ssize_t part, char *memory) noexcept nogil:
+cdef Py_ssize_t multiply_block(const void *job, Py_ssize_t item, int thread) noexcept nogil:
     """One range of the sums of a block."""
+    cdef const Cut *cut = <const Cut *>job
+    cdef const Product *p = cut.p
+    cdef Py_ssize_t block = item // cut.ranges, part = item % cut.ranges
     cdef const fc_kernels *kernels = p.kernels
     cdef Py_ssize_t size = kernels.itemsize, nr = kernels.nr
     cdef Py_ssize_t row = block // cut.across * cut.rows, column = block % cut.across * cut.columns
@@ -137,7 +134,7 @@ cdef void multiply_block(
     cdef Py_ssize_t padded = ceil_div(columns, kernels.lanes) * kernels.lanes
     cdef Py_ssize_t begin = p.depth * part // cut.ranges, end = p.depth * (part + 1) // cut.ranges
     cdef Py_ssize_t tiles, tile_index, term = begin, terms, first, at, i
-    cdef char *a = memory
+    cdef char *a = cut.work + cut.each * thread
     cdef char *b = a + cut.a_bytes
     cdef char *sums = b + cut.b_bytes
     cdef char bias[FC_MAX_NR * 8]
@@ -180,23 +177,28 @@ cdef void multiply_block(
     for i in range(rows if cut.ranges == 1 and direct < columns else 0):
         memcpy(p.c + ((row + i) * p.columns + column + direct) * size,
                sums + (i * cut.columns + direct) * size, (columns - direct) * size)
+    return 0
 
 
-cdef void add_ranges(const Product *p, const Cut *cut, Py_ssize_t block, Py_ssize_t i) noexcept nogil:
+cdef Py_ssize_t add_ranges(const void *job, Py_ssize_t item, int thread) noexcept nogil:
     """Row i of a block, if there is one, from what each range gave."""
+    cdef const Cut *cut = <const Cut *>job
+    cdef const Product *p = cut.p
+    cdef Py_ssize_t block = item // cut.rows, i = item % cut.rows
     cdef Py_ssize_t size = p.kernels.itemsize, part
     cdef Py_ssize_t row = block // cut.across * cut.rows + i, column = block % cut.across * cut.columns
     cdef Py_ssize_t columns = min(cut.columns, p.columns - column)
     cdef char *sums = cut.sums + block * cut.block_bytes + i * cut.columns * size
     cdef char *c = p.c + (row * p.columns + column) * size
     if row >= p.rows:
-        return
+        return 0
     for part in range(1, cut.ranges):
         p.kernels.add(sums, sums + part * cut.blocks * cut.block_bytes, columns)
     if p.relu:
         p.kernels.relu(c, sums, columns, INFINITY)
     else:
         memcpy(c, sums, columns * size)
+    return 0
 
 
 cdef void copy_terms(

@@ -12,10 +12,6 @@ poisoned.
 """
 
 cimport numpy as cnp
-from cpython.pythread cimport (
-    PyThread_acquire_lock, PyThread_allocate_lock, PyThread_release_lock, PyThread_type_lock, WAIT_LOCK,
-)
-
 
 cnp.import_array()
 
@@ -33,10 +29,13 @@ cdef extern from *:
     #define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
     #endif
 
-    static PyThread_type_lock fc_lock;
-
+    /* The system's own lock: Python's reads the clock each time, which takes as long as all else here. */
     #if defined(_WIN32)
     #include <malloc.h>
+    #include <windows.h>
+    static SRWLOCK fc_guard = SRWLOCK_INIT;
+    static void fc_lock(void) { AcquireSRWLockExclusive(&fc_guard); }
+    static void fc_unlock(void) { ReleaseSRWLockExclusive(&fc_guard); }
     static void fc_hold_lock_over_forks(void) {}
     static void *fc_aligned(size_t alignment, size_t bytes) { return _aligned_malloc(bytes, alignment); }
     static void fc_aligned_free(void *p) { _aligned_free(p); }
@@ -44,13 +43,11 @@ cdef extern from *:
     #include <pthread.h>
     #include <stdlib.h>
     #include <sys/mman.h>
+    static pthread_mutex_t fc_guard = PTHREAD_MUTEX_INITIALIZER;
+    static void fc_lock(void) { pthread_mutex_lock(&fc_guard); }
+    static void fc_unlock(void) { pthread_mutex_unlock(&fc_guard); }
     /* A child that was forked while another thread held the lock would wait for it forever. */
-    static void fc_before_fork(void) { PyThread_acquire_lock(fc_lock, WAIT_LOCK); }
-    static void fc_after_fork(void) { PyThread_release_lock(fc_lock); }
-    static void fc_hold_lock_over_forks(void)
-    {
-        pthread_atfork(fc_before_fork, fc_after_fork, fc_after_fork);
-    }
+    static void fc_hold_lock_over_forks(void) { pthread_atfork(fc_lock, fc_unlock, fc_unlock); }
     static void *fc_aligned(size_t alignment, size_t bytes)
     {
         void *p = NULL;
@@ -63,7 +60,8 @@ cdef extern from *:
     static void fc_aligned_free(void *p) { free(p); }
     #endif
     """
-    PyThread_type_lock fc_lock
+    void fc_lock() noexcept nogil
+    void fc_unlock() noexcept nogil
     void fc_hold_lock_over_forks()
     void *fc_aligned(size_t alignment, size_t bytes) noexcept nogil
     void fc_aligned_free(void *) noexcept nogil
@@ -90,7 +88,6 @@ cdef size_t keep_at_most = <size_t>1 << 30
 cdef object make_result = None        # of results_from
 cdef Py_ssize_t until_failure = 0     # takes, the failing one included; 0: none fails (fail_allocation)
 
-fc_lock = PyThread_allocate_lock()
 fc_hold_lock_over_forks()
 
 
@@ -131,16 +128,16 @@ cdef void *take(size_t bytes) noexcept nogil:
     if bytes > (<size_t>1 << 56):
         return NULL
     cdef int size_class = size_class_of(bytes + HEADER, &whole)
-    PyThread_acquire_lock(fc_lock, WAIT_LOCK)
+    fc_lock()
     if must_fail():
-        PyThread_release_lock(fc_lock)
+        fc_unlock()
         return NULL
     block = free_blocks[size_class]
     if block != NULL:
         free_blocks[size_class] = block.next
         kept_bytes -= block.bytes
         used_bytes += block.bytes
-    PyThread_release_lock(fc_lock)
+    fc_unlock()
     if block == NULL:
         block = <Block *>fc_aligned(HUGE_PAGE if whole >= HUGE_PAGE else HEADER, whole)
         if block == NULL:
@@ -150,9 +147,9 @@ cdef void *take(size_t bytes) noexcept nogil:
                 return NULL
         block.bytes = whole
         block.size_class = size_class
-        PyThread_acquire_lock(fc_lock, WAIT_LOCK)
+        fc_lock()
         used_bytes += whole
-        PyThread_release_lock(fc_lock)
+        fc_unlock()
     ASAN_UNPOISON_MEMORY_REGION(<char *>block + HEADER, bytes)
     ASAN_POISON_MEMORY_REGION(<char *>block + HEADER + bytes, whole - HEADER - bytes)
     return <char *>block + HEADER
@@ -175,14 +172,14 @@ cdef void give_back(void *pointer) noexcept nogil:
         return
     block = <Block *>(<char *>pointer - HEADER)
     ASAN_POISON_MEMORY_REGION(pointer, block.bytes - HEADER)
-    PyThread_acquire_lock(fc_lock, WAIT_LOCK)
+    fc_lock()
     used_bytes -= block.bytes
     keep = kept_bytes + block.bytes <= keep_at_most
     if keep:
         block.next = free_blocks[block.size_class]
         free_blocks[block.size_class] = block
         kept_bytes += block.bytes
-    PyThread_release_lock(fc_lock)
+    fc_unlock()
     if not keep:
         free_block(block)
 
@@ -198,14 +195,14 @@ cdef void release_kept() noexcept nogil:
     cdef Block *rest
     cdef int i
     for i in range(CLASSES):
-        PyThread_acquire_lock(fc_lock, WAIT_LOCK)
+        fc_lock()
         block = free_blocks[i]
         free_blocks[i] = NULL
         rest = block
         while rest != NULL:
             kept_bytes -= rest.bytes
             rest = rest.next
-        PyThread_release_lock(fc_lock)
+        fc_unlock()
         while block != NULL:
             rest = block.next
             free_block(block)
@@ -280,9 +277,9 @@ def memory_info() -> dict:
     ['kept', 'limit', 'used']
     """
     cdef size_t used, kept
-    PyThread_acquire_lock(fc_lock, WAIT_LOCK)
+    fc_lock()
     used, kept = used_bytes, kept_bytes
-    PyThread_release_lock(fc_lock)
+    fc_unlock()
     return {"used": used, "kept": kept, "limit": keep_at_most}
 
 
@@ -302,10 +299,10 @@ def release_memory() -> None:
 def fail_allocation(Py_ssize_t number) -> bool:
     """For tests: the `number`-th allocation from now on fails, once; 0: none. Is an earlier order pending?"""
     global until_failure
-    PyThread_acquire_lock(fc_lock, WAIT_LOCK)
+    fc_lock()
     cdef bint pending = until_failure > 0
     until_failure = number
-    PyThread_release_lock(fc_lock)
+    fc_unlock()
     return pending
 
 

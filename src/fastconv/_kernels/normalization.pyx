@@ -1,13 +1,14 @@
 """Sums over all but channels, and affine maps by channel: what batch normalization passes over memory for."""
 
 cimport numpy as cnp
-from cython.parallel cimport prange
 from libc.string cimport memset
 
+from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.isa cimport (
     FC_SUM_PLAIN, FC_SUM_PRODUCTS, FC_SUM_SQUARES, fc_affine, fc_kernels, kernels_for,
 )
 from fastconv._kernels.memory cimport empty, give_back, take_workspace
+from fastconv._kernels.threads cimport EVENLY, parallel_for
 from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
@@ -16,71 +17,90 @@ cdef enum:
     PIXELS = 256        # summed together with channels last; these sums are summed in their order
     PART = 1 << 14      # elements that go to a thread together
 
+# Sums by channel of arrays [batch][channels][plane].
+ctypedef struct Sums:
+    const fc_kernels *kernels
+    const char *x
+    const char *y
+    const char *centers
+    Py_ssize_t batch, channels, plane
+    int kind
+    double *sums        # or, of each part of so many PIXELS, one after the other
+
+ctypedef struct Affine:
+    const fc_kernels *kernels
+    const fc_affine *job
+    Py_ssize_t plane
+    Py_ssize_t units, step      # rows of a plane, or pixels: all, and those that go to a thread together
+
 
 def channel_sums(cnp.ndarray x not None, cnp.ndarray y, cnp.ndarray center, int num_threads):
     """float64 sums by channel of x (N, C, L): plain; with y, of x * (y - center); else of (x - center)^2.
 
     y has the shape and dtype of x; center is (C,), of the same dtype.
     """
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
-    cdef Py_ssize_t batch = cnp.PyArray_DIM(x, 0), channels = cnp.PyArray_DIM(x, 1)
-    cdef Py_ssize_t plane = cnp.PyArray_DIM(x, 2)
-    cdef cnp.npy_intp shape = channels
+    cdef Sums s
+    s.kernels = kernels_for(cnp.PyArray_TYPE(x))
+    s.batch, s.channels, s.plane = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2)
+    cdef cnp.npy_intp shape = s.channels
     cdef cnp.ndarray result = empty(1, &shape, cnp.NPY_FLOAT64)
-    cdef double *sums = <double *>cnp.PyArray_DATA(result)
-    cdef const char *first = <const char *>cnp.PyArray_DATA(x)
-    cdef const char *second = first if y is None else <const char *>cnp.PyArray_DATA(y)
-    cdef const char *centers = NULL
-    cdef int kind = FC_SUM_PLAIN if center is None else FC_SUM_SQUARES if y is None else FC_SUM_PRODUCTS
-    cdef Py_ssize_t channel
+    s.sums = <double *>cnp.PyArray_DATA(result)
+    s.x = <const char *>cnp.PyArray_DATA(x)
+    s.y = s.x if y is None else <const char *>cnp.PyArray_DATA(y)
+    s.centers = NULL
+    s.kind = FC_SUM_PLAIN if center is None else FC_SUM_SQUARES if y is None else FC_SUM_PRODUCTS
     if y is not None:
         still(y, cnp.PyArray_TYPE(x), cnp.PyArray_SIZE(x))
     if center is not None:
-        still(center, cnp.PyArray_TYPE(x), channels)
-        centers = <const char *>cnp.PyArray_DATA(center)
-    memset(sums, 0, channels * sizeof(double))
-    if plane == 1:
-        sum_pixels(kernels, first, second, centers, batch, channels, kind, sums, num_threads)
+        still(center, cnp.PyArray_TYPE(x), s.channels)
+        s.centers = <const char *>cnp.PyArray_DATA(center)
+    if s.plane == 1:
+        sum_pixels(&s, num_threads)
         return result
-    for channel in prange(channels, num_threads=num_threads, nogil=True, schedule="static"):
-        sums[channel] = sum_channel(kernels, first, second, centers, batch, channels, plane, kind, channel)
+    with nogil:
+        parallel_for(s.channels, num_threads, sum_channel, &s, EVENLY)
     return result
 
 
-cdef double sum_channel(const fc_kernels *kernels, const char *x, const char *y, const char *centers,
-                        Py_ssize_t batch, Py_ssize_t channels, Py_ssize_t plane, int kind,
-                        Py_ssize_t channel) noexcept nogil:
+cdef Py_ssize_t sum_channel(const void *sums, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Sums *s = <const Sums *>sums
     cdef double total = 0, center = 0
     cdef Py_ssize_t n, at
-    if centers != NULL:
-        if kernels.itemsize == 4:
-            center = (<const float *>centers)[channel]
+    if s.centers != NULL:
+        if s.kernels.itemsize == 4:
+            center = (<const float *>s.centers)[item]
         else:
-            center = (<const double *>centers)[channel]
-    for n in range(batch):
-        at = (n * channels + channel) * plane * kernels.itemsize
-        total += kernels.sum_row(x + at, y + at, center, plane, kind)
-    return total
+            center = (<const double *>s.centers)[item]
+    for n in range(s.batch):
+        at = (n * s.channels + item) * s.plane * s.kernels.itemsize
+        total += s.kernels.sum_row(s.x + at, s.y + at, center, s.plane, s.kind)
+    s.sums[item] = total
+    return 0
 
 
-cdef int sum_pixels(const fc_kernels *kernels, const char *x, const char *y, const char *centers,
-                    Py_ssize_t pixels, Py_ssize_t channels, int kind, double *sums,
-                    int num_threads) except -1:
-    cdef Py_ssize_t parts = (pixels + PIXELS - 1) // PIXELS, part, at, c
-    cdef double *partial
+cdef int sum_pixels(const Sums *s, int num_threads) except -1:
+    cdef Py_ssize_t parts = ceil_div(s.batch, PIXELS), part, c
+    cdef Sums partial = s[0]
+    memset(s.sums, 0, s.channels * sizeof(double))
     if parts <= 1:
-        kernels.sum_pixels(sums, x, y, centers, pixels, channels, kind)
+        sum_part(s, 0, 0)
         return 0
-    partial = <double *>take_workspace(parts * channels * <Py_ssize_t>sizeof(double) + 1)
-    memset(partial, 0, parts * channels * sizeof(double))
-    for part in prange(parts, num_threads=num_threads, nogil=True, schedule="static"):
-        at = part * PIXELS * channels * kernels.itemsize
-        kernels.sum_pixels(partial + part * channels, x + at, y + at, centers,
-                           min(<Py_ssize_t>PIXELS, pixels - part * PIXELS), channels, kind)
+    partial.sums = <double *>take_workspace(parts * s.channels * <Py_ssize_t>sizeof(double) + 1)
+    memset(partial.sums, 0, parts * s.channels * sizeof(double))
+    with nogil:
+        parallel_for(parts, num_threads, sum_part, &partial, EVENLY)
     for part in range(parts):
-        for c in range(channels):
-            sums[c] += partial[part * channels + c]
-    give_back(partial)
+        for c in range(s.channels):
+            s.sums[c] += partial.sums[part * s.channels + c]
+    give_back(partial.sums)
+    return 0
+
+
+cdef Py_ssize_t sum_part(const void *sums, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Sums *s = <const Sums *>sums
+    cdef Py_ssize_t first = item * PIXELS, at = first * s.channels * s.kernels.itemsize
+    s.kernels.sum_pixels(s.sums + item * s.channels, s.x + at, s.y + at, s.centers,
+                         min(<Py_ssize_t>PIXELS, s.batch - first), s.channels, s.kind)
     return 0
 
 
@@ -109,12 +129,12 @@ def affine_sum(cnp.ndarray x not None, cnp.ndarray offset not None, cnp.ndarray 
 
 cdef cnp.ndarray run(fc_affine *job, cnp.ndarray x, cnp.ndarray offset, cnp.ndarray scale, cnp.ndarray shift,
                      int num_threads, cnp.ndarray into=None):
-    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(x))
+    cdef Affine a
     cdef cnp.ndarray result = into
+    a.kernels = kernels_for(cnp.PyArray_TYPE(x))
     if into is None:
         result = empty(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
-    cdef Py_ssize_t channels = cnp.PyArray_DIM(x, 1), plane = cnp.PyArray_DIM(x, 2)
-    cdef Py_ssize_t units, unit, step
+    cdef Py_ssize_t channels = cnp.PyArray_DIM(x, 1)
     if cnp.PyArray_SIZE(x) == 0:
         return result
     for part in (offset, scale, shift):
@@ -122,20 +142,19 @@ cdef cnp.ndarray run(fc_affine *job, cnp.ndarray x, cnp.ndarray offset, cnp.ndar
     job.dst, job.x, job.channels = cnp.PyArray_DATA(result), cnp.PyArray_DATA(x), channels
     job.offset, job.scale = cnp.PyArray_DATA(offset), cnp.PyArray_DATA(scale)
     job.shift = cnp.PyArray_DATA(shift)
-    units = cnp.PyArray_DIM(x, 0) * (1 if plane == 1 else channels)
-    step = max(PART // (channels if plane == 1 else plane), 1)
-    if num_threads == 1:
-        with nogil:
-            run_part(kernels, job, plane, 0, units)
-        return result
-    for unit in prange(0, units, step, num_threads=num_threads, nogil=True, schedule="static"):
-        run_part(kernels, job, plane, unit, min(unit + step, units))
+    a.job, a.plane = job, cnp.PyArray_DIM(x, 2)
+    a.units = cnp.PyArray_DIM(x, 0) * (1 if a.plane == 1 else channels)
+    a.step = max(PART // (channels if a.plane == 1 else a.plane), 1)
+    with nogil:
+        parallel_for(ceil_div(a.units, a.step), num_threads, run_part, &a, EVENLY)
     return result
 
 
-cdef void run_part(const fc_kernels *kernels, const fc_affine *job, Py_ssize_t plane, Py_ssize_t begin,
-                   Py_ssize_t end) noexcept nogil:
-    if plane == 1:
-        kernels.affine_pixels(job, begin, end)
+cdef Py_ssize_t run_part(const void *affine_, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Affine *a = <const Affine *>affine_
+    cdef Py_ssize_t begin = item * a.step, end = min(begin + a.step, a.units)
+    if a.plane == 1:
+        a.kernels.affine_pixels(a.job, begin, end)
     else:
-        kernels.affine_rows(job, plane, begin, end)
+        a.kernels.affine_rows(a.job, a.plane, begin, end)
+    return 0

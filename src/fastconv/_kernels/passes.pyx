@@ -6,16 +6,25 @@ the parts as well.
 """
 
 cimport numpy as cnp
-from cython.parallel cimport parallel, prange
 
 from fastconv._kernels.correlation cimport Correlation, ceil_div, movers
-from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
-from fastconv._kernels.isa cimport fc_streamed
 from fastconv._kernels.memory cimport aligned, give_back, take
 from fastconv._kernels.operands cimport a_pass
-from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
 
 cnp.import_array()
+
+# What threads share out: parts [first, first + passed) to be packed, or, packed, for each chunk in portions.
+ctypedef struct Pass:
+    const void *job
+    Pack pack
+    Compute compute
+    char *packing
+    const char *packed
+    Py_ssize_t part_bytes, first, passed, portions
+    int num_threads
+    char *private                # for each thread
+    Py_ssize_t private_bytes
 
 
 cdef Passes passes_of(
@@ -37,61 +46,61 @@ cdef Py_ssize_t run_passes(
 
     Returns how often `compute` returned False; -1 if there was no memory, and nothing is written then.
     """
-    cdef fc_float_mode mode = 0
-    cdef char *packing = NULL if p.c.packed else <char *>take(p.a_pass * p.part_bytes)
-    cdef char *private = <char *>take(private_bytes * num_threads)
-    cdef const char *packed = packing
-    cdef Py_ssize_t first = 0, passed, index, portions, failed = 0
-    if (packing == NULL and not p.c.packed) or private == NULL:
-        give_back(packing)
-        give_back(private)
+    cdef Pass now
+    cdef Py_ssize_t failed = 0
+    now.job, now.pack, now.compute, now.part_bytes = job, pack, compute, p.part_bytes
+    now.packing = NULL if p.c.packed else <char *>take(p.a_pass * p.part_bytes)
+    now.private, now.private_bytes = <char *>take(private_bytes * num_threads), private_bytes
+    now.num_threads = num_threads
+    if (now.packing == NULL and not p.c.packed) or now.private == NULL:
+        give_back(now.packing)
+        give_back(now.private)
         return -1
-    while first < p.parts:
-        passed = min(p.a_pass, p.parts - first)
+    now.packed, now.first = now.packing, 0
+    while now.first < p.parts:
+        now.passed = min(p.a_pass, p.parts - now.first)
         if p.c.packed:
-            packed = p.c.weight + first * p.part_bytes
+            now.packed = p.c.weight + now.first * p.part_bytes
         else:
-            pack_parts(p, job, pack, first, passed, packing, num_threads)
-        portions = ceil_div(passed, p.at_once)
-        with parallel(num_threads=num_threads):
-            mode = fc_flush_denormals()
-            for index in prange(p.chunks * portions, schedule="dynamic"):
-                failed += not compute_portion(
-                    job, compute, index // portions, (index + num_threads) // portions, packed, first, passed,
-                    index % portions, portions, private + private_bytes * thread_index())
-            fc_streamed()
-            fc_restore_float_mode(mode)
-        first += passed
-    give_back(packing)
-    give_back(private)
+            pack_parts(&now)
+        now.portions = ceil_div(now.passed, p.at_once)
+        failed += parallel_for(
+            p.chunks * now.portions, num_threads, compute_portion, &now, IN_TURN | PRODUCTS)
+        now.first += now.passed
+    give_back(now.packing)
+    give_back(now.private)
     return failed
 
 
-cdef bint compute_portion(
-        const void *job, Compute compute, Py_ssize_t chunk, Py_ssize_t next_chunk, const char *packed,
-        Py_ssize_t first, Py_ssize_t passed, Py_ssize_t index, Py_ssize_t portions,
-        char *private) noexcept nogil:
-    """Portion `index` of the parts of a pass."""
+cdef Py_ssize_t compute_portion(const void *pass_, Py_ssize_t item, int thread) noexcept nogil:
+    """One portion of the parts of a pass, for one chunk."""
+    cdef const Pass *now = <const Pass *>pass_
+    cdef Py_ssize_t index = item % now.portions
     cdef Portion portion
-    portion.packed, portion.first = packed, first
-    portion.begin = first + passed * index // portions
-    portion.end = first + passed * (index + 1) // portions
-    return compute(job, chunk, next_chunk, &portion, private)
+    portion.packed, portion.first = now.packed, now.first
+    portion.begin = now.first + now.passed * index // now.portions
+    portion.end = now.first + now.passed * (index + 1) // now.portions
+    return not now.compute(now.job, item // now.portions, (item + now.num_threads) // now.portions, &portion,
+                           now.private + now.private_bytes * thread)
 
 
-cdef void pack_parts(
-        const Passes *p, const void *job, Pack pack, Py_ssize_t first, Py_ssize_t count, char *packed,
-        int num_threads) noexcept nogil:
-    """Parts from `first` on."""
-    cdef Py_ssize_t index
-    for index in prange(count, num_threads=movers(count * p.part_bytes, num_threads), schedule="static"):
-        pack(job, first + index, packed + index * p.part_bytes)
+cdef void pack_parts(const Pass *now) noexcept nogil:
+    parallel_for(now.passed, movers(now.passed * now.part_bytes, now.num_threads), pack_part, now, EVENLY)
+
+
+cdef Py_ssize_t pack_part(const void *pass_, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Pass *now = <const Pass *>pass_
+    now.pack(now.job, now.first + item, now.packing + item * now.part_bytes)
+    return 0
 
 
 cdef cnp.ndarray pack_all(
         const Passes *p, const void *job, Pack pack, Py_ssize_t more_bytes, int typenum, int num_threads):
     """An array of all packed parts, which Correlation.packed stands for, and of so many bytes behind them."""
     cdef cnp.ndarray packed = aligned(p.parts * p.part_bytes + more_bytes, typenum)
+    cdef Pass whole
+    whole.job, whole.pack, whole.part_bytes, whole.num_threads = job, pack, p.part_bytes, num_threads
+    whole.packing, whole.first, whole.passed = <char *>cnp.PyArray_DATA(packed), 0, p.parts
     with nogil:
-        pack_parts(p, job, pack, 0, p.parts, <char *>cnp.PyArray_DATA(packed), num_threads)
+        pack_parts(&whole)
     return packed

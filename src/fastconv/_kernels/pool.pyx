@@ -1,20 +1,20 @@
 """Pooling: output rows (of the gradient of a maximum: images) shared out over threads."""
 
 cimport numpy as cnp
-from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint16_t
 
 import numpy as np
 
 from fastconv._kernels import halves
 
+from fastconv._kernels.correlation cimport align, ceil_div
 from fastconv._kernels.isa cimport (
     FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, FC_POOL_LINES, FC_STREAMED, fc_kernels, fc_pool, fc_scatter,
-    fc_streamed, fc_ties, kernels_for,
+    fc_ties, kernels_for,
 )
 from fastconv._kernels.memory cimport empty, give_back, take
 from fastconv._kernels.read_ahead cimport LINE as LINE_BYTES
-from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.threads cimport EVENLY, IN_TURN, parallel_for
 from fastconv._kernels.unchanged cimport still
 
 cnp.import_array()
@@ -31,15 +31,31 @@ ctypedef enum Reduction:
     MEAN_BACKWARD
 
 
-ctypedef struct Halves:
+# Threads share out parts of the output rows, or with float16 groups of images.
+ctypedef struct Job:
     const fc_kernels *kernels
+    const fc_pool *pool
     Reduction reduction
-    const uint16_t *x
-    uint16_t *out
+    const char *x
+    char *out
     int64_t *indices
+    char *work                      # for each thread
+    Py_ssize_t each
+    Py_ssize_t tile, tiles, parts   # rows that stay together; how many of these; cut into so many parts
     Py_ssize_t plane, out_plane     # elements of an image, and of its result
     Py_ssize_t images               # converted together
-    Py_ssize_t lines, each          # bytes: where the lines begin in a thread's workspace, and all of it
+    Py_ssize_t lines                # bytes: where the lines begin in a thread's workspace
+
+# Part i of the images and block j of their channels is item i * blocks + j.
+ctypedef struct Scattering:
+    const fc_kernels *kernels
+    fc_scatter job
+    Py_ssize_t images, parts, blocks
+
+ctypedef struct Sharing:
+    const fc_kernels *kernels
+    fc_ties job
+    Py_ssize_t rows, step           # of maxima: all, and those of an item
 
 
 cdef class PoolGeometry:
@@ -132,83 +148,78 @@ cdef class PoolGeometry:
         a.line_elements = a.line_before + max(a.lines * f.width, a.width) + a.line_after + 3 * FC_MAX_LANES
 
 
-cdef bint pool_rows(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const char *x,
-                    char *out, int64_t *indices, int num_threads) noexcept nogil:
+cdef bint pool_rows(Job *job, int num_threads) noexcept nogil:
     """All output rows. False where there was no memory; nothing is written then."""
-    cdef Py_ssize_t each = pool.line_elements * kernels.itemsize * FC_POOL_LINES
-    cdef Py_ssize_t tile = pool.row_stride if reduction == MEAN_BACKWARD and pool.row_stride else 1
-    cdef Py_ssize_t tiles = pool.images * pool.out_h // tile
-    cdef Py_ssize_t parts, part
-    cdef char *lines = NULL
-    each = ((each if reduction == MEAN else 2 * each) + 63) // 64 * 64
+    cdef const fc_pool *pool = job.pool
+    cdef Py_ssize_t lines = pool.line_elements * job.kernels.itemsize * FC_POOL_LINES
+    job.tile = pool.row_stride if job.reduction == MEAN_BACKWARD and pool.row_stride else 1
+    job.tiles = pool.images * pool.out_h // job.tile
+    job.parts = min(job.tiles, PARTS * num_threads if num_threads > 1 else 1)
+    job.work, job.each = NULL, align(lines if job.reduction == MEAN else 2 * lines)
     if not pool.channels_last:
-        lines = <char *>take(each * num_threads)
-        if lines == NULL:
+        job.work = <char *>take(job.each * num_threads)
+        if job.work == NULL:
             return False
-    if num_threads == 1:
-        pool_part(kernels, pool, reduction, x, out, indices, 0, tiles * tile, lines)
-    else:
-        parts = min(tiles, PARTS * num_threads)
-        for part in prange(parts, num_threads=num_threads, schedule="dynamic"):
-            pool_part(kernels, pool, reduction, x, out, indices, tiles * part // parts * tile,
-                      tiles * (part + 1) // parts * tile, lines + each * thread_index())
-    give_back(lines)
+    parallel_for(job.parts, num_threads, pool_part, job, IN_TURN)
+    give_back(job.work)
     return True
 
 
-cdef bint pool_halves(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const uint16_t *x,
-                      uint16_t *out, int64_t *indices, int num_threads) noexcept nogil:
+cdef Py_ssize_t pool_part(const void *job, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Job *j = <const Job *>job
+    reduce_rows(j, j.pool, j.x, j.out, j.indices, j.tiles * item // j.parts * j.tile,
+                j.tiles * (item + 1) // j.parts * j.tile, j.work + j.each * thread)
+    return 0
+
+
+cdef bint pool_halves(Job *job, int num_threads) noexcept nogil:
     """As pool_rows, for float16: some images at a time become float32 and are reduced, to stay in cache."""
-    cdef Halves h
-    cdef Py_ssize_t group, groups
-    cdef char *workspace
-    h.kernels, h.reduction, h.x, h.out, h.indices = kernels, reduction, x, out, indices
-    h.plane, h.out_plane = pool.height * pool.width * pool.channels, pool.out_h * pool.out_w * pool.channels
-    h.images = min(pool.images, max(1, HALVES // max(h.plane, h.out_plane)))
-    h.lines = (h.images * (h.plane + h.out_plane) * <Py_ssize_t>sizeof(float) + 63) // 64 * 64
-    h.each = h.lines + (2 * FC_POOL_LINES * pool.line_elements * <Py_ssize_t>sizeof(float) + 63) // 64 * 64
-    workspace = <char *>take(h.each * num_threads)
-    if workspace == NULL:
+    cdef const fc_pool *pool = job.pool
+    job.plane = pool.height * pool.width * pool.channels
+    job.out_plane = pool.out_h * pool.out_w * pool.channels
+    job.images = min(pool.images, max(1, HALVES // max(job.plane, job.out_plane)))
+    job.lines = align(job.images * (job.plane + job.out_plane) * <Py_ssize_t>sizeof(float))
+    job.each = job.lines + align(2 * FC_POOL_LINES * pool.line_elements * <Py_ssize_t>sizeof(float))
+    job.work = <char *>take(job.each * num_threads)
+    if job.work == NULL:
         return False
-    groups = (pool.images + h.images - 1) // h.images
-    for group in prange(groups, num_threads=num_threads, schedule="dynamic"):
-        pool_group(&h, pool[0], group * h.images, workspace + h.each * thread_index())
-    give_back(workspace)
+    parallel_for(ceil_div(pool.images, job.images), num_threads, pool_group, job, IN_TURN)
+    give_back(job.work)
     return True
 
 
-cdef void pool_group(const Halves *h, fc_pool pool, Py_ssize_t first, char *workspace) noexcept nogil:
-    """h.images images, or as many as there are from the first on."""
-    cdef float *x = <float *>workspace
-    cdef float *out = x + h.images * h.plane
-    cdef int64_t *indices = NULL if h.indices == NULL else h.indices + first * h.out_plane
-    pool.images = min(h.images, pool.images - first)
-    h.kernels.from_half(x, h.x + first * h.plane, pool.images * h.plane)
-    pool_part(h.kernels, &pool, h.reduction, <const char *>x, <char *>out, indices,
-              0, pool.images * pool.out_h, workspace + h.lines)
-    h.kernels.to_half(h.out + first * h.out_plane, out, pool.images * h.out_plane)
+cdef Py_ssize_t pool_group(const void *job, Py_ssize_t item, int thread) noexcept nogil:
+    """job.images images, or as many as are left."""
+    cdef const Job *j = <const Job *>job
+    cdef Py_ssize_t first = item * j.images
+    cdef char *work = j.work + j.each * thread
+    cdef float *x = <float *>work
+    cdef float *out = x + j.images * j.plane
+    cdef int64_t *indices = NULL if j.indices == NULL else j.indices + first * j.out_plane
+    cdef fc_pool pool = j.pool[0]
+    pool.images = min(j.images, pool.images - first)
+    j.kernels.from_half(x, <const uint16_t *>j.x + first * j.plane, pool.images * j.plane)
+    reduce_rows(j, &pool, <const char *>x, <char *>out, indices, 0, pool.images * pool.out_h, work + j.lines)
+    j.kernels.to_half(<uint16_t *>j.out + first * j.out_plane, out, pool.images * j.out_plane)
+    return 0
 
 
-cdef void pool_part(const fc_kernels *kernels, const fc_pool *pool, Reduction reduction, const char *x,
-                    char *out, int64_t *indices, Py_ssize_t begin, Py_ssize_t end,
-                    void *lines) noexcept nogil:
-    if reduction == MAX:
-        kernels.max_pool(pool, x, out, indices, begin, end, lines)
-    elif reduction == MEAN:
-        kernels.avg_pool(pool, x, out, begin, end, lines)
+cdef void reduce_rows(const Job *job, const fc_pool *pool, const char *x, char *out, int64_t *indices,
+                      Py_ssize_t begin, Py_ssize_t end, void *lines) noexcept nogil:
+    if job.reduction == MAX:
+        job.kernels.max_pool(pool, x, out, indices, begin, end, lines)
+    elif job.reduction == MEAN:
+        job.kernels.avg_pool(pool, x, out, begin, end, lines)
     else:
-        kernels.avg_pool_backward(pool, x, out, begin, end, lines)
+        job.kernels.avg_pool_backward(pool, x, out, begin, end, lines)
 
 
 cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, cnp.ndarray x, out,
                      cnp.ndarray indices, int num_threads):
     """x is of the geometry's dtype, or float16 where that is float32; so is the result."""
-    cdef const fc_kernels *kernels = kernels_for(geometry.typenum)
     cdef const fc_pool *pool = &geometry.adjoint if adjoint else &geometry.forward
+    cdef Job job
     cdef cnp.ndarray result
-    cdef int64_t *positions = NULL
-    cdef const char *source = <const char *>cnp.PyArray_DATA(x)
-    cdef char *target
     cdef int typenum = cnp.PyArray_TYPE(x)
     cdef bint done
     if typenum != cnp.NPY_FLOAT16 or geometry.typenum != cnp.NPY_FLOAT32:
@@ -224,17 +235,16 @@ cdef cnp.ndarray run(PoolGeometry geometry, bint adjoint, Reduction reduction, c
     else:
         result = out
         still(result, typenum, cnp.PyArray_MultiplyList(geometry.out_shape, geometry.axes))
-    target = <char *>cnp.PyArray_DATA(result)
-    if indices is not None:
-        positions = <int64_t *>cnp.PyArray_DATA(indices)
     if cnp.PyArray_SIZE(result) == 0:
         return result
+    job.kernels, job.pool, job.reduction = kernels_for(geometry.typenum), pool, reduction
+    job.x, job.out = cnp.PyArray_BYTES(x), cnp.PyArray_BYTES(result)
+    job.indices = NULL if indices is None else <int64_t *>cnp.PyArray_DATA(indices)
     with nogil:
         if typenum == cnp.NPY_FLOAT16:
-            done = pool_halves(kernels, pool, reduction, <const uint16_t *>source, <uint16_t *>target,
-                               positions, num_threads)
+            done = pool_halves(&job, num_threads)
         else:
-            done = pool_rows(kernels, pool, reduction, source, target, positions, num_threads)
+            done = pool_rows(&job, num_threads)
     if not done:
         raise MemoryError("no memory for the workspace of a pool")
     return result
@@ -270,35 +280,39 @@ def max_pool_backward(tuple input_size, bint channels_last, cnp.ndarray grad_out
     for i in range(axes):
         shape[i] = input_size[i]
     cdef int typenum = cnp.PyArray_TYPE(grad_output)
-    cdef const fc_kernels *kernels = kernels_for(typenum)
+    cdef Scattering s
+    cdef fc_scatter *job = &s.job
+    s.kernels = kernels_for(typenum)
     cdef cnp.ndarray grad_x = empty(axes, shape, typenum)
     cdef Py_ssize_t channels = shape[axes - 1] if channels_last else 1
-    cdef Py_ssize_t first = axes - (3 if channels_last else 2)
-    cdef Py_ssize_t blocks, parts, part, block, images
-    cdef fc_scatter job
-    cdef int wrong = 0
+    cdef Py_ssize_t first = axes - (3 if channels_last else 2), wrong
     still(indices, cnp.NPY_INT64, cnp.PyArray_SIZE(grad_output))
     job.grad_x, job.grad_output = cnp.PyArray_DATA(grad_x), cnp.PyArray_DATA(grad_output)
     job.indices = <const int64_t *>cnp.PyArray_DATA(indices)
     job.channels = channels
     job.width, job.out_width = shape[first + 1], cnp.PyArray_DIM(grad_output, first + 1)
     job.pixels = shape[first] * job.width
-    images = cnp.PyArray_SIZE(grad_x) // (job.pixels * channels)
-    job.outputs = cnp.PyArray_SIZE(grad_output) // (images * channels)
+    s.images = cnp.PyArray_SIZE(grad_x) // (job.pixels * channels)
+    job.outputs = cnp.PyArray_SIZE(grad_output) // (s.images * channels)
     job.stream = (channels == 1 and cnp.PyArray_NBYTES(grad_x) >= FC_STREAMED
-                  and job.width * kernels.itemsize % LINE_BYTES == 0 and <size_t>job.grad_x % LINE_BYTES == 0)
+                  and job.width * s.kernels.itemsize % LINE_BYTES == 0
+                  and <size_t>job.grad_x % LINE_BYTES == 0)
     # Images are shared out over threads; where they are few, their channels (by the cache line) are, too.
-    parts = min(images, PARTS * num_threads) if num_threads > 1 else 1
-    blocks = min((channels + FC_MAX_LANES - 1) // FC_MAX_LANES, (PARTS * num_threads + parts - 1) // parts)
-    if num_threads == 1:
-        blocks = 1
-    for part in prange(parts * blocks, num_threads=num_threads, nogil=True, schedule="dynamic"):
-        block = part % blocks
-        wrong += kernels.max_pool_backward(
-            &job, images * (part // blocks) // parts, images * (part // blocks + 1) // parts,
-            block_start(channels, block, blocks), block_start(channels, block + 1, blocks))
-        fc_streamed()
+    s.parts = s.blocks = 1
+    if num_threads > 1:
+        s.parts = min(s.images, PARTS * num_threads)
+        s.blocks = min(ceil_div(channels, FC_MAX_LANES), ceil_div(PARTS * num_threads, s.parts))
+    with nogil:
+        wrong = parallel_for(s.parts * s.blocks, num_threads, scatter_part, &s, IN_TURN)
     return None if wrong else grad_x
+
+
+cdef Py_ssize_t scatter_part(const void *scattering, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Scattering *s = <const Scattering *>scattering
+    cdef Py_ssize_t part = item // s.blocks, block = item % s.blocks
+    return s.kernels.max_pool_backward(
+        &s.job, s.images * part // s.parts, s.images * (part + 1) // s.parts,
+        block_start(s.job.channels, block, s.blocks), block_start(s.job.channels, block + 1, s.blocks))
 
 
 def share_maxima(cnp.ndarray grad_output not None, cnp.ndarray x not None, cnp.ndarray maxima not None,
@@ -309,20 +323,26 @@ def share_maxima(cnp.ndarray grad_output not None, cnp.ndarray x not None, cnp.n
     """
     cdef int typenum = cnp.PyArray_TYPE(x)
     cdef cnp.ndarray grad_x = empty(4, cnp.PyArray_DIMS(x), typenum)
-    cdef const fc_kernels *kernels = kernels_for(typenum)
-    cdef fc_ties job
-    cdef Py_ssize_t rows, row, step
+    cdef Sharing s
+    cdef fc_ties *job = &s.job
+    s.kernels = kernels_for(typenum)
     still(maxima, typenum, cnp.PyArray_SIZE(grad_output))
     still(x, typenum, cnp.PyArray_SIZE(maxima) * size * size)
     still(grad_output, typenum, cnp.PyArray_SIZE(maxima))
     job.grad_x, job.grad_output = cnp.PyArray_DATA(grad_x), cnp.PyArray_DATA(grad_output)
     job.x, job.maxima = cnp.PyArray_DATA(x), cnp.PyArray_DATA(maxima)
     job.size, job.out_w = size, cnp.PyArray_DIM(maxima, 3)
-    rows = cnp.PyArray_SIZE(maxima) // job.out_w
-    step = max(1, SHARED // (job.out_w * size * size))
-    for row in prange(0, rows, step, num_threads=num_threads, nogil=True, schedule="static"):
-        kernels.share_maxima(&job, row, min(row + step, rows))
+    s.rows = cnp.PyArray_SIZE(maxima) // job.out_w
+    s.step = max(1, SHARED // (job.out_w * size * size))
+    with nogil:
+        parallel_for(ceil_div(s.rows, s.step), num_threads, share_rows, &s, EVENLY)
     return grad_x
+
+
+cdef Py_ssize_t share_rows(const void *sharing, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Sharing *s = <const Sharing *>sharing
+    s.kernels.share_maxima(&s.job, item * s.step, min((item + 1) * s.step, s.rows))
+    return 0
 
 
 cdef inline Py_ssize_t block_start(Py_ssize_t channels, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:

@@ -1,15 +1,10 @@
-# Before a parallel region of a function without the GIL, Cython asks whether the GIL is held after all. Up to
-# Python 3.11 the answer is always yes once there has been a second interpreter, and the process would end.
-cdef extern from *:
-    """
-    #if PY_VERSION_HEX < 0x030C0000
-    static CYTHON_UNUSED CYTHON_INLINE int fc_holds_gil(void)
-    {
-        PyThreadState *holder = _PyThreadState_UncheckedGet();
-        return holder != NULL && holder == PyGILState_GetThisThreadState();
-    }
-    #define PyGILState_Check fc_holds_gil
-    #endif
-    """
+# How an item of a loop is computed; `thread` is from 0 to num_threads - 1. What it returns is added up.
+ctypedef Py_ssize_t (*Body)(const void *job, Py_ssize_t item, int thread) noexcept nogil
 
-cdef int thread_index() noexcept nogil
+cdef enum Loop:
+    EVENLY = 0     # each thread gets as many neighbouring items as the others
+    IN_TURN = 1    # the next thread that is free gets the next item
+    PRODUCTS = 2   # float_mode.h: denormals are zeros
+
+cdef Py_ssize_t parallel_for(
+    Py_ssize_t items, int num_threads, Body body, const void *job, int loop) noexcept nogil

@@ -1,7 +1,11 @@
-"""The only omp_* calls, and what a forked child must know."""
+"""All of OpenMP: the loop that threads share, the only omp_* calls, and what a forked child must know."""
 
+from cython.parallel cimport parallel, prange
 from libc.limits cimport INT_MAX
 from libc.stdlib cimport getenv
+
+from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
+from fastconv._kernels.isa cimport fc_streamed
 
 import os
 
@@ -12,6 +16,18 @@ cdef extern from *:
     #else
     static int omp_get_thread_num(void) { return 0; }
     static int omp_get_max_threads(void) { return 1; }
+    #endif
+
+    /* Before a parallel region of a function without the GIL, Cython asks whether the GIL is held after
+     * all. Up to Python 3.11 the answer is always yes once there has been a second interpreter, and the
+     * process would end. */
+    #if PY_VERSION_HEX < 0x030C0000
+    static CYTHON_UNUSED CYTHON_INLINE int fc_holds_gil(void)
+    {
+        PyThreadState *holder = _PyThreadState_UncheckedGet();
+        return holder != NULL && holder == PyGILState_GetThisThreadState();
+    }
+    #define PyGILState_Check fc_holds_gil
     #endif
 
     #ifdef Py_GIL_DISABLED
@@ -38,8 +54,43 @@ cdef extern from *:
     void fc_watch_forks()
 
 
-cdef int thread_index() noexcept nogil:
-    return omp_get_thread_num()
+cdef inline fc_float_mode begin(int loop) noexcept nogil:
+    return fc_flush_denormals() if loop & PRODUCTS else <fc_float_mode>0
+
+
+cdef inline void end(int loop, fc_float_mode mode) noexcept nogil:
+    """What this thread wrote past the caches is there for all before it goes on."""
+    fc_streamed()
+    if loop & PRODUCTS:
+        fc_restore_float_mode(mode)
+
+
+cdef Py_ssize_t parallel_for(
+        Py_ssize_t items, int num_threads, Body body, const void *job, int loop) noexcept nogil:
+    """Has all items computed, in any order; returns the sum of what `body` returns.
+
+    One thread goes without OpenMP: libgomp takes a microsecond to make a team of one.
+    """
+    cdef fc_float_mode mode = 0
+    cdef Py_ssize_t item, total = 0
+    if num_threads <= 1 or items <= 1:
+        mode = begin(loop)
+        for item in range(items):
+            total += body(job, item, 0)
+        end(loop, mode)
+    elif loop & IN_TURN:
+        with parallel(num_threads=num_threads):
+            mode = begin(loop)
+            for item in prange(items, schedule="dynamic"):
+                total += body(job, item, omp_get_thread_num())
+            end(loop, mode)
+    else:
+        with parallel(num_threads=num_threads):
+            mode = begin(loop)
+            for item in prange(items, schedule="static"):
+                total += body(job, item, omp_get_thread_num())
+            end(loop, mode)
+    return total
 
 
 def forked() -> bool:

@@ -16,11 +16,11 @@ Workspace: the weights of all parts, and the images of parts, as many at a time 
 
 cimport cython
 cimport numpy as cnp
-from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport ceil_div, movers
 from fastconv._kernels.memory cimport empty, give_back, take_workspace
+from fastconv._kernels.threads cimport EVENLY, parallel_for
 from fastconv._kernels.winograd_tiles cimport View, view_of
 
 cnp.import_array()
@@ -124,39 +124,54 @@ cdef inline Py_ssize_t part_of(const Cut *cut, Py_ssize_t tap) noexcept nogil:
     return tap % cut.stride + tap // (cut.stride * cut.side) * cut.stride
 
 
-cdef void move_filter(ConvGeometry dense, const Parts *parts, const Py_ssize_t *places,
-                      cython.floating *dense_weight, cython.floating *weight, Py_ssize_t k,
-                      bint joining) noexcept nogil:
-    cdef Py_ssize_t taps = parts.h.taps * parts.w.taps, part_taps = parts.h.side * parts.w.side
-    cdef Py_ssize_t channels = dense.in_channels // parts.count, c, i
-    cdef cython.floating *small
-    cdef cython.floating *large
-    for c in range(channels):
-        small = dense_weight + (k * dense.in_channels + c) * part_taps
-        large = weight + (k * channels + c) * taps
-        for i in range(taps):
-            if joining:
-                large[i] = small[places[i]]
-            else:
-                small[places[i]] = large[i]
+# Both ways, filter by filter.
+cdef struct Filters:
+    const Parts *parts
+    const Py_ssize_t *places
+    Py_ssize_t channels          # of the image
+    void *small                  # the dense weight
+    void *large
+    bint single, joining
 
 
 cdef int move_weight(ConvGeometry dense, const Parts *parts, cnp.ndarray dense_weight, cnp.ndarray weight,
                      bint joining, int num_threads) except -1:
     """To the dense weight, or back when `joining`."""
     cdef Py_ssize_t *places = places_of(dense, parts)
-    cdef void *small = cnp.PyArray_DATA(dense_weight)
-    cdef void *large = cnp.PyArray_DATA(weight)
-    cdef bint single = cnp.PyArray_TYPE(weight) == cnp.NPY_FLOAT32
-    cdef Py_ssize_t k
+    cdef Filters f
+    f.parts, f.places, f.channels = parts, places, dense.in_channels // parts.count
+    f.small, f.large = cnp.PyArray_DATA(dense_weight), cnp.PyArray_DATA(weight)
+    f.single, f.joining = cnp.PyArray_TYPE(weight) == cnp.NPY_FLOAT32, joining
     num_threads = movers(cnp.PyArray_NBYTES(weight), num_threads)
-    for k in prange(dense.out_channels, num_threads=num_threads, schedule="static", nogil=True):
-        if single:
-            move_filter(dense, parts, places, <float *>small, <float *>large, k, joining)
-        else:
-            move_filter(dense, parts, places, <double *>small, <double *>large, k, joining)
+    with nogil:
+        parallel_for(dense.out_channels, num_threads, move_filter, &f, EVENLY)
     give_back(places)
     return 0
+
+
+cdef Py_ssize_t move_filter(const void *filters, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Filters *f = <const Filters *>filters
+    if f.single:
+        move_taps(f, <float *>f.small, <float *>f.large, item)
+    else:
+        move_taps(f, <double *>f.small, <double *>f.large, item)
+    return 0
+
+
+cdef void move_taps(const Filters *f, cython.floating *dense_weight, cython.floating *weight,
+                    Py_ssize_t k) noexcept nogil:
+    cdef const Py_ssize_t *places = f.places
+    cdef Py_ssize_t taps = f.parts.h.taps * f.parts.w.taps, part_taps = f.parts.h.side * f.parts.w.side, c, i
+    cdef cython.floating *small
+    cdef cython.floating *large
+    for c in range(f.channels):
+        small = dense_weight + (k * f.parts.count * f.channels + c) * part_taps
+        large = weight + (k * f.channels + c) * taps
+        for i in range(taps):
+            if f.joining:
+                large[i] = small[places[i]]
+            else:
+                small[places[i]] = large[i]
 
 
 cdef cnp.ndarray dense_weight(ConvGeometry dense, const Parts *parts, int typenum):
@@ -255,8 +270,10 @@ cdef inline char *image_row(const Move *m, Py_ssize_t image, Py_ssize_t channel,
     return m.x.data + m.table.itemsize * (image * m.x.image + channel * m.x.channel + y * m.x.row)
 
 
-cdef void split_row(const Move *m, Py_ssize_t image, Py_ssize_t row) noexcept nogil:
+cdef Py_ssize_t split_row(const void *move, Py_ssize_t item, int thread) noexcept nogil:
     """A row of all parts, of channels that come last."""
+    cdef const Move *m = <const Move *>move
+    cdef Py_ssize_t image = item // m.dense_height, row = item % m.dense_height
     cdef Py_ssize_t size = m.table.itemsize, pixel = size * m.channels, part_h, part_w, j
     cdef const Reach *rows
     cdef const Reach *reach
@@ -277,10 +294,13 @@ cdef void split_row(const Move *m, Py_ssize_t image, Py_ssize_t row) noexcept no
                 else:
                     memset(target, 0, pixel)
                 target += size * m.dense.pixel
+    return 0
 
 
-cdef void split_plane(const Move *m, Py_ssize_t image, Py_ssize_t channel) noexcept nogil:
+cdef Py_ssize_t split_plane(const void *move, Py_ssize_t item, int thread) noexcept nogil:
     """All parts of a channel that is a plane."""
+    cdef const Move *m = <const Move *>move
+    cdef Py_ssize_t image = item // m.channels, channel = item % m.channels
     cdef Py_ssize_t row = m.table.itemsize * m.dense.row, part_h, part_w
     cdef const Reach *rows
     cdef const Reach *reach
@@ -298,6 +318,7 @@ cdef void split_plane(const Move *m, Py_ssize_t image, Py_ssize_t channel) noexc
                 m.parts.h.stride * m.x.row, rows.count, reach.first, reach.count,
                 m.dense_width - reach.first - reach.count, m.parts.w.stride)
             memset(target + rows.count * row, 0, (m.dense_height - rows.first - rows.count) * row)
+    return 0
 
 
 cdef int split_images(const fc_kernels *table, ConvGeometry g, ConvGeometry dense, const Parts *parts,
@@ -305,13 +326,12 @@ cdef int split_images(const fc_kernels *table, ConvGeometry g, ConvGeometry dens
     """The images of the parts."""
     cdef Reach *reaches = <Reach *>take_workspace(reaches_of(parts) * <Py_ssize_t>sizeof(Reach))
     cdef Move m = move_of(table, g, dense, parts, <char *>x, dense_x, reaches)
-    cdef Py_ssize_t each = m.dense_height if m.channels_last else m.channels, item
     num_threads = movers(images * m.dense.image * table.itemsize, num_threads)
-    for item in prange(images * each, num_threads=num_threads, schedule="static", nogil=True):
+    with nogil:
         if m.channels_last:
-            split_row(&m, item // each, item % each)
+            parallel_for(images * m.dense_height, num_threads, split_row, &m, EVENLY)
         else:
-            split_plane(&m, item // each, item % each)
+            parallel_for(images * m.channels, num_threads, split_plane, &m, EVENLY)
     give_back(reaches)
     return 0
 
@@ -349,18 +369,26 @@ cdef void join_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize
                 m.table.scatter_add(to, stride, source, reach.count)
 
 
+cdef Py_ssize_t join_rows(const void *move, Py_ssize_t item, int thread) noexcept nogil:
+    """One row of all channels, or a plane."""
+    cdef const Move *m = <const Move *>move
+    cdef Py_ssize_t y
+    if m.channels_last:
+        join_row(m, item // m.height, 0, item % m.height)
+    else:
+        for y in range(m.height):
+            join_row(m, item // m.channels, item % m.channels, y)
+    return 0
+
+
 cdef int join_images(const fc_kernels *table, ConvGeometry g, ConvGeometry dense, const Parts *parts, char *x,
                      const char *dense_x, Py_ssize_t images, int num_threads) except -1:
     """The gradient of the images from that of their parts."""
     cdef Reach *reaches = <Reach *>take_workspace(reaches_of(parts) * <Py_ssize_t>sizeof(Reach))
     cdef Move m = move_of(table, g, dense, parts, x, <char *>dense_x, reaches)
-    cdef Py_ssize_t each = m.height if m.channels_last else m.channels, item, y
+    cdef Py_ssize_t each = m.height if m.channels_last else m.channels
     num_threads = movers(images * m.dense.image * table.itemsize, num_threads)
-    for item in prange(images * each, num_threads=num_threads, schedule="static", nogil=True):
-        if m.channels_last:
-            join_row(&m, item // each, 0, item % each)
-        else:
-            for y in range(m.height):
-                join_row(&m, item // each, item % each, y)
+    with nogil:
+        parallel_for(images * each, num_threads, join_rows, &m, EVENLY)
     give_back(reaches)
     return 0

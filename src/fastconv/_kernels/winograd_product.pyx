@@ -15,16 +15,14 @@ of a group, at most about 144 * 96 * (C + 64) bytes for V and M (11 MB for 512 c
 144 * (65536 + 256 * 64) bytes and 640 KB (13 MB).
 """
 
-from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastconv._kernels cimport memory
 from fastconv._kernels.correlation cimport align, ceil_div, movers
-from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, new_tile, rows_of, vectors_for
 from fastconv._kernels.memory cimport take_workspace
-from fastconv._kernels.threads cimport thread_index
+from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
 from fastconv._kernels.winograd_tiles cimport (
     Phase, Tiles, axis_of, block_tiles, canvas_of, load_inputs, part, phases_of, positions_of, round_up,
     scratch_elements, store_outputs, tiles_at,
@@ -39,6 +37,15 @@ cdef enum:
     LARGE_WEIGHT = 1 << 15   # channels in times out; beyond, the L2 cache does not keep a position of U
     PANEL_BYTES = 16384      # of a panel of U, which stays in the L1 cache
     U_BYTES = 655360         # of a panel that a block transforms for itself: it stays in the L2 cache
+
+# Of all loops below; each has what it needs of it.
+cdef struct Job:
+    const Product *p
+    char *u                      # where all weights are to be, transformed
+    char *work                   # for each thread
+    Py_ssize_t each
+    Tiles v                      # of the block that all threads work on
+    Py_ssize_t block, slices     # its number, and how many parts its channels are loaded in
 
 
 cpdef bint are_few(Py_ssize_t tiles, Py_ssize_t in_channels, Py_ssize_t out_channels) noexcept nogil:
@@ -107,14 +114,17 @@ cdef Py_ssize_t packed_elements(const Product *p) noexcept nogil:
 
 cdef void transform_weights(const Product *p, char *u, int num_threads) noexcept:
     """All of U."""
-    cdef fc_float_mode mode = 0
+    cdef Job job
+    job.p, job.u = p, u
+    with nogil:
+        parallel_for(p.groups * p.panels, num_threads, transform_item, &job, EVENLY | PRODUCTS)
+
+
+cdef Py_ssize_t transform_item(const void *job, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Product *p = (<const Job *>job).p
     cdef Py_ssize_t bytes = p.table.itemsize * p.positions * u_position(p)
-    cdef Py_ssize_t item
-    with nogil, parallel(num_threads=num_threads):
-        mode = fc_flush_denormals()
-        for item in prange(p.groups * p.panels, schedule="static"):
-            transform_panel(p, item // p.panels, item % p.panels, 0, u + item * bytes)
-        fc_restore_float_mode(mode)
+    transform_panel(p, item // p.panels, item % p.panels, 0, (<const Job *>job).u + item * bytes)
+    return 0
 
 
 # ---- blocks ----
@@ -263,60 +273,55 @@ cdef bint convolve_range(
     return finite
 
 
-cdef bint convolve_item(const Product *p, Py_ssize_t item, char *work) noexcept nogil:
-    """One block of tiles times one range of output channels of one group. Returns whether all is finite."""
+cdef Py_ssize_t convolve_item(const void *job, Py_ssize_t item, int thread) noexcept nogil:
+    """One block of tiles times one range of output channels of one group. Returns 1 unless all is finite."""
+    cdef const Product *p = (<const Job *>job).p
+    cdef char *work = (<const Job *>job).work + (<const Job *>job).each * thread
     cdef Py_ssize_t group = item // (p.ranges * p.blocks), block = item % p.blocks
     cdef Tiles v = inputs_at(p, work)
     work += input_bytes(p)
     load_block(p, v, group, block, 0, p.in_channels, work)
-    return convolve_range(p, v, group, block, item // p.blocks % p.ranges, work)
+    return not convolve_range(p, v, group, block, item // p.blocks % p.ranges, work)
 
 
-cdef int convolve_items(const Product *p, int num_threads, char *work, Py_ssize_t each) noexcept nogil:
-    """Each thread on blocks of its own. How many of the results aren't finite throughout."""
-    cdef fc_float_mode mode = 0
-    cdef Py_ssize_t items = p.groups * p.ranges * p.blocks, item
-    cdef int spoilt = 0
-    with parallel(num_threads=num_threads):
-        mode = fc_flush_denormals()
-        for item in prange(items, schedule="dynamic"):
-            spoilt += not convolve_item(p, item, work + thread_index() * each)
-        fc_restore_float_mode(mode)
+cdef Py_ssize_t convolve_shared(Job *job, int num_threads) noexcept nogil:
+    """All, one block of tiles after the other, and the threads together: V, then ranges of channels.
+
+    Returns how many of the results aren't finite throughout.
+    """
+    cdef Py_ssize_t block, spoilt = 0
+    job.slices = min(ceil_div(job.p.in_channels, job.p.table.lanes), 4 * num_threads)
+    for block in range(job.p.blocks):
+        job.block = block
+        parallel_for(job.slices, num_threads, load_slice, job, EVENLY | PRODUCTS)
+        spoilt += parallel_for(job.p.ranges, num_threads, convolve_shared_item, job, IN_TURN | PRODUCTS)
     return spoilt
 
 
-cdef int convolve_shared(const Product *p, int num_threads, char *work, Py_ssize_t each) noexcept nogil:
-    """The same, one block of tiles after the other, and the threads together: V, then ranges of channels."""
-    cdef fc_float_mode mode = 0
-    cdef Tiles v = inputs_at(p, work)
-    cdef Py_ssize_t vectors = ceil_div(p.in_channels, p.table.lanes)
-    cdef Py_ssize_t slices = min(vectors, 4 * num_threads), block, item, channel
-    cdef int spoilt = 0
-    work += input_bytes(p)
-    for block in range(p.blocks):
-        with parallel(num_threads=num_threads):
-            mode = fc_flush_denormals()
-            for item in prange(slices, schedule="static"):
-                channel = part(item, slices, vectors) * p.table.lanes
-                load_block(p, v, 0, block, channel,
-                           min(part(item + 1, slices, vectors) * p.table.lanes, p.in_channels) - channel,
-                           work + thread_index() * each)
-            for item in prange(p.ranges, schedule="dynamic"):
-                spoilt += not convolve_range(p, v, 0, block, item, work + thread_index() * each)
-            fc_restore_float_mode(mode)
-    return spoilt
+cdef Py_ssize_t load_slice(const void *job, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Job *j = <const Job *>job
+    cdef Py_ssize_t lanes = j.p.table.lanes, vectors = ceil_div(j.p.in_channels, lanes)
+    cdef Py_ssize_t channel = part(item, j.slices, vectors) * lanes
+    cdef Py_ssize_t end = min(part(item + 1, j.slices, vectors) * lanes, j.p.in_channels)
+    load_block(j.p, j.v, 0, j.block, channel, end - channel, j.work + j.each * thread)
+    return 0
+
+
+cdef Py_ssize_t convolve_shared_item(const void *job, Py_ssize_t item, int thread) noexcept nogil:
+    cdef const Job *j = <const Job *>job
+    return not convolve_range(j.p, j.v, 0, j.block, item, j.work + j.each * thread)
 
 
 cdef int convolve(Product *p, int num_threads) except -1:
     """All of p.y. Returns whether it is what IEEE arithmetic gives: see the top of this file."""
-    cdef Py_ssize_t each
+    cdef Job job
     cdef Tiles m
     cdef Phase *phases = NULL
     cdef char *packed = NULL
     cdef char *work = NULL
     cdef char *u
     cdef char *scratch
-    cdef int spoilt
+    cdef Py_ssize_t items, spoilt
     try:
         phases = <Phase *>take_workspace(phases_of(&p.rows) * <Py_ssize_t>sizeof(Phase))
         p.canvas = canvas_of(p.images, &p.rows, &p.columns, phases)
@@ -329,17 +334,19 @@ cdef int convolve(Product *p, int num_threads) except -1:
             transform_weights(p, packed, movers(packed_elements(p) * p.table.itemsize, num_threads))
             p.u = packed
         set_blocks(p, num_threads)
-        each = lay_out(p, NULL, &m, &u, &scratch)
+        job.p, job.each = p, lay_out(p, NULL, &m, &u, &scratch)
         if p.shared:
-            work = take_workspace(input_bytes(p) + num_threads * each)
+            work = take_workspace(input_bytes(p) + num_threads * job.each)
+            job.v, job.work = inputs_at(p, work), work + input_bytes(p)
             with nogil:
-                spoilt = convolve_shared(p, num_threads, work, each)
+                spoilt = convolve_shared(&job, num_threads)
         else:
-            num_threads = min(num_threads, p.groups * p.ranges * p.blocks)
-            each += input_bytes(p)
-            work = take_workspace(num_threads * each)
+            items = p.groups * p.ranges * p.blocks
+            num_threads = min(num_threads, items)
+            job.each += input_bytes(p)
+            job.work = work = take_workspace(num_threads * job.each)
             with nogil:
-                spoilt = convolve_items(p, num_threads, work, each)
+                spoilt = parallel_for(items, num_threads, convolve_item, &job, IN_TURN | PRODUCTS)
     finally:
         memory.give_back(work)
         memory.give_back(packed)
