@@ -103,3 +103,11 @@ def test_c_code_knows_nothing_of_python_or_openmp() -> None:
         assert "Python.h" not in text, path
         assert "omp.h" not in text, path
         assert "#pragma omp" not in text, path
+
+
+def test_all_of_openmp_is_in_one_module() -> None:
+    """Whose loop has one thread go without it; setup.py gives the flag for OpenMP to that module alone."""
+    if not CSRC.is_dir():
+        pytest.skip("fastconv is installed and its sources aren't here")
+    sources = [*CSRC.parent.glob("*.pyx"), *CSRC.parent.glob("*.pxd")]
+    assert [path.name for path in sources if "cython.parallel" in path.read_text()] == ["threads.pyx"]
