@@ -42,7 +42,7 @@ def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs:
 def deliver(result: FloatArray, dtype: np.dtype[Any], out: np.ndarray[Any, Any] | None = None) -> FloatArray:
     """The result in the caller's dtype, in `out` if there is one."""
     if out is None:
-        return converted(result, dtype)
+        return result if result.dtype is dtype else converted(result, dtype)
     if out is not result:
         out[...] = converted(result, dtype)
     return out

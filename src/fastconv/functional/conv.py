@@ -348,14 +348,14 @@ def conv_output_size(
 
 def kernels_for(task: str, spec: ConvSpec | TransposeSpec, algorithm: str, dtype_char: str) -> ModuleType:
     """The module of kernels for a task of `_plan.TASKS`, by the algorithm's name."""
-    key = (task, algorithm, dtype_char)
-    kernels = spec.algorithms.get(key) if isinstance(algorithm, str) else None
-    if kernels is None:
+    try:
+        return spec.algorithms[task, algorithm, dtype_char]  # type: ignore[no-any-return]
+    except (KeyError, TypeError):  # not chosen yet; no name
         choice("algorithm", algorithm, _plan.ALGORITHMS)
-        if not _plan.can(algorithm, spec.geometry):
-            raise argument_error("algorithm", repr(algorithm), _plan.needs(algorithm))
-        kernels = KERNELS[_plan.kernels(task, algorithm, spec.geometry, tile_shape(dtype_char))]
-        spec.algorithms[key] = kernels
+    if not _plan.can(algorithm, spec.geometry):
+        raise argument_error("algorithm", repr(algorithm), _plan.needs(algorithm))
+    kernels = KERNELS[_plan.kernels(task, algorithm, spec.geometry, tile_shape(dtype_char))]
+    spec.algorithms[task, algorithm, dtype_char] = kernels
     return kernels
 
 
