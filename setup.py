@@ -9,9 +9,8 @@ All metadata is in pyproject.toml. Environment:
     CC, CFLAGS, LDFLAGS                     as everywhere; a -O in CFLAGS replaces our own
 
 Each of these builds has its own folder below build/, so that switching between them never mixes objects;
-without OpenMP it is the same one as with it, since only MENTION_OPENMP differ. What several have in common
-lies in one folder for all: Cython's C, which FASTCONV_DEBUG alone decides about, and the instruction sets'
-objects.
+without OpenMP it is the same one as with it, since only two modules differ. What several have in common lies
+in one folder for all: Cython's C, which FASTCONV_DEBUG alone decides about, and instruction sets' objects.
 """
 
 import hashlib
@@ -63,9 +62,6 @@ ISA_FLAGS = {
 if unknown := set(ONLY) - set(ISA_FLAGS):
     sys.exit(f"FASTCONV_INSTRUCTION_SETS: got {sorted(unknown)}, needs some of {list(ISA_FLAGS)}")
 INSTRUCTION_SETS = [name for name in ISA_FLAGS if name == "generic" or (X86 and name in (ONLY or ISA_FLAGS))]
-
-# The loop that threads share, and build_info.
-MENTION_OPENMP = ("fastconv._kernels.threads", "fastconv._kernels.isa")
 
 PROBE_COMPILER = "#include <Python.h>\nint main(void) { return 0; }\n"
 PROBE_OPENMP = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
@@ -133,11 +129,12 @@ class BuildKernels(build_ext):
         for extension in self.extensions:
             extension.extra_compile_args += self.common_flags() + self.cython_flags()
             extension.extra_link_args += self.sanitizer_flags()
-            if extension.name in MENTION_OPENMP:
+            if extension.name.endswith(".threads"):  # has the loop that threads share
+                extension.depends = [*extension.depends, str(found)]
                 extension.extra_compile_args += compile_openmp
                 extension.extra_link_args += link_openmp
+            if extension.name.endswith(".isa"):  # has build_info
                 extension.depends = [*extension.depends, str(found)]
-            if extension.name.endswith(".isa"):
                 pythons = getattr(self.compiler, "compiler_so", [])[1:]  # MSVC's class has none
                 flags = " ".join(pythons + self.common_flags() + compile_openmp).replace('"', "'")
                 extension.define_macros += [("FC_OPENMP", f'"{openmp}"'), ("FC_COMPILE_FLAGS", f'"{flags}"')]

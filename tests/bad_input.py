@@ -22,6 +22,7 @@ def refuses(function, name: str, arguments: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         function(**arguments)
     assert re.match(rf"{name}\b.*: got .+, needs .+", str(caught.value)), str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None  # printed before it
     for key, copy in copies.items():
         np.testing.assert_array_equal(arrays[key], copy)
 

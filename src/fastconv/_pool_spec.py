@@ -255,10 +255,8 @@ def pool_spec(
         if divisor_override is not None:
             divisor_override = integer("divisor_override", divisor_override)
         layout = choice("layout", layout, LAYOUTS)
-    key = (
-        *(x_shape, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override),
-        *(layout, name),
-    )
+    windows = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
+    key = (x_shape, *windows, layout, name)
     return _cached_pool(*key) or _cached_long_pool(*key)
 
 

@@ -351,7 +351,8 @@ def kernels_for(task: str, spec: ConvSpec | TransposeSpec, algorithm: str, dtype
     try:
         return spec.algorithms[task, algorithm, dtype_char]  # type: ignore[no-any-return]
     except (KeyError, TypeError):  # not chosen yet; no name
-        choice("algorithm", algorithm, _plan.ALGORITHMS)
+        pass
+    choice("algorithm", algorithm, _plan.ALGORITHMS)
     if not _plan.can(algorithm, spec.geometry):
         raise argument_error("algorithm", repr(algorithm), _plan.needs(algorithm))
     kernels = KERNELS[_plan.kernels(task, algorithm, spec.geometry, tile_shape(dtype_char))]
