@@ -63,6 +63,9 @@ if unknown := set(ONLY) - set(ISA_FLAGS):
     sys.exit(f"FASTCONV_INSTRUCTION_SETS: got {sorted(unknown)}, needs some of {list(ISA_FLAGS)}")
 INSTRUCTION_SETS = [name for name in ISA_FLAGS if name == "generic" or (X86 and name in (ONLY or ISA_FLAGS))]
 
+# The loop that threads share; build_info, which tells of OpenMP.
+MENTION_OPENMP = ("fastconv._kernels.threads", "fastconv._kernels.isa")
+
 PROBE_COMPILER = "#include <Python.h>\nint main(void) { return 0; }\n"
 PROBE_OPENMP = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 
@@ -129,12 +132,11 @@ class BuildKernels(build_ext):
         for extension in self.extensions:
             extension.extra_compile_args += self.common_flags() + self.cython_flags()
             extension.extra_link_args += self.sanitizer_flags()
-            if extension.name.endswith(".threads"):  # has the loop that threads share
+            if extension.name in MENTION_OPENMP:
                 extension.depends = [*extension.depends, str(found)]
                 extension.extra_compile_args += compile_openmp
                 extension.extra_link_args += link_openmp
-            if extension.name.endswith(".isa"):  # has build_info
-                extension.depends = [*extension.depends, str(found)]
+            if extension.name.endswith(".isa"):
                 pythons = getattr(self.compiler, "compiler_so", [])[1:]  # MSVC's class has none
                 flags = " ".join(pythons + self.common_flags() + compile_openmp).replace('"', "'")
                 extension.define_macros += [("FC_OPENMP", f'"{openmp}"'), ("FC_COMPILE_FLAGS", f'"{flags}"')]

@@ -106,7 +106,7 @@ def test_c_code_knows_nothing_of_python_or_openmp() -> None:
 
 
 def test_all_of_openmp_is_in_one_module() -> None:
-    """Whose loop has one thread go without it; setup.py gives the flag for OpenMP to that module alone."""
+    """Whose loop has one thread go without it; setup.py gives other modules no flag for OpenMP."""
     if not CSRC.is_dir():
         pytest.skip("fastconv is installed and its sources aren't here")
     sources = [*CSRC.parent.glob("*.pyx"), *CSRC.parent.glob("*.pxd")]
