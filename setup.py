@@ -6,7 +6,7 @@ All metadata is in pyproject.toml. Environment:
     FASTCONV_DEBUG=1                        C assertions, Cython's bounds checks; warnings in our C are errors
     FASTCONV_SANITIZE=address,undefined     with those sanitizers
     FASTCONV_INSTRUCTION_SETS=generic,avx2  kernels for these only; generic is one of them
-    CC, CFLAGS, LDFLAGS                     as everywhere; a -O in CFLAGS replaces our own
+    CC, CFLAGS, LDFLAGS                     as everywhere
 
 Each of these builds has its own folder below build/, so that switching between them never mixes objects;
 without OpenMP it is the same one as with it, since only two modules differ. What several have in common lies
@@ -207,9 +207,7 @@ class BuildKernels(build_ext):
             flags += ["-O1", "-g1", "-fno-omit-frame-pointer", *["-UNDEBUG"] * DEBUG]
         else:
             # On cache lines, lest a loop's speed depend, by a third, on the code that lies before it.
-            flags += ["-g0", "-falign-functions=64"]
-            if not any(flag.startswith("-O") for flag in os.environ.get("CFLAGS", "").split()):
-                flags += ["-O3"]
+            flags += ["-O3", "-g0", "-falign-functions=64"]
         return flags + self.sanitizer_flags()
 
     def sanitizer_flags(self):
