@@ -11,6 +11,10 @@ import fastconv
 PACKAGE = Path(fastconv.__file__).parent
 CSRC = Path(__file__).parents[1] / "src" / "fastconv" / "_kernels" / "csrc"
 
+needs_sources = pytest.mark.skipif(
+    not CSRC.is_dir(), reason="fastconv is installed and its sources aren't here"
+)
+
 SPECS = ["_spec", "_pool_spec", "_columns_spec", "_transpose_spec", "_threads", "_plan"]
 
 # From the ground up. A module belongs to the longest name here that begins its own.
@@ -93,9 +97,8 @@ def test_the_walk_sees_imports() -> None:
     assert "_checks" in set(imports(MODULES["datasets"]))
 
 
+@needs_sources
 def test_c_code_knows_nothing_of_python_or_openmp() -> None:
-    if not CSRC.is_dir():
-        pytest.skip("fastconv is installed and its sources aren't here")
     sources = [*CSRC.glob("*.[ch]")]
     assert sources
     for path in sources:
@@ -105,9 +108,8 @@ def test_c_code_knows_nothing_of_python_or_openmp() -> None:
         assert "#pragma omp" not in text, path
 
 
+@needs_sources
 def test_all_of_openmp_is_in_one_module() -> None:
-    """Whose loop has one thread go without it; setup.py gives other modules no flag for OpenMP."""
-    if not CSRC.is_dir():
-        pytest.skip("fastconv is installed and its sources aren't here")
+    """Whose loop has one thread go without it; what tells of OpenMP alone has its flag besides."""
     sources = [*CSRC.parent.glob("*.pyx"), *CSRC.parent.glob("*.pxd")]
     assert [path.name for path in sources if "cython.parallel" in path.read_text()] == ["threads.pyx"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import ModuleType
 from typing import Any, TypeAlias
 
 from fastconv._checks import argument_error, choice, integer
@@ -120,7 +121,7 @@ class ConvSpec:
     ) -> None:
         self.x_shape, self.weight_shape = x_shape, weight_shape
         self.padding_mode, self.layout = padding_mode, layout
-        self.algorithms: dict[tuple[str, str, str], Any] = {}
+        self.algorithms: dict[tuple[str, str, str], ModuleType] = {}
         last = layout == "NHWC"
         axes = "H, W, C" if last else "C, H, W"
         if len(x_shape) not in (3, 4):

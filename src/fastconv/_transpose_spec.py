@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import ModuleType
 from typing import Any
 
 from fastconv._checks import argument_error, choice, integer
@@ -99,7 +100,7 @@ class TransposeSpec:
             last,
         )
         self.flops = images * height * width * channels * group_channels * kernel_h * kernel_w
-        self.algorithms: dict[tuple[str, str, str], Any] = {}
+        self.algorithms: dict[tuple[str, str, str], ModuleType] = {}
 
 
 def transposed_size(

@@ -349,7 +349,7 @@ def conv_output_size(
 def kernels_for(task: str, spec: ConvSpec | TransposeSpec, algorithm: str, dtype_char: str) -> ModuleType:
     """The module of kernels for a task of `_plan.TASKS`, by the algorithm's name."""
     try:
-        return spec.algorithms[task, algorithm, dtype_char]  # type: ignore[no-any-return]
+        return spec.algorithms[task, algorithm, dtype_char]
     except (KeyError, TypeError):  # not chosen yet; no name
         pass
     choice("algorithm", algorithm, _plan.ALGORITHMS)
