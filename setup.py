@@ -219,7 +219,11 @@ class BuildKernels(build_ext):
 
     def cython_flags(self):
         """For C by Cython, of whose loops over parts clang would say: parentheses, and abs(int) of a size."""
-        return [] if self.family == "msvc" else ["-Wno-parentheses-equality", "-Wno-absolute-value"]
+        if self.family == "msvc":
+            return []
+        # The inner loops are in the micro-kernels: -O3 makes the rest larger, and a third longer to compile.
+        optimization = [] if DEBUG or SANITIZE else ["-O2"]
+        return [*optimization, "-Wno-parentheses-equality", "-Wno-absolute-value"]
 
     def warning_flags(self):
         """For C written by hand; Cython's is not ours to tidy."""

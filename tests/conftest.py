@@ -1,5 +1,6 @@
 """Fixtures and settings that all tests share."""
 
+import gc
 import importlib.util
 import os
 import signal
@@ -28,6 +29,11 @@ if "hypothesis" not in MISSING:
     hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
     hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+def pytest_collection_finish() -> None:
+    """Python's collector need not look through thousands of tests again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])

@@ -105,7 +105,7 @@ def same(arena: Arena, function: Callable[..., Any], *given: Any, **options: Any
     got = function(*guarded, **{key: arena.copy(value) for key, value in options.items()})
     results_from(None)
     for a, b in zip(results_of(got), results_of(expected), strict=True):
-        np.testing.assert_array_equal(a, b)
+        assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
     return expected
 
 
@@ -188,7 +188,7 @@ def test_convolution(arena, layout, dtype):
         got = run_all(spec.geometry, guarded, arena.empty, 1)
         seen |= {kernels.__name__ for task in _plan.TASKS for kernels in able_kernels(spec.geometry, task)}
         for a, b in zip(got, expected, strict=True):
-            np.testing.assert_array_equal(a, b)
+            assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
     planes = ("rows", "strassen_columns") if layout == "NHWC" else ()  # what is for NCHW alone
     assert seen == {module.__name__ for name, module in conv.KERNELS.items() if name not in planes}
 
