@@ -115,25 +115,43 @@ cdef void pack_panel(
                             band.step, depth, run.count, kernels.nr - run.at)
 
 
+cdef Run run_at(const Correlation *c, const Span *span, Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
+    """The pixels of a span from a column on, up to the end of a row; in an image of their own."""
+    cdef Py_ssize_t pixel = span.first + column % span.columns
+    cdef Run run
+    run.image, run.row, run.column = column // span.columns, pixel // c.out_w, pixel % c.out_w
+    run.count, run.at = min(c.out_w - run.column, columns), 0
+    return run
+
+
+cdef inline Py_ssize_t bytes_seen(const Correlation *c, const Band *band, const Run *run) noexcept nogil:
+    """Of a row, by the windows of a run; 0 if there are none."""
+    return (run.count > 0) * c.kernels.itemsize * (
+        (run.count - 1) * band.step + (c.taps_w - 1) * c.dilation_w + 1)
+
+
 cdef fc_ahead panel_ahead(
         const Correlation *c, const Chunk *chunk, const Band *band, const Span *span, Py_ssize_t column,
         Py_ssize_t columns, Py_ssize_t term, Py_ssize_t terms) noexcept nogil:
-    """What is to be packed from a column of a span on, up to the end of a row, of some terms: one channel's
-    pixels lie too far from the next one's for the processor's own prefetching. Nothing behind the span, nor
-    where channels are neighbours, or few of a line's pixels are needed, or they come from a copy."""
-    cdef Py_ssize_t size = c.kernels.itemsize, pixel = span.first + column % span.columns
-    cdef Py_ssize_t taps = c.taps_h * c.taps_w, channel = term // max(taps, 1)
+    """What is to be packed from a column of a span on, of some terms: one channel's pixels lie too far from
+    the next one's for the processor's own prefetching. Up to the end of a row and, where rows of windows have
+    no row in common, the beginning of the next one. Nothing behind the span, nor where channels are
+    neighbours, or few of a line's pixels are needed, or they come from a copy."""
+    cdef Py_ssize_t size = c.kernels.itemsize, taps = c.taps_h * c.taps_w, channel = term // max(taps, 1)
     cdef fc_ahead ahead = nothing_ahead()
-    cdef Run run
-    run.image, run.row, run.column = column // span.columns, pixel // c.out_w, pixel % c.out_w
-    run.count = min(c.out_w - run.column, columns)
-    if run.image >= chunk.images or band.step > 2 or copies(c):
+    cdef Run run, other
+    if column // span.columns >= chunk.images or band.step > 2 or copies(c):
         return ahead
+    run = run_at(c, span, column, columns)
+    other = run_at(c, span, column + run.count, columns - run.count)
     ahead.plane = first_input(c, band, &run) + size * channel * band.channel
     ahead.planes = ceil_div(term + terms, max(taps, 1)) - channel
     ahead.plane_step = size * band.channel
     ahead.runs, ahead.run_step = c.taps_h, size * c.dilation_h * band.row
-    ahead.bytes = size * ((run.count - 1) * band.step + (c.taps_w - 1) * c.dilation_w + 1)
+    ahead.bytes = bytes_seen(c, band, &run)
+    if c.taps_h == 1 and other.image < chunk.images and other.count > 0:
+        ahead.runs, ahead.run_step = 2, first_input(c, band, &other) - first_input(c, band, &run)
+        ahead.bytes = max(ahead.bytes, bytes_seen(c, band, &other))
     return ahead
 
 
