@@ -5,7 +5,7 @@ be. Arrays and references are made once per case and dtype, and are read-only.
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import cycle
 from math import prod, sqrt
 from typing import Any
@@ -103,7 +103,7 @@ class ConvCase:
         """The padding as ((top, bottom), (left, right))."""
         return reference.explicit_padding(self.padding, self.x_shape[2:], self.weight_shape[2:])
 
-    @property
+    @cached_property
     def output_shape(self) -> Shape:
         height, width = (
             reference.conv_output_size(

@@ -10,7 +10,6 @@ PyTorch; padding may also be ((top, bottom), (left, right)), "same" or "valid".
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,6 @@ def pair(value: Pair) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
 
-@cache
 def conv_output_size(
     size: int, kernel: int, stride: int = 1, edges: Edges = (0, 0), dilation: int = 1
 ) -> int:
