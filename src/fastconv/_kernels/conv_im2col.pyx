@@ -20,14 +20,13 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
-    FC_STREAMED, fc_ahead, fc_fetch_planes, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile,
-    vectors_for,
+    FC_STREAMED, fc_ahead, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile, vectors_for,
 )
 from fastconv._kernels.operands cimport Band, Chunk, Chunks, chunk_at, pack_weight_panel
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
 from fastconv._kernels.pixel_panels cimport (
-    Panel, Span, chunk_ahead, cut_pixels, fill_pixels_table, find_panel, first_output, load_pixels,
-    pack_panel, panel_ahead, pixels_bytes, write_panel,
+    RUNS_AHEAD, Panel, Span, chunk_ahead, cut_pixels, fetch_panel, fill_pixels_table, find_panel,
+    first_output, load_pixels, pack_panel, panel_ahead, pixels_bytes, write_panel,
 )
 from fastconv._kernels.read_ahead cimport LINE
 
@@ -214,9 +213,9 @@ cdef void compute_panels(
     cdef const Correlation *c = job.c
     cdef Py_ssize_t nr = c.kernels.nr, count = ceil_div(to_pixel - from_pixel, nr), strip, i
     cdef Py_ssize_t share = ceil_div(c.in_channels, count * (t.strips.end - t.strips.begin))
-    cdef fc_ahead ahead = panel_ahead(
-        c, &t.chunk, &t.band, &t.pixels, next_pixel, job.side * nr, block.term, block.depth)
+    cdef fc_ahead ahead[RUNS_AHEAD]
     cdef fc_tile tile = new_tile()
+    panel_ahead(c, &t.chunk, &t.band, &t.pixels, next_pixel, job.side * nr, block.term, block.depth, ahead)
     for i in range(count):
         find_panel(c, &t.chunk, &t.pixels, from_pixel + i * nr, min(nr, to_pixel - from_pixel - i * nr),
                    &t.panels[i])
@@ -231,7 +230,7 @@ cdef void compute_panels(
         tile.a = (t.strips.packed + (strip - t.strips.first) * job.passes.part_bytes
                   + block.term * job.height * c.kernels.itemsize)
         for i in range(count):
-            fc_fetch_planes(&ahead, share)
+            fetch_panel(ahead, share)
             fc_fetch_share(&t.ahead)
             tile.b = t.packed + i * job.panel
             multiply(t, block, (strip - t.group * job.strips) * job.height, &t.panels[i], &tile,

@@ -16,13 +16,13 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
-    fc_ahead, fc_fetch_planes, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile, vectors_for,
+    fc_ahead, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile, vectors_for,
 )
 from fastconv._kernels.operands cimport Band, Chunk, Chunks, chunk_at
 from fastconv._kernels.passes cimport PACKED_BYTES, Passes, Portion, passes_of, run_passes, shares
 from fastconv._kernels.pixel_panels cimport (
-    Panel, Span, chunk_ahead, cut_pixels, fill_pixels_table, find_panel, first_output, load_pixels,
-    pack_panel, panel_ahead, pixels_bytes, write_panel,
+    RUNS_AHEAD, Panel, Span, chunk_ahead, cut_pixels, fetch_panel, fill_pixels_table, find_panel,
+    first_output, load_pixels, pack_panel, panel_ahead, pixels_bytes, write_panel,
 )
 from fastconv._kernels.strassen_parts cimport (
     A0, A1, B1, PRODUCTS, S1, S2, S3, S4, halved, halves, mend, pack_products, pack_with_weight,
@@ -205,11 +205,11 @@ cdef void multiply(
     cdef Py_ssize_t nr = c.kernels.nr, size = c.kernels.itemsize, strips = t.strips.end - t.strips.begin
     cdef Py_ssize_t share = ceil_div(job.half.in_channels, PRODUCTS * strips * pairs), strip, pair
     cdef fc_tile tile = new_tile()
-    cdef fc_ahead ahead[QUARTERS]
+    cdef fc_ahead ahead[QUARTERS][RUNS_AHEAD]
     cdef int product, i
     for i in range(QUARTERS):
-        ahead[i] = panel_ahead(&job.half, &t.chunk, &t.inputs[i % 2], &t.halves[i // 2], next_column,
-                               job.side * nr, next_term, depth)
+        panel_ahead(&job.half, &t.chunk, &t.inputs[i % 2], &t.halves[i // 2], next_column, job.side * nr,
+                    next_term, depth, ahead[i])
     tile.depth = depth
     tile.a_row = 1
     tile.a_step = job.height
@@ -222,7 +222,7 @@ cdef void multiply(
                       + product * job.weights + term * job.height * size)
             for pair in range(pairs):
                 for i in range(QUARTERS):
-                    fc_fetch_planes(&ahead[i], share)
+                    fetch_panel(ahead[i], share)
                 fc_fetch_share(&t.ahead)
                 tile.vectors = vectors_for(c.kernels, t.panels[2 * pair].pixels)
                 tile.b = operand(t, product, pair)

@@ -1,6 +1,9 @@
 from fastconv._kernels.correlation cimport Correlation
-from fastconv._kernels.isa cimport FC_MAX_NR, fc_ahead
+from fastconv._kernels.isa cimport FC_MAX_NR, fc_ahead, fc_fetch_planes
 from fastconv._kernels.operands cimport Band, Chunk, Chunks
+
+cdef enum:
+    RUNS_AHEAD = 2      # lists of panel_ahead
 
 # Neighbours in one row of outputs.
 ctypedef struct Run:
@@ -29,9 +32,9 @@ cdef void find_panel(
 cdef void pack_panel(
     const Correlation *c, const Band *band, const Py_ssize_t *table, Py_ssize_t depth, const Panel *panel,
     char *packed) noexcept nogil
-cdef fc_ahead panel_ahead(
+cdef void panel_ahead(
     const Correlation *c, const Chunk *chunk, const Band *band, const Span *span, Py_ssize_t column,
-    Py_ssize_t columns, Py_ssize_t term, Py_ssize_t terms) noexcept nogil
+    Py_ssize_t columns, Py_ssize_t term, Py_ssize_t terms, fc_ahead *ahead) noexcept nogil
 cdef fc_ahead chunk_ahead(
     const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t next_index,
     Py_ssize_t tiles) noexcept nogil
@@ -45,3 +48,10 @@ cdef inline char *first_output(const Correlation *c, const Chunk *chunk, Py_ssiz
     return c.out + c.kernels.itemsize * (
         (chunk.image + run.image) * c.out_image + (chunk.row + run.row) * c.out_row
         + run.column * c.out_pixel + channel * c.out_channel)
+
+
+cdef inline void fetch_panel(fc_ahead *ahead, Py_ssize_t planes) noexcept nogil:
+    """So many planes of each list."""
+    cdef int i
+    for i in range(RUNS_AHEAD):
+        fc_fetch_planes(&ahead[i], planes)

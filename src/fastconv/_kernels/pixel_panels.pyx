@@ -124,35 +124,37 @@ cdef Run run_at(const Correlation *c, const Span *span, Py_ssize_t column, Py_ss
     return run
 
 
-cdef inline Py_ssize_t bytes_seen(const Correlation *c, const Band *band, const Run *run) noexcept nogil:
-    """Of a row, by the windows of a run; 0 if there are none."""
-    return (run.count > 0) * c.kernels.itemsize * (
-        (run.count - 1) * band.step + (c.taps_w - 1) * c.dilation_w + 1)
-
-
-cdef fc_ahead panel_ahead(
-        const Correlation *c, const Chunk *chunk, const Band *band, const Span *span, Py_ssize_t column,
-        Py_ssize_t columns, Py_ssize_t term, Py_ssize_t terms) noexcept nogil:
-    """What is to be packed from a column of a span on, of some terms: one channel's pixels lie too far from
-    the next one's for the processor's own prefetching. Up to the end of a row and, where rows of windows have
-    no row in common, the beginning of the next one. Nothing behind the span, nor where channels are
-    neighbours, or few of a line's pixels are needed, or they come from a copy."""
-    cdef Py_ssize_t size = c.kernels.itemsize, taps = c.taps_h * c.taps_w, channel = term // max(taps, 1)
+cdef fc_ahead run_ahead(const Correlation *c, const Band *band, const Run *run) noexcept nogil:
+    """All that the windows of a run see."""
+    cdef Py_ssize_t size = c.kernels.itemsize
     cdef fc_ahead ahead = nothing_ahead()
-    cdef Run run, other
-    if column // span.columns >= chunk.images or band.step > 2 or copies(c):
-        return ahead
-    run = run_at(c, span, column, columns)
-    other = run_at(c, span, column + run.count, columns - run.count)
-    ahead.plane = first_input(c, band, &run) + size * channel * band.channel
-    ahead.planes = ceil_div(term + terms, max(taps, 1)) - channel
-    ahead.plane_step = size * band.channel
+    ahead.plane, ahead.plane_step = first_input(c, band, run), size * band.channel
+    ahead.planes = c.in_channels
     ahead.runs, ahead.run_step = c.taps_h, size * c.dilation_h * band.row
-    ahead.bytes = bytes_seen(c, band, &run)
-    if c.taps_h == 1 and other.image < chunk.images and other.count > 0:
-        ahead.runs, ahead.run_step = 2, first_input(c, band, &other) - first_input(c, band, &run)
-        ahead.bytes = max(ahead.bytes, bytes_seen(c, band, &other))
+    ahead.bytes = size * ((run.count - 1) * band.step + (c.taps_w - 1) * c.dilation_w + 1)
     return ahead
+
+
+cdef void panel_ahead(
+        const Correlation *c, const Chunk *chunk, const Band *band, const Span *span, Py_ssize_t column,
+        Py_ssize_t columns, Py_ssize_t term, Py_ssize_t terms, fc_ahead *ahead) noexcept nogil:
+    """What is to be packed from a column of a span on, of some terms: one channel's pixels lie too far from
+    the next one's for the processor's own prefetching. The first list goes up to the end of a row; where
+    windows of the next row see none of the same rows, the second one is for its first pixels, as many again:
+    what comes early is there in time. Nothing behind the span, nor where channels are neighbours, or few of
+    a line's pixels are needed, or they come from a copy."""
+    cdef Py_ssize_t taps = c.taps_h * c.taps_w, first = term // max(taps, 1), i
+    cdef bint far = band.step <= 2 and not copies(c)
+    cdef Run run
+    for i in range(RUNS_AHEAD):
+        ahead[i] = nothing_ahead()
+        if far and column // span.columns < chunk.images:
+            run = run_at(c, span, column, columns)
+            ahead[i] = run_ahead(c, band, &run)
+            ahead[i].plane += first * ahead[i].plane_step
+            ahead[i].planes = ceil_div(term + terms, max(taps, 1)) - first
+            column += run.count
+            far = run.count < columns and (c.taps_h - 1) * c.dilation_h < c.stride_h
 
 
 cdef fc_ahead chunk_ahead(
