@@ -19,7 +19,7 @@ import numpy as np
 ROUNDS = 7
 TURN_SECONDS = 0.03
 QUICK = {"rounds": 3, "turn_seconds": 0.01}
-SILENCE_SECONDS = 0.002
+SILENCE_SECONDS = 0.02  # more than a tick of the kernel, which counts then what running threads have taken
 SILENCE_LIMIT_SECONDS = 1.0
 
 
