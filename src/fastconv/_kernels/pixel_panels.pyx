@@ -116,7 +116,7 @@ cdef void pack_panel(
 
 
 cdef Run run_at(const Correlation *c, const Span *span, Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
-    """The pixels of a span from a column on, up to the end of a row; in an image of their own."""
+    """The pixels of so many columns of a span, from `column` on, up to the end of a row."""
     cdef Py_ssize_t pixel = span.first + column % span.columns
     cdef Run run
     run.image, run.row, run.column = column // span.columns, pixel // c.out_w, pixel % c.out_w
@@ -124,12 +124,14 @@ cdef Run run_at(const Correlation *c, const Span *span, Py_ssize_t column, Py_ss
     return run
 
 
-cdef fc_ahead run_ahead(const Correlation *c, const Band *band, const Run *run) noexcept nogil:
-    """All that the windows of a run see."""
+cdef fc_ahead run_ahead(
+        const Correlation *c, const Band *band, const Run *run, Py_ssize_t channel,
+        Py_ssize_t channels) noexcept nogil:
+    """What the windows of a run see, of so many channels from `channel` on."""
     cdef Py_ssize_t size = c.kernels.itemsize
     cdef fc_ahead ahead = nothing_ahead()
-    ahead.plane, ahead.plane_step = first_input(c, band, run), size * band.channel
-    ahead.planes = c.in_channels
+    ahead.plane = first_input(c, band, run) + size * channel * band.channel
+    ahead.planes, ahead.plane_step = channels, size * band.channel
     ahead.runs, ahead.run_step = c.taps_h, size * c.dilation_h * band.row
     ahead.bytes = size * ((run.count - 1) * band.step + (c.taps_w - 1) * c.dilation_w + 1)
     return ahead
@@ -143,16 +145,14 @@ cdef void panel_ahead(
     windows of the next row see none of the same rows, the second one is for its first pixels, as many again:
     what comes early is there in time. Nothing behind the span, nor where channels are neighbours, or few of
     a line's pixels are needed, or they come from a copy."""
-    cdef Py_ssize_t taps = c.taps_h * c.taps_w, first = term // max(taps, 1), i
+    cdef Py_ssize_t taps = max(c.taps_h * c.taps_w, 1), channel = term // taps, i
     cdef bint far = band.step <= 2 and not copies(c)
     cdef Run run
     for i in range(RUNS_AHEAD):
         ahead[i] = nothing_ahead()
         if far and column // span.columns < chunk.images:
             run = run_at(c, span, column, columns)
-            ahead[i] = run_ahead(c, band, &run)
-            ahead[i].plane += first * ahead[i].plane_step
-            ahead[i].planes = ceil_div(term + terms, max(taps, 1)) - first
+            ahead[i] = run_ahead(c, band, &run, channel, ceil_div(term + terms, taps) - channel)
             column += run.count
             far = run.count < columns and (c.taps_h - 1) * c.dilation_h < c.stride_h
 
