@@ -25,7 +25,6 @@ class Clock:
         self.now += seconds
 
 
-@pytest.mark.skipif(not RACE.exists(), reason="the benchmarks aren't here")
 @pytest.mark.parametrize("busy_until", [0.055, 0.8])
 def test_a_turn_begins_when_other_threads_have_ended(busy_until):
     fall_silent = runpy.run_path(str(RACE))["fall_silent"]
