@@ -18,6 +18,8 @@
  * Where FC_LOADS_INDICES is defined, load_index(p, base) is p[i] - base, rounded.
  * bits(mask) has bit i set where lane i is, and from_bits(set) is the mask of a number's lowest bits.
  * from_bytes(p) is 1 in the lanes whose byte isn't 0, else 0.
+ * transpose(dst, dst_row, src, src_row) writes dst's rows from the first to the last, so that of rows that overlap the
+ * next one stays.
  * v32_from_half and v32_to_half convert a vector of halves in memory.
  * Each file is compiled twice, with FC_DTYPE defined as 32 and as 64: bodies say T, VEC, LANES, V(load)(p) and FC(name)
  * and so serve both.

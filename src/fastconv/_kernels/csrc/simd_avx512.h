@@ -188,11 +188,13 @@ FC_INLINE void v32_transpose(float *dst, ptrdiff_t dst_row, const float *src, pt
     for (int j = 0; j < 4; j++) {
         __m512 a = _mm512_shuffle_f32x4(s[j], s[4 + j], 0x44), b = _mm512_shuffle_f32x4(s[8 + j], s[12 + j], 0x44);
         __m512 c = _mm512_shuffle_f32x4(s[j], s[4 + j], 0xEE), d = _mm512_shuffle_f32x4(s[8 + j], s[12 + j], 0xEE);
-        _mm512_storeu_ps(dst + (0 + j) * dst_row, _mm512_shuffle_f32x4(a, b, 0x88));
-        _mm512_storeu_ps(dst + (4 + j) * dst_row, _mm512_shuffle_f32x4(a, b, 0xDD));
-        _mm512_storeu_ps(dst + (8 + j) * dst_row, _mm512_shuffle_f32x4(c, d, 0x88));
-        _mm512_storeu_ps(dst + (12 + j) * dst_row, _mm512_shuffle_f32x4(c, d, 0xDD));
+        r[0 + j] = _mm512_shuffle_f32x4(a, b, 0x88);
+        r[4 + j] = _mm512_shuffle_f32x4(a, b, 0xDD);
+        r[8 + j] = _mm512_shuffle_f32x4(c, d, 0x88);
+        r[12 + j] = _mm512_shuffle_f32x4(c, d, 0xDD);
     }
+    FC_UNROLL
+    for (int i = 0; i < 16; i++) _mm512_storeu_ps(dst + i * dst_row, r[i]);
 }
 
 FC_INLINE void v64_transpose(double *dst, ptrdiff_t dst_row, const double *src, ptrdiff_t src_row)
@@ -210,9 +212,11 @@ FC_INLINE void v64_transpose(double *dst, ptrdiff_t dst_row, const double *src, 
     for (int j = 0; j < 2; j++) {
         __m512d a = _mm512_shuffle_f64x2(s[j], s[2 + j], 0x44), b = _mm512_shuffle_f64x2(s[4 + j], s[6 + j], 0x44);
         __m512d c = _mm512_shuffle_f64x2(s[j], s[2 + j], 0xEE), d = _mm512_shuffle_f64x2(s[4 + j], s[6 + j], 0xEE);
-        _mm512_storeu_pd(dst + (0 + j) * dst_row, _mm512_shuffle_f64x2(a, b, 0x88));
-        _mm512_storeu_pd(dst + (2 + j) * dst_row, _mm512_shuffle_f64x2(a, b, 0xDD));
-        _mm512_storeu_pd(dst + (4 + j) * dst_row, _mm512_shuffle_f64x2(c, d, 0x88));
-        _mm512_storeu_pd(dst + (6 + j) * dst_row, _mm512_shuffle_f64x2(c, d, 0xDD));
+        r[0 + j] = _mm512_shuffle_f64x2(a, b, 0x88);
+        r[2 + j] = _mm512_shuffle_f64x2(a, b, 0xDD);
+        r[4 + j] = _mm512_shuffle_f64x2(c, d, 0x88);
+        r[6 + j] = _mm512_shuffle_f64x2(c, d, 0xDD);
     }
+    FC_UNROLL
+    for (int i = 0; i < 8; i++) _mm512_storeu_pd(dst + i * dst_row, r[i]);
 }
