@@ -6,11 +6,13 @@ All metadata is in pyproject.toml. Environment:
     FASTCONV_DEBUG=1                        C assertions, Cython's bounds checks; warnings in our C are errors
     FASTCONV_SANITIZE=address,undefined     with those sanitizers
     FASTCONV_INSTRUCTION_SETS=generic,avx2  kernels for these only; generic is one of them
+    FASTCONV_EMULATE_AVX512=1               its kernels made of AVX2's instructions, to be tested; needs GCC
     CC, CFLAGS, LDFLAGS                     as everywhere
 
-Each of these builds has its own folder below build/, so that switching between them never mixes objects;
-without OpenMP it is the same one as with it, since only two modules differ. What several have in common lies
-in one folder for all: Cython's C, which FASTCONV_DEBUG alone decides about, and instruction sets' objects.
+Each of these builds has its own folder below build/, so that switching between them never mixes objects.
+With and without OpenMP or what is emulated it is the same one, since only one or two modules differ. What
+several have in common lies in one folder for all: Cython's C, which FASTCONV_DEBUG alone decides about, and
+instruction sets' objects.
 """
 
 import hashlib
@@ -31,11 +33,13 @@ from setuptools.modified import newer_group
 
 KERNELS = Path("src/fastconv/_kernels")
 CSRC = KERNELS / "csrc"
+EMULATED = Path(".ci/emulated")
 DEPENDS = ["setup.py", *sorted(map(str, CSRC.glob("*.h")))]
 
 DEBUG = os.environ.get("FASTCONV_DEBUG", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTCONV_SANITIZE", "")
 OPENMP = os.environ.get("FASTCONV_OPENMP", "1") not in ("", "0")
+EMULATE = os.environ.get("FASTCONV_EMULATE_AVX512", "0") not in ("", "0")
 ONLY = [name for name in os.environ.get("FASTCONV_INSTRUCTION_SETS", "").split(",") if name]
 CHECKED = [*["debug"] * DEBUG, *filter(None, SANITIZE.split(","))]
 BUILD = Path("build", "-".join([*CHECKED, *ONLY]))
@@ -59,6 +63,10 @@ ISA_FLAGS = {
     "avx2": {"unix": ["-mavx2", "-mfma", "-mf16c", "-mprfchw"], "msvc": ["/arch:AVX2"]},
     "generic": {"unix": [], "msvc": []},
 }
+# GCC cannot follow which loops of a function run.
+QUICKLY = ["-O1", "-DFC_CALLS", "-Wno-maybe-uninitialized"]
+if EMULATE:
+    ISA_FLAGS["avx512"]["unix"] = [*ISA_FLAGS["avx2"]["unix"], *QUICKLY, "-DFC_EMULATED", f"-I{EMULATED}"]
 if unknown := set(ONLY) - set(ISA_FLAGS):
     sys.exit(f"FASTCONV_INSTRUCTION_SETS: got {sorted(unknown)}, needs some of {list(ISA_FLAGS)}")
 INSTRUCTION_SETS = [name for name in ISA_FLAGS if name == "generic" or (X86 and name in (ONLY or ISA_FLAGS))]
@@ -128,7 +136,7 @@ class BuildKernels(build_ext):
         self.write_c()
         compile_openmp, link_openmp, openmp = self.find_openmp()
         found = BUILD / "openmp.txt"
-        write_if_changed(found, f"{openmp} {compile_openmp} {link_openmp}")
+        write_if_changed(found, f"{openmp} {compile_openmp} {link_openmp}" + EMULATE * " emulated")
         for extension in self.extensions:
             extension.extra_compile_args += self.common_flags() + self.cython_flags()
             extension.extra_link_args += self.sanitizer_flags()
@@ -140,6 +148,7 @@ class BuildKernels(build_ext):
                 pythons = getattr(self.compiler, "compiler_so", [])[1:]  # MSVC's class has none
                 flags = " ".join(pythons + self.common_flags() + compile_openmp).replace('"', "'")
                 extension.define_macros += [("FC_OPENMP", f'"{openmp}"'), ("FC_COMPILE_FLAGS", f'"{flags}"')]
+                extension.define_macros += [("FC_EMULATED", "1")] * EMULATE
         super().build_extensions()
 
     def build_extension(self, ext):
@@ -204,7 +213,7 @@ class BuildKernels(build_ext):
         flags = ["-std=c11", "-fvisibility=hidden", "-ffp-contract=off" if X86 else "-ffp-contract=fast"]
         if DEBUG or SANITIZE:
             # Lines, but no variables: keeping track of these takes longer than all else.
-            flags += ["-O1", "-g1", "-fno-omit-frame-pointer", *["-UNDEBUG"] * DEBUG]
+            flags += [*QUICKLY, "-g1", "-fno-omit-frame-pointer", *["-UNDEBUG"] * DEBUG]
         else:
             # On cache lines, lest a loop's speed depend, by a third, on the code that lies before it.
             flags += ["-O3", "-g0", "-falign-functions=64"]
@@ -282,9 +291,11 @@ class BuildKernels(build_ext):
 
     def compile_instruction_set(self, name, bits):
         """The object file of isa_<name>.c for one dtype, or None where this compiler cannot make it."""
-        source, folder = str(CSRC / f"isa_{name}.c"), str(OBJECTS / Path(self.build_temp).name / f"f{bits}")
+        emulated = EMULATE and name == "avx512"
+        source = str(CSRC / f"isa_{name}.c")
+        folder = str(OBJECTS / Path(self.build_temp).name / f"f{bits}{'-emulated' * emulated}")
         (path,) = self.compiler.object_filenames([source], output_dir=folder)
-        if self.force or newer_group([source, *DEPENDS], path):
+        if self.force or newer_group([source, *DEPENDS, *[str(EMULATED / "immintrin.h")] * emulated], path):
             flags = self.common_flags() + self.warning_flags() + ISA_FLAGS[name][self.family]
             try:
                 self.compiler.compile(

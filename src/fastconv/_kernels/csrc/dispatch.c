@@ -37,6 +37,9 @@ enum { OSXSAVE = 1 << 27, FMA = 1 << 12, AVX = 1 << 28, F16C = 1 << 29, AVX2 = 1
 static int machine_has(int with_avx512)
 {
     unsigned r[4];
+#if defined(FC_EMULATED)
+    with_avx512 = 0; /* it is made of AVX2 */
+#endif
     cpuid(0, 0, r);
     if (r[0] < 7) return 0;
     cpuid(1, 0, r);

@@ -64,7 +64,7 @@ typedef double scalar64;
 
 /* Keeps a vector in a register: compilers would rather load it again for each use, and loads are what a tile of few
  * rows has too many of. */
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__AVX__)
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__AVX__) && !defined(FC_EMULATED)
 #define FC_KEEP(vector) __asm__("" : "+v"(vector))
 #else
 #define FC_KEEP(vector) ((void)0)
