@@ -235,6 +235,21 @@ def test_means_and_their_gradients_with_tails_of_every_size(counted, kernel, lay
         np.testing.assert_allclose(got, wanted, rtol=tolerance)
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+def test_three_by_three_in_planes_of_every_height(padding, dtype, rng):
+    """Blocks of rows end with the plane, and see rows above and below it."""
+    tolerance = 16 * np.finfo(dtype).eps
+    for height in range(3 - 2 * padding, 15):
+        x = rng.random((2, 3, height, 19)).astype(dtype)
+        assert_max_pool_is_right(x, "NCHW", 3, 1, padding)
+        means = reference.avg_pool2d(x, 3, 1, padding)
+        np.testing.assert_allclose(fc.avg_pool2d(x, 3, 1, padding), means, rtol=tolerance)
+        grad = rng.random(means.shape).astype(dtype)
+        wanted = reference.avg_pool2d_backward(grad, x.shape, 3, 1, padding)
+        got = fc.avg_pool2d_backward(grad, x.shape, 3, 1, padding)
+        np.testing.assert_allclose(got, wanted, rtol=tolerance)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_means_of_many_narrow_rows(layout, dtype, rng):
     for kernel, width in ((2, 2), (2, 7), (2, 8), (3, 3), (7, 7), ((1, 2), 9), ((4, 1), 6)):

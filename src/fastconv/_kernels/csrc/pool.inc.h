@@ -141,7 +141,7 @@ FC_INLINE void FC(pool_planes)(const fc_pool *pool, const T *x, T *out, int64_t 
         FC(pool_pairs)(pool, x, out, indices, begin, end, op);
         return;
     }
-    const int threes = (op == FC_SUM || op == FC_MAX) && FC(has_threes)(pool);
+    const int threes = (op == FC_SUM || op == FC_SHARE_EVENLY || op == FC_MAX) && FC(has_threes)(pool);
     while (begin < end) {
         ptrdiff_t stop = end;
         if (threes) {

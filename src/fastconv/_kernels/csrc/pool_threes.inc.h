@@ -1,4 +1,5 @@
-/* Maxima and means of 3x3 windows one pixel apart, over planes of one channel. Contracts: fc_pool in kernels.h.
+/* Maxima and means of 3x3 windows one pixel apart, and the gradient of such means, over planes of one channel.
+ * Contracts: fc_pool in kernels.h.
  *
  * A block is some rows by one vector of results, all in registers: each row of the image is reduced to the windows'
  * three columns once and serves every row of the block that sees it. Rows outside the image are rows of what never
@@ -30,7 +31,8 @@ FC_INLINE int FC(three_rows)(const fc_pool *pool, const T *const *rows, T *out, 
 {
     const ptrdiff_t out_w = pool->out_w, width = pool->width;
     const T *column_divisor = pool->column_divisor;
-    const VEC neutral = V(set1)(FC(neutral)(op));
+    const VEC neutral = V(set1)(FC(neutral)(op)), even_divisor = V(set1)(divisors[0] * column_divisor[0]);
+    const ptrdiff_t before = op == FC_SHARE_EVENLY ? 2 - pool->left : pool->left; /* columns missing at the left */
 #define BLOCK(LOAD)                                                                                               \
     FC_UNROLL                                                                                                     \
     for (int k = 0; k < count + 2; k++) {                                                                         \
@@ -46,7 +48,7 @@ FC_INLINE int FC(three_rows)(const fc_pool *pool, const T *const *rows, T *out, 
         VEC across[FC(THREES_ROWS) + 2];
         V(mask) nan = V(range)(0, 0);
         if (c + LANES > out_w && out_w >= LANES) c = out_w - LANES;
-        const ptrdiff_t from = c - pool->left;
+        const ptrdiff_t from = c - before;
         fc_fetch(next + count * c, count * LANES * sizeof(T));
         fc_fetch_to_write(out + count * (out_w + c), count * LANES * sizeof(T));
         if (from >= 0 && from + 2 + LANES <= width) {
@@ -62,6 +64,7 @@ FC_INLINE int FC(three_rows)(const fc_pool *pool, const T *const *rows, T *out, 
         for (int r = 0; r < count; r++) {
             VEC result = FC(join)(FC(join)(across[r], across[r + 1], op), across[r + 2], op);
             if (op == FC_SUM) result = V(div)(result, V(mul)(V(set1)(divisors[r]), V(load)(column_divisor + c)));
+            if (op == FC_SHARE_EVENLY) result = V(div)(result, even_divisor);
             if (out_w >= LANES) V(store)(out + r * out_w + c, result);
             else V(store_first)(out + r * out_w, result, out_w);
         }
@@ -90,7 +93,8 @@ FC_INLINE ptrdiff_t FC(pool_threes)(const fc_pool *pool, const T *x, T *out, ptr
             const ptrdiff_t y = row - first - top;
             for (ptrdiff_t k = 0; k < count + 2; k++)
                 rows[k] = y + k >= 0 && y + k < height ? plane + (y + k) * width : workspace;
-            const T *next = plane + (y + count + 2) * width, *divisors = row_divisor + (row - first);
+            const T *next = plane + (y + count + 2) * width;
+            const T *divisors = row_divisor + (op == FC_SUM ? row - first : 0);
             T *to = out + row * pool->out_w;
             const int nan = count == MOST ? FC(three_rows)(pool, rows, to, divisors, next, op, MOST)
                                           : FC(three_rows)(pool, rows, to, divisors, next, op, 1);
