@@ -243,6 +243,8 @@ def _steps() -> list[ConvCase]:
         ConvCase("rows-left-over", (1, 2, 12, 14), (3, 2, 3, 3), stride=4),
         ConvCase("patches", (2, 3, 8, 70), (5, 3, 4, 4), stride=4),
         ConvCase("stride-4-wide", (1, 3, 9, 70), (5, 3, 5, 5), stride=4, padding=2),
+        ConvCase("patches-of-3", (2, 3, 6, 105), (5, 3, 3, 3), stride=3),
+        ConvCase("stride-3-wide", (1, 3, 8, 57), (5, 3, 5, 5), stride=3, padding=2),
     ]
     return cases
 

@@ -69,7 +69,7 @@ FC_INLINE void FC(copy_row)(T *dst, const T *src, ptrdiff_t count)
     for (; i < count; i++) dst[i] = src[i];
 }
 
-/* Every step-th element from the first on, for a step of 1, 2 or 4; of the step vectors that hold them those lanes
+/* Every step-th element from the first on, for a step of 1 to 4; of the step vectors that hold them those lanes
  * are read that are in `some`: all, if it is NULL. */
 FC_INLINE VEC FC(every)(const T *from, const int step, const V(mask) *some)
 {
@@ -78,6 +78,7 @@ FC_INLINE VEC FC(every)(const T *from, const int step, const V(mask) *some)
     for (int j = 0; j < step; j++)
         part[j] = some ? V(load_where)(some[j], from + j * LANES) : V(load)(from + j * LANES);
     if (step == 1) return part[0];
+    if (step == 3) return V(every_third)(part[0], part[1], part[2]);
     VEC low = V(even)(part[0], part[1]);
     return step == 2 ? low : V(even)(low, V(even)(part[2], part[3]));
 }
@@ -101,6 +102,8 @@ static void FC(gather)(void *dst_, const void *src_, ptrdiff_t step, ptrdiff_t c
     /* But for the last vector, whose elements are followed by what isn't src's. */
     if (step == 2)
         for (; i + LANES < count; i += LANES) V(store)(dst + i, FC(every)(src + 2 * i, 2, NULL));
+    if (step == 3)
+        for (; i + LANES < count; i += LANES) V(store)(dst + i, FC(every)(src + 3 * i, 3, NULL));
     if (step == 4)
         for (; i + LANES < count; i += LANES) V(store)(dst + i, FC(every)(src + 4 * i, 4, NULL));
     for (; i < count; i++) dst[i] = src[i * step];
@@ -157,6 +160,7 @@ static void FC(gather_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, con
         switch (step) {
         case 1: FC(gather_parts)(dst, dst_row, src, table, 1, depth, count, room); return;
         case 2: FC(gather_parts)(dst, dst_row, src, table, 2, depth, count, room); return;
+        case 3: FC(gather_parts)(dst, dst_row, src, table, 3, depth, count, room); return;
         case 4: FC(gather_parts)(dst, dst_row, src, table, 4, depth, count, room); return;
         }
     }
@@ -201,6 +205,7 @@ static void FC(pad_rows)(void *dst_, ptrdiff_t dst_row, const void *src_, ptrdif
         switch (step) {
         case 1: FC(pad_wide)(dst, dst_row, src, src_row, rows, left, columns, right, 1); return;
         case 2: FC(pad_wide)(dst, dst_row, src, src_row, rows, left, columns, right, 2); return;
+        case 3: FC(pad_wide)(dst, dst_row, src, src_row, rows, left, columns, right, 3); return;
         case 4: FC(pad_wide)(dst, dst_row, src, src_row, rows, left, columns, right, 4); return;
         }
     }

@@ -166,6 +166,8 @@ FC_INLINE VEC FC(load_column)(const T *p, ptrdiff_t offset, const ptrdiff_t stri
         VEC a = V(load)(pairs), b = V(load)(pairs + LANES);
         return offset & 1 ? V(odd)(a, b) : V(even)(a, b);
     }
+    if (stride == 3) return FC(every)(p + offset, 3, NULL);
+    if (stride == 4) return FC(every)(p + offset, 4, NULL);
     T lanes[LANES];
     for (int i = 0; i < LANES; i++) lanes[i] = p[offset + i * stride];
     return V(load)(lanes);
@@ -226,6 +228,9 @@ FC_INLINE void FC(reduce_columns)(T *out, int64_t *indices, const fc_pool *pool,
     else if (stride == 2 && taps == 2 && step == 1) COLUMNS(2, 2, 1);
     else if (stride == 2 && taps == 3 && step == 1) COLUMNS(3, 2, 1);
     else if (stride == 2) COLUMNS(taps, 2, step);
+    else if (stride == 3 && taps == 3 && step == 1) COLUMNS(3, 3, 1);
+    else if (stride == 3) COLUMNS(taps, 3, step);
+    else if (stride == 4) COLUMNS(taps, 4, step);
     else if (stride == 1 && taps == 3) COLUMNS(3, 1, step);
     else if (stride == 1) COLUMNS(taps, 1, step);
     else COLUMNS(taps, stride, step);

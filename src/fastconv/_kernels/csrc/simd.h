@@ -7,6 +7,7 @@
  * or a NaN among them), is_nan(a); select(mask, a, b) is a where the mask is set, else b.
  * max_nan(a, b) is NaN where a or b is. even(a, b), odd(a, b) are the even and odd lanes of a followed by b;
  * pick_even and pick_odd are the same lanes in an order of the machine's own, which picked(v) sorts, and makes.
+ * every_third(a, b, c) are the lanes 0, 3, 6, ... of the three side by side.
  * zip_low(a, b), zip_high(a, b) the halves of a[0], b[0], a[1], b[1], ...
  * store_index(p, a, base) stores base + a[i], integers of absolute value below 2^24 (float) or 2^31 (double).
  * round(a) is the integer nearest to a, |a| < 2^22 (float) or 2^51 (double); pow2(k) is 2^k for an integer k whose

@@ -120,6 +120,18 @@ FC_INLINE v32 v32_even(v32 a, v32 b) { return v32_picked(v32_pick_even(a, b)); }
 FC_INLINE v64 v64_even(v64 a, v64 b) { return v64_picked(v64_pick_even(a, b)); }
 FC_INLINE v32 v32_odd(v32 a, v32 b) { return v32_picked(v32_pick_odd(a, b)); }
 FC_INLINE v64 v64_odd(v64 a, v64 b) { return v64_picked(v64_pick_odd(a, b)); }
+FC_INLINE v32 v32_every_third(v32 a, v32 b, v32 c)
+{
+    /* a's lanes 0, 3, 6, b's 1, 4, 7 and c's 2, 5 meet nowhere. */
+    const __m256 mixed = _mm256_blend_ps(_mm256_blend_ps(a, b, 0x92), c, 0x24);
+    return _mm256_permutevar8x32_ps(mixed, _mm256_setr_epi32(0, 3, 6, 1, 4, 7, 2, 5));
+}
+FC_INLINE v64 v64_every_third(v64 a, v64 b, v64 c)
+{
+    /* Nor do a's lanes 0, 3, b's 2 and c's 1. */
+    const __m256d mixed = _mm256_blend_pd(_mm256_blend_pd(a, b, 0x4), c, 0x2);
+    return _mm256_permute4x64_pd(mixed, 0x6C);
+}
 FC_INLINE v32 v32_zip_low(v32 a, v32 b)
 {
     return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);

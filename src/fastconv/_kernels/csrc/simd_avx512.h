@@ -108,6 +108,16 @@ FC_INLINE v32 v32_zip_low(v32 a, v32 b) { return PICK32(a, b, 0, 16, 1, 17, 2, 1
 FC_INLINE v64 v64_zip_low(v64 a, v64 b) { return PICK64(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
 FC_INLINE v32 v32_zip_high(v32 a, v32 b) { return PICK32(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
 FC_INLINE v64 v64_zip_high(v64 a, v64 b) { return PICK64(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+FC_INLINE v32 v32_every_third(v32 a, v32 b, v32 c)
+{
+    const __m512 two = PICK32(a, b, 0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 0, 0, 0, 0, 0);
+    return PICK32(two, c, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 20, 23, 26, 29);
+}
+FC_INLINE v64 v64_every_third(v64 a, v64 b, v64 c)
+{
+    const __m512d two = PICK64(a, b, 0, 3, 6, 9, 12, 15, 0, 0);
+    return PICK64(two, c, 0, 1, 2, 3, 4, 5, 10, 13);
+}
 #undef PICK32
 FC_INLINE v32 v32_pick_even(v32 a, v32 b) { return v32_even(a, b); }
 FC_INLINE v64 v64_pick_even(v64 a, v64 b) { return v64_even(a, b); }

@@ -149,6 +149,15 @@ typedef struct { double lane[2]; } v64;
     FC_INLINE v v##_picked(v a) { return a; }                                                       \
     FC_INLINE v v##_even(v a, v b) { return v##_pick(a, b, 0, 4, 2); }                              \
     FC_INLINE v v##_odd(v a, v b) { return v##_pick(a, b, 1, 4, 2); }                               \
+    FC_INLINE v v##_every_third(v a, v b, v c)                                                      \
+    {                                                                                               \
+        scalar all[3 * lanes], picked[lanes];                                                       \
+        v##_store(all, a);                                                                          \
+        v##_store(all + lanes, b);                                                                  \
+        v##_store(all + 2 * lanes, c);                                                              \
+        for (int i = 0; i < lanes; i++) picked[i] = all[3 * i];                                     \
+        return v##_load(picked);                                                                    \
+    }                                                                                               \
     FC_INLINE v v##_zip_low(v a, v b) { return v##_pick(a, b, 0, 1, lanes); }                       \
     FC_INLINE v v##_zip_high(v a, v b) { return v##_pick(a, b, lanes / 2, 1, lanes); }              \
     FC_INLINE void v##_store_index(int64_t *p, v a, int64_t base)                                   \
