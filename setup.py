@@ -63,8 +63,7 @@ ISA_FLAGS = {
     "avx2": {"unix": ["-mavx2", "-mfma", "-mf16c", "-mprfchw"], "msvc": ["/arch:AVX2"]},
     "generic": {"unix": [], "msvc": []},
 }
-# GCC cannot follow which loops of a function run.
-QUICKLY = ["-O1", "-DFC_CALLS", "-Wno-maybe-uninitialized"]
+QUICKLY = ["-O1", "-DFC_CALLS"]
 if EMULATE:
     ISA_FLAGS["avx512"]["unix"] = [*ISA_FLAGS["avx2"]["unix"], *QUICKLY, "-DFC_EMULATED", f"-I{EMULATED}"]
 if unknown := set(ONLY) - set(ISA_FLAGS):

@@ -27,6 +27,9 @@
 #define FC_INLINE static inline
 #define FC_UNROLL
 #define FC_BY_FOUR
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* it cannot see any more which of them run */
+#endif
 #endif
 
 /* Asks for the line at an address that may lie outside of any array. */
