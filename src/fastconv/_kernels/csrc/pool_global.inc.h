@@ -27,7 +27,16 @@ FC_INLINE VEC FC(sum_plane)(const T *x, ptrdiff_t count, ptrdiff_t run, V(mask) 
     while (count >= LANES) {
         if (run > count / LANES) run = count / LANES;
         VEC part = V(load)(x);
-        for (ptrdiff_t i = 1; i < run; i++) part = V(add)(part, V(load)(x + i * LANES));
+        ptrdiff_t i = 1;
+        if (run > 2) { /* two sums at a time: an addition takes as long as six loads */
+            VEC other = V(load)(x + LANES);
+            for (i = 2; i + 1 < run; i += 2) {
+                part = V(add)(part, V(load)(x + i * LANES));
+                other = V(add)(other, V(load)(x + (i + 1) * LANES));
+            }
+            part = V(add)(part, other);
+        }
+        for (; i < run; i++) part = V(add)(part, V(load)(x + i * LANES));
         sum = V(add)(sum, part);
         x += run * LANES;
         count -= run * LANES;
