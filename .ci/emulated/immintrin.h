@@ -17,7 +17,6 @@
 #include <f16cintrin.h>
 #include <fmaintrin.h>
 #include <stdint.h>
-#include <string.h>
 
 #define __m512 emulated_m512
 #define __m512d emulated_m512d
@@ -229,22 +228,10 @@ INLINE __m512i _mm512_cvtepi32_epi64(__m256i a)
     return (__m512i){_mm256_cvtepi32_epi64(_mm256_castsi256_si128(a)),
                      _mm256_cvtepi32_epi64(_mm256_extracti128_si256(a, 1))};
 }
-INLINE __m512d _mm512_cvtepi64_pd(__m512i a)
-{
-    int64_t from[8];
-    double to[8];
-    _mm512_storeu_si512(from, a);
-    for (int i = 0; i < 8; i++) to[i] = (double)from[i];
-    return _mm512_loadu_pd(to);
-}
-INLINE __m256 _mm512_cvtepi64_ps(__m512i a)
-{
-    int64_t from[8];
-    float to[8];
-    _mm512_storeu_si512(from, a);
-    for (int i = 0; i < 8; i++) to[i] = (float)from[i];
-    return _mm256_loadu_ps(to);
-}
+#define PD_OF_FOUR(a) __builtin_convertvector((__v4di)(a), __v4df)
+#define PS_OF_FOUR(a) __builtin_convertvector((__v4di)(a), __v4sf)
+OF_ONE(__m512i, __m512d, cvtepi64_pd, PD_OF_FOUR)
+INLINE __m256 _mm512_cvtepi64_ps(__m512i a) { return _mm256_set_m128(PS_OF_FOUR(a.high), PS_OF_FOUR(a.low)); }
 INLINE __m512i _mm512_cvtpd_epi64(__m512d a)
 {
     double from[8];
@@ -263,4 +250,6 @@ INLINE __m512 _mm512_cvtph_ps(__m256i a)
 #undef OF_ONE
 #undef OF_TWO
 #undef OF_NUMBER
+#undef PD_OF_FOUR
+#undef PS_OF_FOUR
 #endif
