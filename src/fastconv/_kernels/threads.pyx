@@ -1,8 +1,9 @@
 """All of OpenMP: the loop that threads share, the only omp_* calls, and what a forked child must know."""
 
-from cython.parallel cimport parallel, prange
+from cython.parallel cimport parallel
 from libc.limits cimport INT_MAX
 from libc.stdlib cimport getenv
+from libc.string cimport memset
 
 from fastconv._kernels.float_mode cimport fc_float_mode, fc_flush_denormals, fc_restore_float_mode
 from fastconv._kernels.isa cimport fc_streamed
@@ -15,6 +16,7 @@ cdef extern from *:
     #include <omp.h>
     #else
     static int omp_get_thread_num(void) { return 0; }
+    static int omp_get_num_threads(void) { return 1; }
     static int omp_get_max_threads(void) { return 1; }
     #endif
 
@@ -48,10 +50,17 @@ cdef extern from *:
     #endif
     """
     int omp_get_thread_num() noexcept nogil
+    int omp_get_num_threads() noexcept nogil
     int omp_get_max_threads() noexcept nogil
     int FC_FREE_THREADED
     int fc_forked
     void fc_watch_forks()
+
+cdef extern from "team.h" nogil:
+    ctypedef struct fc_team:
+        Py_ssize_t total
+    void fc_take_part(
+        fc_team *team, int thread, int threads, Py_ssize_t items, int in_turn, Body body, const void *job)
 
 
 cdef inline fc_float_mode begin(int loop) noexcept nogil:
@@ -73,24 +82,19 @@ cdef Py_ssize_t parallel_for(
     """
     cdef fc_float_mode mode = 0
     cdef Py_ssize_t item, total = 0
+    cdef fc_team team
     if num_threads <= 1 or items <= 1:
         mode = begin(loop)
         for item in range(items):
             total += body(job, item, 0)
         end(loop, mode)
-    elif loop & IN_TURN:
-        with parallel(num_threads=num_threads):
-            mode = begin(loop)
-            for item in prange(items, schedule="dynamic"):
-                total += body(job, item, omp_get_thread_num())
-            end(loop, mode)
-    else:
-        with parallel(num_threads=num_threads):
-            mode = begin(loop)
-            for item in prange(items, schedule="static"):
-                total += body(job, item, omp_get_thread_num())
-            end(loop, mode)
-    return total
+        return total
+    memset(&team, 0, sizeof(team))
+    with parallel(num_threads=num_threads):
+        mode = begin(loop)
+        fc_take_part(&team, omp_get_thread_num(), omp_get_num_threads(), items, loop & IN_TURN, body, job)
+        end(loop, mode)
+    return team.total
 
 
 def forked() -> bool:
