@@ -30,6 +30,7 @@ cdef extern from "kernels.h" nogil:
 
     void fc_fetch_share(fc_ahead *)
     void fc_fetch_rows(const char *first, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t bytes)
+    void fc_fetch_for_later(const char *first, Py_ssize_t bytes)
     void fc_fetch_planes(fc_ahead *, Py_ssize_t)
 
     enum: FC_STREAMED
@@ -192,7 +193,6 @@ cdef extern from "kernels.h" nogil:
         int (*max_pool_backward)(const fc_scatter *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
                                  Py_ssize_t) noexcept nogil
         void (*share_maxima)(const fc_ties *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        void (*prefetch)(const void *, Py_ssize_t) noexcept nogil
         void (*lanes_from)(void *, const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
                            Py_ssize_t) noexcept nogil
         void (*lanes_to)(void *, Py_ssize_t, Py_ssize_t, const void *, Py_ssize_t, Py_ssize_t) noexcept nogil

@@ -14,7 +14,9 @@ from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport ceil_div
-from fastconv._kernels.isa cimport FC_MAX_NR, fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for
+from fastconv._kernels.isa cimport (
+    FC_MAX_NR, fc_fetch_rows, fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for,
+)
 from fastconv._kernels.memory cimport give_back, take_workspace
 from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
 from fastconv._kernels.unchanged cimport still
@@ -168,8 +170,8 @@ cdef Py_ssize_t multiply_block(const void *job, Py_ssize_t item, int thread) noe
                     tile.c, tile.c_row = p.c + ((row + first) * p.columns + column + at) * size, p.columns
                 else:
                     tile.c, tile.c_row = sums + (first * cut.columns + at) * size, cut.columns
-                for i in range(tile.rows if at < direct and p.columns < FAR else 0):
-                    kernels.prefetch(<char *>tile.c + i * p.columns * size, nr * size)
+                if at < direct and p.columns < FAR:
+                    fc_fetch_rows(<char *>tile.c, p.columns * size, tile.rows, nr * size)
                 kernels.gemm_tile(&tile)
                 first += tile.rows
             at += nr

@@ -20,7 +20,9 @@ from libc.string cimport memset
 from fastconv._kernels cimport memory
 from fastconv._kernels.correlation cimport align, ceil_div, movers
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport fc_kernels, fc_tile, new_tile, rows_of, vectors_for
+from fastconv._kernels.isa cimport (
+    fc_fetch_for_later, fc_fetch_rows, fc_kernels, fc_tile, new_tile, rows_of, vectors_for,
+)
 from fastconv._kernels.memory cimport take_workspace
 from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
 from fastconv._kernels.winograd_tiles cimport (
@@ -34,6 +36,7 @@ cdef enum:
     SMALL_V = 1 << 14        # elements of a position of V that comes from cache for each panel of channels
     MOST_V = 1 << 16         # the same, at most, where tiles are few
     LEAST_TILES = 4          # register tiles a thread; with fewer, not all threads should transform weights
+    LARGE_V = 1 << 17        # bytes of a position of V from which on the next one is fetched meanwhile
     LARGE_WEIGHT = 1 << 15   # channels in times out; beyond, the L2 cache does not keep a position of U
     PANEL_BYTES = 16384      # of a panel of U, which stays in the L1 cache
     U_BYTES = 655360         # of a panel that a block transforms for itself: it stays in the L2 cache
@@ -175,14 +178,21 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
     cdef Py_ssize_t u_step = u_position(p)
     cdef Py_ssize_t channels = min(p.u_channels, p.in_channels - first)
     cdef Py_ssize_t slices = max(1, ceil_div(channels * nr * size, PANEL_BYTES))
+    cdef Py_ssize_t panels = ceil_div(out_channels, nr), v_bytes = size * tiles * v.tile, v_share
     cdef Py_ssize_t position, panel, i, channel, j, heights, rows, larger, ahead, share
+    cdef const char *next_v
     cdef fc_tile tile = new_tile()
     tile.a_row = v.tile
     tile.a_step = 1
     tile.b_step = nr
     tile.c_row = m.tile
     for position in range(p.positions):
-        for panel in range(ceil_div(out_channels, nr)):
+        next_v = v.data + size * (position + 1) * v.position
+        # Small ones come fast enough as they are, and where tiles are few, U takes the room.
+        v_share = 0
+        if p.u != NULL and v_bytes >= LARGE_V and position + 1 < p.positions:
+            v_share = ceil_div(v_bytes, panels * slices * ceil_div(tiles, table.mr))
+        for panel in range(panels):
             tile.vectors = vectors_for(table, out_channels - panel * nr)
             heights = ceil_div(tiles, rows_of(table, tile.vectors))
             rows = tiles // heights
@@ -197,8 +207,10 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
                 tile.a = v.data + size * (position * v.position + first + channel)
                 tile.c = m.data + size * (position * m.position + panel * nr)
                 for j in range(heights):
-                    table.prefetch(<const char *>tile.b + ahead + j * share,
-                                   min(share, max(0, ahead - j * share)))
+                    fc_fetch_rows(<const char *>tile.b + ahead + j * share, 0, 1,
+                                  min(share, max(0, ahead - j * share)))
+                    fc_fetch_for_later(next_v, v_share)
+                    next_v += v_share
                     tile.rows = <int>(rows + (j < larger))
                     table.gemm_tile(&tile)
                     tile.a = <const char *>tile.a + size * tile.rows * v.tile

@@ -87,7 +87,6 @@ const fc_kernels FC(FC_PASTE(fc_kernels_, FC_ISA)) = {
     .avg_pool_backward = FC(avg_pool_backward),
     .max_pool_backward = FC(max_pool_backward),
     .share_maxima = FC(share_maxima),
-    .prefetch = FC(prefetch),
     .lanes_from = FC(lanes_from),
     .lanes_to = FC(lanes_to),
     .join_sums = FC(join_sums),

@@ -328,9 +328,6 @@ typedef struct {
     /* fc_ties for rows of windows begin .. end-1. */
     void (*share_maxima)(const fc_ties *job, ptrdiff_t begin, ptrdiff_t end);
 
-    /* Asks for `bytes` bytes to be brought into the cache; reads nothing, whatever the address. */
-    void (*prefetch)(const void *src, ptrdiff_t bytes);
-
     /* dst[i*L + j] = src[i*step + j*lane_step], i < count, for j < lanes, and 0 for lanes <= j < L, where L
      * is the table's lanes: channels side by side in vectors. lanes_to is the way back, for j < lanes. */
     void (*lanes_from)(void *dst, const void *src, ptrdiff_t lane_step, ptrdiff_t step, ptrdiff_t lanes,

@@ -43,7 +43,13 @@ FC_INLINE void fc_fetch_rows(const char *first, ptrdiff_t step, ptrdiff_t rows, 
     }
 }
 
-/* The same for so many whole planes of a list: of a few lines each, they take less time than line by line. */
+/* Fetches bytes that are read some thousand cycles later. */
+FC_INLINE void fc_fetch_for_later(const char *first, ptrdiff_t bytes)
+{
+    for (ptrdiff_t at = 0; at < bytes; at += 64) FC_PREFETCH_LATER(first + at);
+}
+
+/* fc_fetch_share for so many whole planes of a list: of a few lines each, they take less time than line by line. */
 FC_INLINE void fc_fetch_planes(fc_ahead *ahead, ptrdiff_t most)
 {
     const ptrdiff_t planes = most < ahead->planes ? most : ahead->planes;

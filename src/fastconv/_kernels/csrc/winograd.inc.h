@@ -125,12 +125,6 @@ FC_INLINE void FC(winograd_gt)(VEC *g, const VEC u[6], int side)
 
 #undef C
 
-static void FC(prefetch)(const void *src, ptrdiff_t bytes)
-{
-    const char *line = src;
-    for (ptrdiff_t i = 0; i < bytes; i += 64) FC_PREFETCH(line + i);
-}
-
 /* lanes_from of fewer channels than lanes, from rows of LANES pixels or more. */
 FC_NOINLINE void FC(some_lanes_from)(T *dst, const T *src, ptrdiff_t lane_step, ptrdiff_t lanes, ptrdiff_t count)
 {
