@@ -180,7 +180,7 @@ def cost_rows(w: Work) -> float:
     many = max(0, w.in_channels - 32) * (5 if w.wide else 1.2) if w.pointwise else 0.35 * w.in_channels
     phased = w.step > 1 and not w.wide
     results = (80 if w.wide else 30) * tiles + (1.5 if phased else 0.4) * w.results
-    sort = {1: 0, 2: 1.5, 4: 1}.get(w.stride, 3) * w.stride**2 * w.in_channels
+    sort = {1: 0, 2: 1.5 if w.wide else 1.75, 4: 1}.get(w.stride, 3) * w.stride**2 * w.in_channels
     weight = (6 if phased else 1) * pack_weight(w)
     return w.groups * (product + results + w.pixels * (many + sort) + weight)
 
@@ -219,7 +219,7 @@ def cost_panels(w: Work) -> float:
     elif w.stride in (2, 4):
         each = (2.4 if w.pointwise else 1) + 12 / max(w.out_channels, 1)
     pack = each * max(1, 12 / max(w.row, 1)) * w.length
-    return pack + (1.5 * w.stride**2 * w.in_channels if w.overlap else 0)
+    return pack + (0.8 * w.stride**2 * w.in_channels if w.overlap else 0)
 
 
 def cost_transform(w: Work) -> float:
@@ -246,8 +246,10 @@ def cost_parts(w: Work) -> float:
 
 
 def cost_winograd(w: Work) -> float:
-    """36 products a block, not 144 (3x3, 4x4) or 100 (2x2, 5x5); transforms of input, weight and results."""
-    product = 1.3 * w.positions * w.tiles * w.tiled_in * w.tiled_out / w.fused_a_cycle
+    """36 products a block, not 144 (3x3, 4x4) or 100 (2x2, 5x5); transforms of input, weight and results. Of
+    many channels the transformed blocks are more than the L2 cache of processors with AVX2 holds."""
+    each = 1.3 if w.wide or w.tiled_in < 384 else 1.5
+    product = each * w.positions * w.tiles * w.tiled_in * w.tiled_out / w.fused_a_cycle
     channels = ceil_to(w.tiled_in, w.lanes) + ceil_to(w.tiled_out, w.lanes)
     blocks = cost_transform(w) * w.tiles * channels / w.vector
     weights = 0 if w.packed and not w.few_tiles else 5 * w.positions * w.tiled_in * w.tiled_out / w.vector
@@ -285,7 +287,7 @@ def cost_strassen(w: Work) -> float:
     """As cost_direct, with an eighth of the products less, but none left out: sums of inputs, of which padded
     ones are copied first (and with a stride more of them, from farther apart), of weights, and of results."""
     half = ceil_to(w.out_channels // 2, w.lanes)
-    each = (1.1 if w.wide else 1.4) if w.pointwise else 1.05 if w.wide else 1.15
+    each = (1.1 if w.wide else 1.4) if w.pointwise else 1.05 if w.wide else 1.3
     product = 7 / 8 * each * w.halved * w.pixels * w.length / w.fused_a_cycle * 2 * half
     load = (0.9 if w.wide else 1.2) if w.pointwise else 0
     sums: float = 1.4 if w.wide or w.stride == 1 else 3
@@ -298,8 +300,8 @@ def cost_strassen(w: Work) -> float:
 
 def cost_strassen_columns(w: Work) -> float:
     """As cost_im2col, with an eighth of the products less, in sums of half the length, and sums of the packed
-    columns and of results."""
-    each = 1.17 if w.wide else 1.04 if w.pointwise else 1.08
+    columns and of results. With AVX2 long sums gain nothing: their blocks are many."""
+    each = 1.17 if w.wide else 1.04 if w.pointwise else 1.08 if w.length <= 2048 else 1.2
     product = 7 / 8 * each * w.pixels * (w.length + 40) * w.out_channels / w.fused_a_cycle
     sums = 0.4 * w.length + 3 * w.out_channels
     return w.groups * (product + w.pixels * (cost_panels(w) + sums) + 6 * pack_weight(w))
