@@ -236,7 +236,7 @@ def test_no_thread_spins_after_a_call() -> None:
     assert float(programs.run(IDLE)) < 0.01
 
 
-ELSEWHERE = """
+AFFINITY = """
 import os, time
 import numpy as np
 import fastconv as fc
@@ -246,36 +246,22 @@ tasks = "/proc/self/task"
 before = set(os.listdir(tasks))
 fc.set_num_threads(2)
 fc.max_pool2d(x, 3)
-[worker] = set(os.listdir(tasks)) - before
+[worker] = map(int, set(os.listdir(tasks)) - before)
 allowed = os.sched_getaffinity(0)
-here = min(allowed)
-os.sched_setaffinity(0, {here})
-
-
-# Until the worker, which sleeps where the caller stays, runs elsewhere.
-def calls_together():
-    os.sched_setaffinity(int(worker), {here})
-    time.sleep(0.02)
-    os.sched_setaffinity(int(worker), allowed)
-    for call in range(50):
-        fc.max_pool2d(x, 3)
-        with open(f"{tasks}/{worker}/stat") as status:
-            processor = int(status.read().rpartition(")")[2].split()[36])
-        if processor != here:
-            return call
-    return 50
-
-
-together = [calls_together() for _ in range(10)]
-assert os.sched_getaffinity(0) == {here}
-assert os.sched_getaffinity(int(worker)) == allowed
-print(max(together))
+here = {min(allowed)}
+os.sched_setaffinity(0, here)
+for _ in range(20):
+    os.sched_setaffinity(worker, here)
+    time.sleep(0.01)
+    os.sched_setaffinity(worker, allowed)  # it sleeps where the caller stays, and may leave
+    fc.max_pool2d(x, 3)
+    assert os.sched_getaffinity(0) == here
+    assert os.sched_getaffinity(worker) == allowed
 """
 
 
 @pytest.mark.skipif(
     sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs /proc and two processors"
 )
-def test_threads_get_a_processor_each_and_keep_their_affinity() -> None:
-    """In a virtual machine Linux leaves them together for dozens of calls; elsewhere it parts them itself."""
-    assert int(programs.run(ELSEWHERE)) < 50
+def test_threads_that_part_may_use_the_same_processors_as_before() -> None:
+    programs.run(AFFINITY)
