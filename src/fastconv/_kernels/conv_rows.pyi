@@ -1,4 +1,6 @@
 from fastconv._checks import FloatArray
+from fastconv._kernels.conv_rows_weight import grad_weight as grad_weight
+from fastconv._kernels.conv_rows_weight import grad_weight_and_bias as grad_weight_and_bias
 from fastconv._kernels.geometry import ConvGeometry
 
 def pack_weight(g: ConvGeometry, weight: FloatArray, num_threads: int) -> FloatArray: ...
@@ -22,15 +24,4 @@ def forward_packed(
 ) -> None: ...
 def grad_input(
     g: ConvGeometry, grad_output: FloatArray, weight: FloatArray, grad_x: FloatArray, num_threads: int
-) -> None: ...
-def grad_weight(
-    g: ConvGeometry, grad_output: FloatArray, x: FloatArray, grad: FloatArray, num_threads: int
-) -> None: ...
-def grad_weight_and_bias(
-    g: ConvGeometry,
-    grad_output: FloatArray,
-    x: FloatArray,
-    grad: FloatArray,
-    grad_bias: FloatArray | None,
-    num_threads: int,
 ) -> None: ...
