@@ -47,7 +47,7 @@ class Work(NamedTuple):
     out_channels: int
     length: float
     stride: int  # pixels from one window to the next along a row
-    step: int  # pixels from one result to the next along a row of the image
+    step: int  # elements from one result to the next along a row of an NCHW image, phases apart; else 1
     tiles: int  # Winograd's blocks of results
     block: int  # results of such a block
     positions: int  # and its numbers where it is transformed: 36, or 6 of kernels of one row or column
@@ -86,6 +86,11 @@ class Work(NamedTuple):
         return bool(winograd_product.are_few(self.tiles, self.tiled_in, self.tiled_out))
 
     @property
+    def tapped(self) -> float:
+        """Of the results of a strided gradient, the part in phases that have taps; the others are zero."""
+        return min(1, self.length / max(self.in_channels, 1))
+
+    @property
     def results(self) -> int:
         return self.pixels * self.out_channels
 
@@ -115,7 +120,7 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
         out_channels,
         in_channels * taps / (phases_h * phases_w),
         stride,
-        phases_w,
+        1 if g.channels_last else phases_w,
         tiles,
         block,
         positions,
@@ -157,9 +162,11 @@ def cost_direct(w: Work) -> float:
         load = 0.9 if w.wide else 2.4 if w.stride == 2 else 1.2
     else:
         load = 0 if w.wide or w.stride == 1 else w.stride**2
-    store = (1.2 if w.wide else 2.6) * w.results
+    store = 1.2 if w.wide else 2.6
+    if w.step > 1 and not w.wide:
+        store = 4 * w.tapped + 0.4 * (1 - w.tapped)
     product *= ceil_to(w.out_channels, w.lanes)
-    return w.groups * (product + load * w.pixels * w.in_channels + store + pack_weight(w))
+    return w.groups * (product + load * w.pixels * w.in_channels + store * w.results + pack_weight(w))
 
 
 def cost_rows(w: Work) -> float:
@@ -179,7 +186,7 @@ def cost_rows(w: Work) -> float:
     tiles = filled / w.columns * ceil_div(w.out_channels, w.rows)
     many = max(0, w.in_channels - 32) * (5 if w.wide else 1.2) if w.pointwise else 0.35 * w.in_channels
     phased = w.step > 1 and not w.wide
-    results = (80 if w.wide else 30) * tiles + (1.5 if phased else 0.4) * w.results
+    results = (80 if w.wide else 30) * tiles + (0.7 if phased else 0.4) * w.results
     sort = {1: 0, 2: 1.5 if w.wide else 1.75, 4: 1}.get(w.stride, 3) * w.stride**2 * w.in_channels
     weight = (6 if phased else 1) * pack_weight(w)
     return w.groups * (product + results + w.pixels * (many + sort) + weight)

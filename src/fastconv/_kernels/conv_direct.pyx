@@ -13,8 +13,8 @@ cimport numpy as cnp
 
 from fastconv._kernels import conv_direct_weight
 from fastconv._kernels.correlation cimport (
-    Correlation, align, beyond_cache, ceil_div, compute_forward, compute_grad_input, has_finite_sum,
-    panel_vectors, part_of, sum_length, weight_correlation,
+    TOGETHER, Correlation, align, beyond_cache, ceil_div, compute_forward, compute_grad_input,
+    has_finite_sum, panel_vectors, part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.direct_panel cimport (
     PanelJob, compute_panel, fill_tables, most_taps, packed_by_taps, store_panel, sums_by_taps, turns,
@@ -58,7 +58,7 @@ def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_th
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
                cnp.ndarray grad_x not None, int num_threads):
     """grad_x = gradient of the input."""
-    compute_grad_input(correlate, g, grad_output, weight, grad_x, True, num_threads)
+    compute_grad_input(correlate, g, grad_output, weight, grad_x, TOGETHER, num_threads)
 
 
 grad_weight = conv_direct_weight.grad_weight

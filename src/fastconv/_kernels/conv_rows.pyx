@@ -10,15 +10,16 @@ the sum.
 """
 
 cimport numpy as cnp
+from libc.string cimport memset
 
 from fastconv._kernels import conv_rows_weight
 from fastconv._kernels.correlation cimport (
-    Correlation, align, beyond_cache, ceil_div, compute_forward, compute_grad_input, part_of, strip_height,
-    sum_length, weight_correlation,
+    IN_ROWS, Correlation, align, beyond_cache, ceil_div, compute_forward, compute_grad_input, part_of,
+    strip_height, weight_correlation, write_phases,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
-    FC_MAX_MR, FC_MAX_NR, FC_MAX_WINDOW, fc_fetch_rows, fc_kernels, fc_tile, kernels_for, new_tile,
+    FC_MAX_WINDOW, fc_fetch_rows, fc_kernels, fc_tile, kernels_for, new_tile,
 )
 from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, chunk_at, cut, fill_sorted_table, first_window, load_sorted, pack_weight_panel,
@@ -57,52 +58,83 @@ def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_th
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
                cnp.ndarray grad_x not None, int num_threads):
     """grad_x = gradient of the input."""
-    compute_grad_input(correlate, g, grad_output, weight, grad_x, True, num_threads)
+    compute_grad_input(correlate, g, grad_output, weight, grad_x, IN_ROWS, num_threads)
 
 
 grad_weight = conv_rows_weight.grad_weight
 grad_weight_and_bias = conv_rows_weight.grad_weight_and_bias
 
 
-# A convolution, and how its output channels and pixels are cut into tiles.
+# What tiles of one part have in common.
+ctypedef struct Piece:
+    Py_ssize_t depth
+    Py_ssize_t weights              # bytes of a strip that are other parts'
+    const Py_ssize_t *table
+    const char *x                   # where the windows begin
+    char *results                   # [channel][pixel] of a tile
+
+
+# A convolution, and how its output channels and pixels are cut into tiles. A line: the parts with results in
+# the same rows, one for each phase of their columns that has taps. A strip's weights are those of a line.
 ctypedef struct Job:
     const Correlation *c
     Chunks chunks
     Passes passes
-    Py_ssize_t height, strips       # output channels of a strip; strips of a part of a group
+    Py_ssize_t lines                # of a group
+    Py_ssize_t height, strips       # output channels of a strip; strips of a line
+    Py_ssize_t phases, pixels       # of a row of results; pixels of the longest phase
     Py_ssize_t width                # pixels of the widest tile
     bint copy                       # windows may reach past the end of a row, so the band must be a copy
-    Py_ssize_t table_bytes
+    Py_ssize_t pieces, table, band  # bytes of a thread's workspace, where its results follow these
+    Py_ssize_t phase                # bytes of a phase's results of a tile
 
 
 cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
     cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t index, strips
+    cdef Py_ssize_t size = kernels.itemsize, terms = 0, index, strips
     cdef Job job
     job.c = c
     job.chunks = cut(c, BAND_BYTES, PIXELS, shares(num_threads))
+    job.lines = c.part_count // c.part_columns
     job.height = strip_height(c)
     job.strips = ceil_div(c.out_channels, job.height)
+    job.phases = min(c.out_pixel, c.out_span)
+    job.pixels = ceil_div(c.out_span, c.out_pixel)
     # A last strip of few channels has the widest tiles.
     job.width = kernels.lanes * tile_vectors(
-        kernels, c.out_channels - (job.strips - 1) * job.height, c.out_w, c.out_w)
-    job.copy = False
+        kernels, c.out_channels - (job.strips - 1) * job.height, job.pixels, job.pixels)
+    job.copy = job.pixels % kernels.lanes != 0
     for index in range(c.part_count):
         job.copy |= part_of(c, index).out_w % kernels.lanes != 0
-    job.table_bytes = align(sum_length(c) * sizeof(Py_ssize_t))
-    strips = job.strips * c.part_count * c.groups
-    job.passes = passes_of(c, strips, align(sum_length(c) * job.height * kernels.itemsize), job.chunks.count,
-                           strips, num_threads)
+    for index in range(job.lines):
+        terms = max(terms, line_terms(c, index))
+    job.pieces = align(c.part_columns * sizeof(Piece))
+    job.table = align(terms * sizeof(Py_ssize_t))
+    # A last window reads up to a tile past the last row's end.
+    job.band = align((sorted_elements(c, job.chunks.images, job.chunks.rows) + job.width) * size)
+    job.phase = kernels.mr * kernels.nr * size      # wide tiles have half the rows
+    strips = job.strips * job.lines * c.groups
+    job.passes = passes_of(c, strips, align(terms * job.height * size), job.chunks.count, strips, num_threads)
     return job
+
+
+cdef inline Py_ssize_t terms_of(const Correlation *part) noexcept nogil:
+    return part.in_channels * part.taps_h * part.taps_w
+
+
+cdef Py_ssize_t line_terms(const Correlation *c, Py_ssize_t line) noexcept nogil:
+    """Of the sums of all parts of a line."""
+    cdef Py_ssize_t terms = 0, column
+    for column in range(c.part_columns):
+        terms += terms_of(part_of(c, line * c.part_columns + column))
+    return terms
 
 
 cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
     cdef Job job = job_of(c, num_threads)
-    # A last window reads up to a tile past the last row's end.
-    cdef Py_ssize_t band = align(
-        (sorted_elements(c, job.chunks.images, job.chunks.rows) + job.width) * c.kernels.itemsize)
-    return run_passes(&job.passes, &job, pack_strip, compute_chunk, job.table_bytes + band, num_threads) == 0
+    return run_passes(&job.passes, &job, pack_strip, compute_chunk,
+                      align(job.pieces + job.table + job.band + job.phases * job.phase), num_threads) == 0
 
 
 cdef inline int tile_vectors(
@@ -121,10 +153,23 @@ cdef inline int tile_vectors(
 cdef void pack_strip(const void *work, Py_ssize_t strip, char *packed) noexcept nogil:
     cdef const Job *job = <const Job *>work
     cdef const Correlation *c = job.c
-    cdef Py_ssize_t channel = strip % job.strips * job.height, part = strip // job.strips
+    cdef Py_ssize_t channel = strip % job.strips * job.height, line = strip // job.strips, column
     cdef Py_ssize_t channels = min(job.height, c.out_channels - channel)
-    pack_weight_panel(part_of(c, part % c.part_count), part // c.part_count, channel, channels, job.height,
-                      packed, False)
+    cdef const Correlation *parts = part_of(c, line % job.lines * c.part_columns)
+    for column in range(c.part_columns):
+        pack_weight_panel(&parts[column], line // job.lines, channel, channels, job.height, packed, False)
+        packed += terms_of(&parts[column]) * job.height * c.kernels.itemsize
+
+
+# Strips of a line, for one chunk.
+ctypedef struct Task:
+    const Job *job
+    const Correlation *parts        # of the line
+    Piece *pieces                   # one for each
+    Portion strips
+    Band band
+    Py_ssize_t first_channel        # of the group
+    char *results                   # of all phases of a tile
 
 
 cdef bint compute_chunk(
@@ -134,86 +179,117 @@ cdef bint compute_chunk(
     cdef const Job *job = <const Job *>work
     cdef const Correlation *c = job.c
     cdef Chunk chunk = chunk_at(c, &job.chunks, index)
-    cdef Py_ssize_t *table = <Py_ssize_t *>private
-    cdef Py_ssize_t item, group = -1
-    cdef const Correlation *part
-    cdef Portion strips = portion[0]
-    cdef Band band
-    for item in range(portion.begin // job.strips, ceil_div(portion.end, job.strips)):
-        if item // c.part_count != group:
-            group = item // c.part_count
-            band = load_sorted(c, group, &chunk, private + job.table_bytes, job.copy)
-        part = part_of(c, item % c.part_count)
-        fill_sorted_table(part, &band, table)
-        strips.begin = max(portion.begin, item * job.strips)
-        strips.end = min(portion.end, (item + 1) * job.strips)
-        compute_part(job, part, table, &chunk, group, &strips, &band, first_window(c, part, &band))
+    cdef char *band_memory = private + job.pieces + job.table
+    cdef Py_ssize_t line, group = -1
+    cdef Task t
+    t.job, t.strips = job, portion[0]
+    t.pieces = <Piece *>private
+    t.results = band_memory + job.band
+    if c.part_columns < job.phases:
+        memset(t.results, 0, job.phases * job.phase)
+    for line in range(portion.begin // job.strips, ceil_div(portion.end, job.strips)):
+        if line // job.lines != group:
+            group = line // job.lines
+            t.band = load_sorted(c, group, &chunk, band_memory, job.copy)
+            t.first_channel = group * c.out_channels
+        t.parts = part_of(c, line % job.lines * c.part_columns)
+        take_pieces(&t, <Py_ssize_t *>(private + job.pieces))
+        t.strips.begin = max(portion.begin, line * job.strips)
+        t.strips.end = min(portion.end, (line + 1) * job.strips)
+        compute_line(&t, &chunk)
     return True
 
 
-cdef void compute_part(
-        const Job *job, const Correlation *c, const Py_ssize_t *table, const Chunk *chunk, Py_ssize_t group,
-        const Portion *strips, const Band *band, const char *x) noexcept nogil:
-    """Strips of one group and part, c; x as in first_window."""
+cdef void take_pieces(Task *t, Py_ssize_t *table) noexcept nogil:
+    """The pieces of a line, one table after the other."""
+    cdef const Job *job = t.job
+    cdef const Correlation *part
+    cdef Piece *piece
+    cdef Py_ssize_t column, terms = 0
+    for column in range(job.c.part_columns):
+        part = &t.parts[column]
+        piece = &t.pieces[column]
+        fill_sorted_table(part, &t.band, table + terms)
+        piece.depth, piece.table = terms_of(part), table + terms
+        piece.weights = terms * job.height * part.kernels.itemsize
+        piece.x = first_window(job.c, part, &t.band)
+        piece.results = t.results + part.out_phase * job.phase
+        terms += piece.depth
+
+
+cdef void compute_line(const Task *t, const Chunk *chunk) noexcept nogil:
+    cdef const Job *job = t.job
+    cdef const Correlation *c = job.c
     cdef Py_ssize_t size = c.kernels.itemsize
     cdef Py_ssize_t block = max(1, BLOCK_BYTES // (c.in_channels * job.width * size + 1)) * job.width
     cdef Py_ssize_t image, row, pixel
+    cdef char *out
     for image in range(chunk.images):
-        for row in range(min(chunk.rows, c.out_h - chunk.row)):
+        for row in range(min(chunk.rows, t.parts.out_h - chunk.row)):
+            out = t.parts.out - size * t.parts.out_phase
+            out += size * ((chunk.image + image) * c.out_image + (chunk.row + row) * c.out_row)
             pixel = 0
-            while pixel < c.out_w:
-                compute_block(
-                    job, c, table, group * c.out_channels, strips,
-                    x + size * (image * band.image + row * c.stride_h * band.row),
-                    c.out + size * ((chunk.image + image) * c.out_image + (chunk.row + row) * c.out_row),
-                    pixel, min(pixel + block, c.out_w))
+            while pixel < job.pixels:
+                compute_block(t, size * (image * t.band.image + row * c.stride_h * t.band.row), out, pixel,
+                              min(pixel + block, job.pixels))
                 pixel += block
 
 
+cdef inline void begin_piece(const Piece *piece, const char *weights, fc_tile *tile) noexcept nogil:
+    """For tiles of one strip, whose weights these are."""
+    tile.depth = piece.depth
+    tile.a = weights + piece.weights
+    tile.b_table = piece.table
+
+
 cdef void compute_block(
-        const Job *job, const Correlation *c, const Py_ssize_t *table, Py_ssize_t first_channel,
-        const Portion *strips, const char *x, char *out, Py_ssize_t from_pixel,
+        const Task *t, Py_ssize_t windows, char *out, Py_ssize_t from_pixel,
         Py_ssize_t to_pixel) noexcept nogil:
-    """Pixels [from_pixel, to_pixel) of a row; x, out at the row's start."""
+    """Pixels [from_pixel, to_pixel) of all phases of a row, whose windows begin so many bytes behind those of
+    the first one; out at the row's start."""
+    cdef const Job *job = t.job
+    cdef const Correlation *c = job.c
     cdef const fc_kernels *kernels = c.kernels
-    cdef Py_ssize_t size = kernels.itemsize
-    cdef Py_ssize_t strip, channel, pixel, at, width, k
-    cdef char scratch[FC_MAX_MR * FC_MAX_NR * 8]   # as many elements as mr x nr; wide tiles: half the rows
+    cdef Py_ssize_t size = kernels.itemsize, columns = c.part_columns, step = c.out_pixel
+    cdef Py_ssize_t strip, channel, pixel, at, width, column, k
+    cdef const Piece *piece
+    cdef const char *weights
     cdef char *to
-    cdef bint fetch = c.out_pixel == 1 and beyond_cache(c, c.out_image)
+    cdef bint fetch = beyond_cache(c, c.out_image), in_place
     cdef fc_tile tile = new_tile()
-    tile.depth = sum_length(c)
     tile.a_row = 1
     tile.a_step = job.height
-    tile.b_table = <Py_ssize_t *>table
     tile.relu = c.relu
-    for strip in range(strips.begin, strips.end):
+    for strip in range(t.strips.begin, t.strips.end):
         channel = strip % job.strips * job.height
         tile.rows = <int>min(job.height, c.out_channels - channel)
-        channel += first_channel
-        tile.a = strips.packed + (strip - strips.first) * job.passes.part_bytes
+        channel += t.first_channel
+        weights = t.strips.packed + (strip - t.strips.first) * job.passes.part_bytes
         if c.bias != NULL:
             tile.row_bias = c.bias + channel * size
+        begin_piece(t.pieces, weights, &tile)
         pixel = from_pixel
         while pixel < to_pixel:
-            tile.vectors = tile_vectors(kernels, tile.rows, c.out_w, c.out_w - pixel)
+            tile.vectors = tile_vectors(kernels, tile.rows, job.pixels, job.pixels - pixel)
             width = tile.vectors * kernels.lanes
             # The last tile moves back into the row, over pixels that it computes once more.
-            at = to_pixel - width if c.out_pixel == 1 and pixel + width > to_pixel >= width else pixel
-            tile.b = x + at * size
-            to = out + size * (channel * c.out_channel + at * c.out_pixel)
+            at = to_pixel - width if step == 1 and pixel + width > to_pixel >= width else pixel
+            in_place = step == 1 and at + width <= to_pixel
+            to = out + size * (channel * c.out_channel + at * step)
             if fetch:       # what will be written in the next row, or further on in a flat one
                 fc_fetch_rows(to + size * (c.out_row if c.out_h > 1 else 2 * width), size * c.out_channel,
-                              tile.rows, size * width)
-            if c.out_pixel == 1 and at + width <= to_pixel:
-                tile.c = to
-                tile.c_row = c.out_channel
+                              tile.rows, size * width * step)
+            tile.c_row = c.out_channel if in_place else width
+            for column in range(columns):
+                piece = &t.pieces[column]
+                if columns > 1:
+                    begin_piece(piece, weights, &tile)
+                tile.b = piece.x + windows + size * at
+                tile.c = to if in_place else piece.results
                 kernels.gemm_window(&tile)
-            else:
-                tile.c = scratch
-                tile.c_row = width
-                kernels.gemm_window(&tile)
+            if not in_place:
                 for k in range(tile.rows):
-                    kernels.scatter(to + k * c.out_channel * size, c.out_pixel, scratch + k * width * size,
-                                    min(width, to_pixel - pixel))
+                    write_phases(kernels, to + size * k * c.out_channel, step,
+                                 t.results + size * k * width, job.phase,
+                                 min(width * step, c.out_span - at * step))
             pixel += width

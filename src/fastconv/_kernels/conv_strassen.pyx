@@ -17,8 +17,8 @@ cimport numpy as cnp
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport (
-    Correlation, align, band_height, band_width, beyond_cache, ceil_div, channels_last, compute_forward,
-    compute_grad_input, panel_vectors, sum_length, weight_correlation,
+    SEPARATELY, Correlation, align, band_height, band_width, beyond_cache, ceil_div, channels_last,
+    compute_forward, compute_grad_input, panel_vectors, sum_length, weight_correlation,
 )
 from fastconv._kernels.direct_panel cimport PanelJob, compute_panel, set_at_once, store_panel
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -384,4 +384,4 @@ def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_th
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
                cnp.ndarray grad_x not None, int num_threads):
     """grad_x = gradient of the input."""
-    compute_grad_input(correlate, g, grad_output, weight, grad_x, False, num_threads)
+    compute_grad_input(correlate, g, grad_output, weight, grad_x, SEPARATELY, num_threads)

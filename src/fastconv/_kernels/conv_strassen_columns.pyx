@@ -11,7 +11,7 @@ pixel_panels.pyx), the operands, about OPERAND_BYTES, a table, and products of a
 cimport numpy as cnp
 
 from fastconv._kernels.correlation cimport (
-    Correlation, align, ceil_div, compute_forward, compute_grad_input, strip_height, sum_length,
+    SEPARATELY, Correlation, align, ceil_div, compute_forward, compute_grad_input, strip_height, sum_length,
     weight_correlation,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
@@ -301,4 +301,4 @@ def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_th
 def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.ndarray weight not None,
                cnp.ndarray grad_x not None, int num_threads):
     """grad_x = gradient of the input."""
-    compute_grad_input(correlate, g, grad_output, weight, grad_x, False, num_threads)
+    compute_grad_input(correlate, g, grad_output, weight, grad_x, SEPARATELY, num_threads)

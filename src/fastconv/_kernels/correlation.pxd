@@ -19,6 +19,9 @@ cdef struct Correlation:
     char *out
     Py_ssize_t out_h, out_w
     Py_ssize_t out_image, out_channel, out_row, out_pixel
+    # Of a phase of a stride: pixels of a row of the result, those of other phases included, and which of them
+    # is the first of its own.
+    Py_ssize_t out_span, out_phase
     const char *weight
     bint packed               # weight is what the kernels' pack_weight made, without the steps below
     Py_ssize_t weight_group, weight_out, weight_in, weight_h, weight_w
@@ -26,9 +29,10 @@ cdef struct Correlation:
     bint relu
     bint turned               # bands of planes are to have the channels of a pixel as neighbours
     # Several correlations of one x that are computed together (see united), each with a weight and results of
-    # its own: taps, top and left above tell what their windows span. part_count is 1 where parts is NULL.
+    # its own: taps, top and left above tell what their windows span. part_columns of them, which follow each
+    # other, have their results in the same rows. Both counts are 1 where parts is NULL.
     const Correlation *parts
-    Py_ssize_t part_count
+    Py_ssize_t part_count, part_columns
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
@@ -65,6 +69,11 @@ cdef inline Py_ssize_t band_height(const Correlation *c, Py_ssize_t rows) noexce
 cdef inline Py_ssize_t band_width(const Correlation *c) noexcept nogil:
     return (c.out_w - 1) * c.stride_w + (c.taps_w - 1) * c.dilation_w + 1
 
+# How the phases of a strided input are computed: one by one; in one go; or, of NCHW, in one go by `correlate`
+# that writes whole rows of results, zeros where a phase has no taps.
+cdef enum Phases:
+    SEPARATELY, TOGETHER, IN_ROWS
+
 # Computes all of c.out; False where there was no memory, and nothing is written then.
 ctypedef bint (*Correlate)(const Correlation *c, int num_threads) noexcept nogil
 
@@ -75,7 +84,7 @@ cdef int compute_forward(
     bint packed, int num_threads) except -1
 cdef int compute_grad_input(
     Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
-    bint together, int num_threads) except -1
+    Phases how, int num_threads) except -1
 cdef bint has_finite_sum(
     const fc_kernels *kernels, const char *data, Py_ssize_t elements) noexcept nogil
 cdef bint all_finite(const fc_kernels *kernels, cnp.ndarray array, int num_threads) noexcept
@@ -90,3 +99,6 @@ cdef bint channels_inner(const Correlation *c) noexcept nogil
 cdef void flatten(Correlation *c) noexcept
 cdef Correlation weight_correlation(const fc_kernels *kernels, ConvGeometry g, cnp.ndarray weight)
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil
+cdef void write_phases(
+    const fc_kernels *kernels, char *to, Py_ssize_t stride, const char *phases, Py_ssize_t phase_bytes,
+    Py_ssize_t count) noexcept nogil

@@ -48,27 +48,60 @@ cdef int compute_forward(
 
 cdef int compute_grad_input(
         Correlate correlate, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight, cnp.ndarray grad_x,
-        bint together, int num_threads) except -1:
-    """grad_x = gradient of the input: all phases of the stride in one go if `together`, else one by one."""
+        Phases how, int num_threads) except -1:
+    """grad_x = gradient of the input."""
     check_arrays(g, cnp.PyArray_TYPE(grad_x), grad_x, weight, None, grad_output)
+    cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
     cdef Py_ssize_t phases = min(g.stride_h, g.height) * min(g.stride_w, g.width), count, index
     # Each tap belongs to one phase; what has no tap is zero.
     cdef Py_ssize_t most = min(phases, g.kernel_h * g.kernel_w)
     cdef Correlation *parts = <Correlation *>take_workspace(most * <Py_ssize_t>sizeof(Correlation))
     cdef Correlation c
     try:
-        count = input_phases(kernels_for(cnp.PyArray_TYPE(grad_x)), g, grad_output, weight, grad_x, parts)
-        if count < phases:
+        count = input_phases(kernels, g, grad_output, weight, grad_x, parts)
+        if how == IN_ROWS and count > 0:
+            clear_rows(kernels, g, cnp.PyArray_BYTES(grad_x), num_threads)
+        elif count < phases:
             memset(cnp.PyArray_DATA(grad_x), 0, cnp.PyArray_NBYTES(grad_x))
-        if together and count > 1:
+        if how != SEPARATELY and count > 1:
             c = united(parts, count)
             run(correlate, &c, num_threads)
         else:
             for index in range(count):
-                flatten(&parts[index])
+                if how != IN_ROWS or parts[index].out_row == parts[index].out_span:     # no rows in between
+                    flatten(&parts[index])
                 run(correlate, &parts[index], num_threads)
     finally:
         give_back(parts)
+    return 0
+
+
+# Rows of NCHW planes: row phase + stride * i of each.
+cdef struct Rows:
+    char *data
+    Py_ssize_t height, phase, stride
+    Py_ssize_t bytes         # of a row
+
+
+cdef void clear_rows(const fc_kernels *kernels, ConvGeometry g, char *grad_x, int num_threads) noexcept:
+    """Zeroes the rows of the input's gradient that no tap meets."""
+    cdef Rows rows
+    cdef Py_ssize_t planes = g.batch * g.in_channels, first, step
+    rows.data, rows.height, rows.bytes = grad_x, g.height, g.width * kernels.itemsize
+    rows.stride = g.stride_h
+    num_threads = movers(planes * g.height * rows.bytes, num_threads)
+    for rows.phase in range(min(g.stride_h, g.height)):
+        if phase_taps(rows.phase + g.top, g.stride_h, g.dilation_h, g.kernel_h, &first, &step) == 0:
+            with nogil:
+                parallel_for(planes, num_threads, clear_plane, &rows, EVENLY)
+
+
+cdef Py_ssize_t clear_plane(const void *work, Py_ssize_t plane, int thread) noexcept nogil:
+    cdef const Rows *rows = <const Rows *>work
+    cdef Py_ssize_t row = rows.phase
+    while row < rows.height:
+        memset(rows.data + (plane * rows.height + row) * rows.bytes, 0, rows.bytes)
+        row += rows.stride
     return 0
 
 
@@ -90,7 +123,9 @@ cdef Correlation united(const Correlation *parts, Py_ssize_t count) noexcept:
     """Several dense correlations of one image as one, whose bands hold what any of them reads."""
     cdef Correlation c = parts[0]
     cdef Py_ssize_t index
-    c.parts, c.part_count = parts, count
+    c.parts, c.part_count, c.part_columns = parts, count, 1
+    while c.part_columns < count and parts[c.part_columns].out_phase > c.out_phase:
+        c.part_columns += 1
     c.taps_h = c.taps_w = c.dilation_h = c.dilation_w = 1
     for index in range(1, count):
         c.top, c.left = max(c.top, parts[index].top), max(c.left, parts[index].left)
@@ -167,6 +202,7 @@ cdef Correlation correlation_of(
                 &c.x_pixel)
     c.out = <char *>cnp.PyArray_DATA(out)
     c.out_h, c.out_w = g.out_h, g.out_w
+    c.out_span, c.out_phase = c.out_w, 0
     image_steps(g.channels_last, g.out_channels, g.out_h, g.out_w,
                 &c.out_image, &c.out_channel, &c.out_row, &c.out_pixel)
     c.weight = <const char *>cnp.PyArray_DATA(weight)
@@ -181,7 +217,7 @@ cdef Correlation correlation_of(
         c.bias = <const char *>cnp.PyArray_DATA(<cnp.ndarray>bias)
     c.relu = relu
     c.turned = False
-    c.parts, c.part_count = NULL, 1
+    c.parts, c.part_count, c.part_columns = NULL, 1, 1
     flatten(&c)
     return c
 
@@ -199,6 +235,7 @@ cdef void flatten(Correlation *c) noexcept:
             and c.height == c.out_h and c.width == c.out_w
             and c.x_row == c.width * c.x_pixel and c.out_row == c.out_w * c.out_pixel):
         c.out_w *= c.out_h
+        c.out_span *= c.out_h
         c.width = c.out_w
         c.height = c.out_h = 1
         c.x_row = c.width * c.x_pixel
@@ -225,6 +262,7 @@ cdef bint input_correlation(
     c.stride_h = c.stride_w = 1
     c.out_h = ceil_div(g.height - phase_h, g.stride_h)
     c.out_w = ceil_div(g.width - phase_w, g.stride_w)
+    c.out_span, c.out_phase = g.width, phase_w
     result[0] = c
     if c.out_h <= 0 or c.out_w <= 0:
         return False
@@ -258,7 +296,7 @@ cdef bint input_correlation(
     c.bias = NULL
     c.relu = False
     c.turned = False
-    c.parts, c.part_count = NULL, 1
+    c.parts, c.part_count, c.part_columns = NULL, 1, 1
     result[0] = c
     return True
 
@@ -309,3 +347,16 @@ cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil:
     for index in range(c.part_count):
         taps = max(taps, part_of(c, index).taps_h * part_of(c, index).taps_w)
     return c.in_channels * taps
+
+
+cdef void write_phases(
+        const fc_kernels *kernels, char *to, Py_ssize_t stride, const char *phases, Py_ssize_t phase_bytes,
+        Py_ssize_t count) noexcept nogil:
+    """to[phase + stride * i] = phases[phase][i], `count` elements of `to` in all."""
+    cdef Py_ssize_t phase
+    if stride == 2:
+        kernels.zip(to, phases, phases + phase_bytes, count)
+        return
+    for phase in range(min(stride, count)):
+        kernels.scatter(to + phase * kernels.itemsize, stride, phases + phase * phase_bytes,
+                        ceil_div(count - phase, stride))

@@ -217,6 +217,7 @@ cdef struct Move:
     bint channels_last
     const Reach *rows            # by parts along an axis
     const Reach *columns
+    Py_ssize_t paired            # columns, the first ones, of which two parts have the even and the odd ones
 
 
 cdef Reach reach_of(const Cut *cut, Py_ssize_t part, Py_ssize_t before, Py_ssize_t size,
@@ -255,7 +256,21 @@ cdef Move move_of(const fc_kernels *table, ConvGeometry g, ConvGeometry dense, c
         reaches[part] = reach_of(&parts.h, part, g.top, m.seen, dense.height)
     for part in range(parts.w.count):
         columns[part] = reach_of(&parts.w, part, g.left, seen_w, dense.width)
+    m.paired = 0
+    if (parts.w.stride == parts.w.count == 2 and parts.h.runs == 1 and not g.channels_last
+            and columns[0].from_first + columns[1].from_first == 1
+            and 0 <= even_columns(&m).count - odd_columns(&m).count <= 1):
+        m.paired = columns[0].count + columns[1].count
     return m
+
+
+cdef inline const Reach *even_columns(const Move *m) noexcept nogil:
+    """Of two parts the one that has column 0."""
+    return &m.columns[m.columns[0].from_first]
+
+
+cdef inline const Reach *odd_columns(const Move *m) noexcept nogil:
+    return &m.columns[1 - m.columns[0].from_first]
 
 
 cdef inline char *part_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t row,
@@ -336,6 +351,21 @@ cdef int split_images(const fc_kernels *table, ConvGeometry g, ConvGeometry dens
     return 0
 
 
+cdef bint join_pairs(
+        const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t y, char *target) noexcept nogil:
+    """join_row from two parts, without zeros first. False where no part has the row."""
+    cdef Py_ssize_t size = m.table.itemsize, stride = m.parts.h.stride
+    cdef Py_ssize_t part_h = (y + m.top) % stride, row = (y + m.top) // stride
+    cdef const Reach *even = even_columns(m)
+    cdef const Reach *odd = odd_columns(m)
+    if y >= m.seen or row >= m.dense_height:
+        return False
+    m.table.zip(target, part_row(m, image, channel, row, part_h, even - m.columns) + size * even.first,
+                part_row(m, image, channel, row, part_h, odd - m.columns) + size * odd.first, m.paired)
+    memset(target + size * m.paired, 0, size * (m.width - m.paired))
+    return True
+
+
 cdef void join_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize_t y) noexcept nogil:
     """Row y of a channel, or of all channels: each pixel is the sum over the parts that have it."""
     cdef const Cut *cut = &m.parts.h
@@ -345,6 +375,8 @@ cdef void join_row(const Move *m, Py_ssize_t image, Py_ssize_t channel, Py_ssize
     cdef char *to
     cdef const char *source
     cdef const Reach *reach
+    if m.paired and join_pairs(m, image, channel, y, target):
+        return
     memset(target, 0, m.width * (pixel if m.channels_last else size))
     if y >= m.seen:
         return
