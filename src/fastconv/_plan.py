@@ -86,11 +86,6 @@ class Work(NamedTuple):
         return bool(winograd_product.are_few(self.tiles, self.tiled_in, self.tiled_out))
 
     @property
-    def tapped(self) -> float:
-        """Of the results of a strided gradient, the part in phases that have taps; the others are zero."""
-        return min(1, self.length / max(self.in_channels, 1))
-
-    @property
     def results(self) -> int:
         return self.pixels * self.out_channels
 
@@ -148,6 +143,12 @@ def pack_weight(w: Work) -> float:
     return 0 if w.packed else w.length * w.out_channels
 
 
+def phased_store(w: Work, each: float) -> float:
+    """Of a result of a strided gradient, where those in phases with taps take `each`; others are zeros."""
+    tapped = 1 if w.wide else min(1, w.length / max(w.in_channels, 1))
+    return each * tapped + 0.4 * (1 - tapped)
+
+
 def cost_direct(w: Work) -> float:
     """Channels in vectors, filled up to whole ones; results are transposed on their way to NCHW.
 
@@ -162,9 +163,7 @@ def cost_direct(w: Work) -> float:
         load = 0.9 if w.wide else 2.4 if w.stride == 2 else 1.2
     else:
         load = 0 if w.wide or w.stride == 1 else w.stride**2
-    store = 1.2 if w.wide else 2.6
-    if w.step > 1 and not w.wide:
-        store = 4 * w.tapped + 0.4 * (1 - w.tapped)
+    store = 1.2 if w.wide else 2.6 if w.step == 1 else phased_store(w, 4)
     product *= ceil_to(w.out_channels, w.lanes)
     return w.groups * (product + load * w.pixels * w.in_channels + store * w.results + pack_weight(w))
 
@@ -209,7 +208,8 @@ def cost_im2col(w: Work) -> float:
     """
     terms = 1.17 * w.length if w.wide else (1.04 if w.pointwise else 1.08) * (w.length + 6)
     blocks = w.length // (1024 if w.wide else 2048)
-    store = (0.8 if w.step == 1 else 7) + 0.3 * blocks  # phases of a strided gradient come one by one
+    store = 0.8 if w.step == 1 else phased_store(w, 7)  # phases of a strided gradient come one by one
+    store += 0.3 * blocks
     product = w.pixels * terms * w.out_channels / w.fused_a_cycle + store * w.results
     return w.groups * (product + w.pixels * cost_panels(w) + (1 if w.wide else 2) * pack_weight(w))
 

@@ -15,7 +15,7 @@ from libc.string cimport memset
 from fastconv._kernels import conv_depthwise_weight, conv_direct
 from fastconv._kernels.correlation cimport (
     Correlation, align, ceil_div, channels_last, check_arrays, forward_correlation, has_finite_sum,
-    input_correlation, write_phases,
+    input_correlation,
 )
 from fastconv._kernels.depthwise_job cimport BAND_ROWS, job_of, take_image, take_planes, take_rows, take_zeros
 from fastconv._kernels.depthwise_pixels cimport correlate_pixels, correlate_turned, turns
@@ -254,6 +254,8 @@ cdef void merge_rows(
     cdef Py_ssize_t size = kernels.itemsize, phase_bytes = size * m.rows * m.pitch
     cdef Py_ssize_t phase_w, r
     cdef char *plane = m.grad_x + size * (image * phases.groups + channel) * m.height * m.width
+    cdef char *to
+    cdef const char *from_
     cdef fc_depthwise job
     count = min(count, phases.out_h - row)
     if count <= 0:
@@ -271,5 +273,11 @@ cdef void merge_rows(
         job.zeros = m.planes.zeros
         kernels.depthwise(&job)
     for r in range(count):
-        write_phases(kernels, plane + size * (phase_h + m.stride_h * (row + r)) * m.width, m.stride_w,
-                     buffer + size * r * m.pitch, phase_bytes, m.width)
+        to = plane + size * (phase_h + m.stride_h * (row + r)) * m.width
+        from_ = buffer + size * r * m.pitch
+        if m.stride_w == 2:
+            kernels.zip(to, from_, from_ + phase_bytes, m.width)
+            continue
+        for phase_w in range(min(m.stride_w, m.width)):
+            kernels.scatter(to + size * phase_w, m.stride_w, from_ + phase_w * phase_bytes,
+                            phases[phase_w].out_w)

@@ -15,7 +15,7 @@ from libc.string cimport memset
 from fastconv._kernels import conv_rows_weight
 from fastconv._kernels.correlation cimport (
     IN_ROWS, Correlation, align, beyond_cache, ceil_div, compute_forward, compute_grad_input, part_of,
-    strip_height, weight_correlation, write_phases,
+    strip_height, weight_correlation,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
@@ -85,7 +85,7 @@ ctypedef struct Job:
     Py_ssize_t phases, pixels       # of a row of results; pixels of the longest phase
     Py_ssize_t width                # pixels of the widest tile
     bint copy                       # windows may reach past the end of a row, so the band must be a copy
-    Py_ssize_t pieces, table, band  # bytes of a thread's workspace, where its results follow these
+    Py_ssize_t table, band, pieces  # bytes of a thread's workspace, where its results follow these
     Py_ssize_t phase                # bytes of a phase's results of a tile
 
 
@@ -179,12 +179,12 @@ cdef bint compute_chunk(
     cdef const Job *job = <const Job *>work
     cdef const Correlation *c = job.c
     cdef Chunk chunk = chunk_at(c, &job.chunks, index)
-    cdef char *band_memory = private + job.pieces + job.table
+    cdef char *band_memory = private + job.table
     cdef Py_ssize_t line, group = -1
     cdef Task t
     t.job, t.strips = job, portion[0]
-    t.pieces = <Piece *>private
-    t.results = band_memory + job.band
+    t.pieces = <Piece *>(band_memory + job.band)
+    t.results = band_memory + job.band + job.pieces
     if c.part_columns < job.phases:
         memset(t.results, 0, job.phases * job.phase)
     for line in range(portion.begin // job.strips, ceil_div(portion.end, job.strips)):
@@ -193,7 +193,7 @@ cdef bint compute_chunk(
             t.band = load_sorted(c, group, &chunk, band_memory, job.copy)
             t.first_channel = group * c.out_channels
         t.parts = part_of(c, line % job.lines * c.part_columns)
-        take_pieces(&t, <Py_ssize_t *>(private + job.pieces))
+        take_pieces(&t, <Py_ssize_t *>private)
         t.strips.begin = max(portion.begin, line * job.strips)
         t.strips.end = min(portion.end, (line + 1) * job.strips)
         compute_line(&t, &chunk)
@@ -222,17 +222,18 @@ cdef void compute_line(const Task *t, const Chunk *chunk) noexcept nogil:
     cdef const Correlation *c = job.c
     cdef Py_ssize_t size = c.kernels.itemsize
     cdef Py_ssize_t block = max(1, BLOCK_BYTES // (c.in_channels * job.width * size + 1)) * job.width
-    cdef Py_ssize_t image, row, pixel
+    cdef Py_ssize_t image, row, pixel, windows
     cdef char *out
     for image in range(chunk.images):
         for row in range(min(chunk.rows, t.parts.out_h - chunk.row)):
+            windows = size * (image * t.band.image + row * c.stride_h * t.band.row)
             out = t.parts.out - size * t.parts.out_phase
             out += size * ((chunk.image + image) * c.out_image + (chunk.row + row) * c.out_row)
             pixel = 0
-            while pixel < job.pixels:
-                compute_block(t, size * (image * t.band.image + row * c.stride_h * t.band.row), out, pixel,
-                              min(pixel + block, job.pixels))
+            while pixel + block < job.pixels:
+                compute_block(t, windows, out, pixel, pixel + block)
                 pixel += block
+            compute_block(t, windows, out, pixel, job.pixels)
 
 
 cdef inline void begin_piece(const Piece *piece, const char *weights, fc_tile *tile) noexcept nogil:
@@ -289,7 +290,23 @@ cdef void compute_block(
                 kernels.gemm_window(&tile)
             if not in_place:
                 for k in range(tile.rows):
-                    write_phases(kernels, to + size * k * c.out_channel, step,
-                                 t.results + size * k * width, job.phase,
-                                 min(width * step, c.out_span - at * step))
+                    write_row(t, to + size * k * c.out_channel, size * k * width,
+                              min(width * step, c.out_span - at * step))
             pixel += width
+
+
+cdef inline void write_row(const Task *t, char *to, Py_ssize_t row, Py_ssize_t count) noexcept nogil:
+    """So many results of all phases, of the channel whose results begin at byte `row` of a phase."""
+    cdef const Correlation *c = t.job.c
+    cdef const fc_kernels *kernels = c.kernels
+    cdef Py_ssize_t step = c.out_pixel, column, phase
+    if step == 2:
+        kernels.zip(to, t.results + row, t.results + row + t.job.phase, count)
+        return
+    if c.part_columns < step:
+        memset(to, 0, kernels.itemsize * count)
+    for column in range(c.part_columns):
+        phase = t.parts[column].out_phase
+        if phase < count:
+            kernels.scatter(to + kernels.itemsize * phase, step, t.pieces[column].results + row,
+                            ceil_div(count - phase, step))

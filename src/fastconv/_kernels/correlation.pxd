@@ -19,9 +19,10 @@ cdef struct Correlation:
     char *out
     Py_ssize_t out_h, out_w
     Py_ssize_t out_image, out_channel, out_row, out_pixel
-    # Of a phase of a stride: pixels of a row of the result, those of other phases included, and which of them
-    # is the first of its own.
+    # Of a phase of a stride: elements of a row of the result, those of other phases included, the first pixel
+    # of its own, and, of NCHW, whether what lies between its pixels is zero: no other phase has taps there.
     Py_ssize_t out_span, out_phase
+    bint alone
     const char *weight
     bint packed               # weight is what the kernels' pack_weight made, without the steps below
     Py_ssize_t weight_group, weight_out, weight_in, weight_h, weight_w
@@ -69,8 +70,8 @@ cdef inline Py_ssize_t band_height(const Correlation *c, Py_ssize_t rows) noexce
 cdef inline Py_ssize_t band_width(const Correlation *c) noexcept nogil:
     return (c.out_w - 1) * c.stride_w + (c.taps_w - 1) * c.dilation_w + 1
 
-# How the phases of a strided input are computed: one by one; in one go; or, of NCHW, in one go by `correlate`
-# that writes whole rows of results, zeros where a phase has no taps.
+# How the phases of a strided input are computed: one by one; in one go, of those alone in their rows with the
+# zeros between; or, of NCHW, whole rows of results in one go.
 cdef enum Phases:
     SEPARATELY, TOGETHER, IN_ROWS
 
@@ -99,6 +100,3 @@ cdef bint channels_inner(const Correlation *c) noexcept nogil
 cdef void flatten(Correlation *c) noexcept
 cdef Correlation weight_correlation(const fc_kernels *kernels, ConvGeometry g, cnp.ndarray weight)
 cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil
-cdef void write_phases(
-    const fc_kernels *kernels, char *to, Py_ssize_t stride, const char *phases, Py_ssize_t phase_bytes,
-    Py_ssize_t count) noexcept nogil

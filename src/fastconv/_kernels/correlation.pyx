@@ -59,7 +59,7 @@ cdef int compute_grad_input(
     cdef Correlation c
     try:
         count = input_phases(kernels, g, grad_output, weight, grad_x, parts)
-        if how == IN_ROWS and count > 0:
+        if count > 0 and (how == IN_ROWS or (how == TOGETHER and parts[0].alone)):
             clear_rows(kernels, g, cnp.PyArray_BYTES(grad_x), num_threads)
         elif count < phases:
             memset(cnp.PyArray_DATA(grad_x), 0, cnp.PyArray_NBYTES(grad_x))
@@ -68,8 +68,7 @@ cdef int compute_grad_input(
             run(correlate, &c, num_threads)
         else:
             for index in range(count):
-                if how != IN_ROWS or parts[index].out_row == parts[index].out_span:     # no rows in between
-                    flatten(&parts[index])
+                flatten(&parts[index])
                 run(correlate, &parts[index], num_threads)
     finally:
         give_back(parts)
@@ -116,6 +115,10 @@ cdef Py_ssize_t input_phases(
             if input_correlation(kernels, g, grad_output, weight, grad_x, phase_h, phase_w, &c):
                 parts[count] = c
                 count += 1
+    # Those of one row follow each other.
+    if not g.channels_last and g.stride_w > 1 and count and parts[0].out_phase == parts[count - 1].out_phase:
+        for phase_w in range(count):
+            parts[phase_w].alone = True
     return count
 
 
@@ -202,9 +205,9 @@ cdef Correlation correlation_of(
                 &c.x_pixel)
     c.out = <char *>cnp.PyArray_DATA(out)
     c.out_h, c.out_w = g.out_h, g.out_w
-    c.out_span, c.out_phase = c.out_w, 0
     image_steps(g.channels_last, g.out_channels, g.out_h, g.out_w,
                 &c.out_image, &c.out_channel, &c.out_row, &c.out_pixel)
+    c.out_span, c.out_phase, c.alone = c.out_row, 0, False
     c.weight = <const char *>cnp.PyArray_DATA(weight)
     c.weight_w = 1
     c.weight_h = g.kernel_w
@@ -233,7 +236,7 @@ cdef void flatten(Correlation *c) noexcept:
     """Makes one long row of the plane where every pixel meets itself alone: rows have no ends then."""
     if (c.taps_h == 1 and c.taps_w == 1 and c.stride_h == 1 and c.stride_w == 1 and c.top == 0 and c.left == 0
             and c.height == c.out_h and c.width == c.out_w
-            and c.x_row == c.width * c.x_pixel and c.out_row == c.out_w * c.out_pixel):
+            and c.x_row == c.width * c.x_pixel and c.out_row == c.out_w * c.out_pixel == c.out_span):
         c.out_w *= c.out_h
         c.out_span *= c.out_h
         c.width = c.out_w
@@ -262,7 +265,6 @@ cdef bint input_correlation(
     c.stride_h = c.stride_w = 1
     c.out_h = ceil_div(g.height - phase_h, g.stride_h)
     c.out_w = ceil_div(g.width - phase_w, g.stride_w)
-    c.out_span, c.out_phase = g.width, phase_w
     result[0] = c
     if c.out_h <= 0 or c.out_w <= 0:
         return False
@@ -282,6 +284,7 @@ cdef bint input_correlation(
     image_steps(g.channels_last, g.in_channels, g.height, g.width,
                 &c.out_image, &c.out_channel, &c.out_row, &c.out_pixel)
     c.out = <char *>cnp.PyArray_DATA(grad_x)
+    c.out_span, c.out_phase, c.alone = c.out_row, phase_w, False
     c.out += kernels.itemsize * (phase_h * c.out_row + phase_w * c.out_pixel)
     c.out_row *= g.stride_h
     c.out_pixel *= g.stride_w
@@ -347,16 +350,3 @@ cdef Py_ssize_t sum_length(const Correlation *c) noexcept nogil:
     for index in range(c.part_count):
         taps = max(taps, part_of(c, index).taps_h * part_of(c, index).taps_w)
     return c.in_channels * taps
-
-
-cdef void write_phases(
-        const fc_kernels *kernels, char *to, Py_ssize_t stride, const char *phases, Py_ssize_t phase_bytes,
-        Py_ssize_t count) noexcept nogil:
-    """to[phase + stride * i] = phases[phase][i], `count` elements of `to` in all."""
-    cdef Py_ssize_t phase
-    if stride == 2:
-        kernels.zip(to, phases, phases + phase_bytes, count)
-        return
-    for phase in range(min(stride, count)):
-        kernels.scatter(to + phase * kernels.itemsize, stride, phases + phase * phase_bytes,
-                        ceil_div(count - phase, stride))

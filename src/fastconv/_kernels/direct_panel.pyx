@@ -316,6 +316,8 @@ cdef void store_panel(
             else:
                 kernels.transpose(turned, c.out_w, tiles, width, c.out_w, job.channels)
                 for index in range(job.channels):
-                    kernels.scatter(out + index * c.out_channel * size, c.out_pixel,
-                                    turned + index * c.out_w * size, c.out_w)
+                    if c.alone:
+                        memset(out - c.out_phase * size, 0, c.out_span * size)
+                    kernels.scatter(out, c.out_pixel, turned + index * c.out_w * size, c.out_w)
+                    out += c.out_channel * size
             tiles += c.out_w * width * size
