@@ -35,10 +35,10 @@
 
 /* All zero in the beginning. */
 typedef struct {
-    ptrdiff_t next;        /* the first item that nobody has taken */
-    ptrdiff_t total;       /* of what items return */
-    ptrdiff_t begun, done; /* threads */
+    ptrdiff_t next;  /* the first item that nobody has taken */
+    ptrdiff_t total; /* of what items return */
 #if defined(__linux__)
+    ptrdiff_t begun, done;                   /* threads */
     unsigned long taken[FC_PROCESSOR_WORDS]; /* a bit for each processor on which a thread began */
 #endif
 } fc_team;
@@ -56,12 +56,15 @@ static void fc_leave_taken_processors(const fc_team *team)
     sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
-static inline void fc_find_processor(fc_team *team)
+static inline void fc_begin(fc_team *team)
 {
     const int here = sched_getcpu();
-    if (here < 0 || here >= CPU_SETSIZE) return;
-    const unsigned long bit = 1ul << here % FC_WORD;
-    if (__atomic_fetch_or(&team->taken[here / FC_WORD], bit, __ATOMIC_RELAXED) & bit) fc_leave_taken_processors(team);
+    if (here >= 0 && here < CPU_SETSIZE) {
+        const unsigned long bit = 1ul << here % FC_WORD;
+        unsigned long *word = &team->taken[here / FC_WORD];
+        if (__atomic_fetch_or(word, bit, __ATOMIC_RELAXED) & bit) fc_leave_taken_processors(team);
+    }
+    FC_FETCH_ADD(&team->begun, 1);
 }
 
 static inline void fc_let_others_begin(fc_team *team, int threads)
@@ -69,9 +72,12 @@ static inline void fc_let_others_begin(fc_team *team, int threads)
     if (__atomic_load_n(&team->begun, __ATOMIC_RELAXED) < threads) sched_yield();
 }
 
-static void fc_await_others(fc_team *team, int threads)
+/* The caller waits for the others. */
+static void fc_end(fc_team *team, int thread, int threads)
 {
     struct timespec begin, now;
+    FC_FETCH_ADD(&team->done, 1);
+    if (thread > 0) return;
     clock_gettime(CLOCK_MONOTONIC, &begin);
     do {
         if (__atomic_load_n(&team->done, __ATOMIC_RELAXED) >= threads) return;
@@ -81,24 +87,23 @@ static void fc_await_others(fc_team *team, int threads)
 
 #else
 
-static inline void fc_find_processor(fc_team *team) { (void)team; }
+static inline void fc_begin(fc_team *team) { (void)team; }
 static inline void fc_let_others_begin(fc_team *team, int threads) { (void)team, (void)threads; }
-static inline void fc_await_others(fc_team *team, int threads) { (void)team, (void)threads; }
+static inline void fc_end(fc_team *team, int thread, int threads) { (void)team, (void)thread, (void)threads; }
 
 #endif
 
 typedef ptrdiff_t (*fc_body)(const void *job, ptrdiff_t item, int thread);
 
 /* What each thread of a team does; thread 0 opened the loop. In turn, a thread that is free takes the next item;
- * otherwise each has as many neighbouring items as the others. The caller waits for all of them. */
+ * otherwise each has as many neighbouring items as the others. */
 static void fc_take_part(
     fc_team *team, int thread, int threads, ptrdiff_t items, int in_turn, fc_body body, const void *job)
 {
     const ptrdiff_t first = in_turn ? 0 : items * thread / threads;
     const ptrdiff_t end = in_turn ? items : items * (thread + 1) / threads;
     ptrdiff_t total = 0, computed = 0;
-    fc_find_processor(team);
-    FC_FETCH_ADD(&team->begun, 1);
+    fc_begin(team);
     for (;;) {
         const ptrdiff_t item = in_turn ? FC_FETCH_ADD(&team->next, 1) : first + computed;
         if (item >= end) break;
@@ -108,8 +113,7 @@ static void fc_take_part(
         if (thread == 0 && !(computed & (computed - 1))) fc_let_others_begin(team, threads);
     }
     FC_FETCH_ADD(&team->total, total);
-    FC_FETCH_ADD(&team->done, 1);
-    if (thread == 0) fc_await_others(team, threads);
+    fc_end(team, thread, threads);
 }
 
 #endif
