@@ -157,6 +157,26 @@ def test_products_that_are_not_with_padding(axis: tuple[int, ...]) -> None:
     assert _plan.seen(*axis) == sum(0 <= i < size for i in inputs) / len(inputs)
 
 
+@pytest.mark.parametrize(
+    ("x_shape", "weight_shape", "stride", "images", "kernels"),
+    [
+        ((512, 7, 7), (512, 512, 3, 3), 1, 1, "im2col"),
+        ((512, 7, 7), (512, 512, 3, 3), 1, 64, "winograd"),
+        ((2048, 7, 7), (512, 2048, 1, 1), 1, 1, "im2col"),
+        ((2048, 7, 7), (512, 2048, 1, 1), 1, 64, "strassen_columns"),
+        ((128, 28, 28), (256, 128, 3, 3), 2, 1, "im2col"),
+        ((128, 28, 28), (256, 128, 3, 3), 2, 64, "strassen_columns"),
+    ],
+)
+def test_packed_weights_are_read(
+    x_shape: tuple[int, ...], weight_shape: tuple[int, ...], stride: int, images: int, kernels: str
+) -> None:
+    """Those of sums of quarters are almost twice as many numbers, which takes longer for one image."""
+    padding = weight_shape[2] // 2
+    g = conv_spec((images, *x_shape), weight_shape, stride, padding, 1, 1, "zeros", "NCHW").geometry
+    assert _plan.kernels("forward", "auto", g, AVX2, packed=True) == kernels
+
+
 @pytest.mark.parametrize(("images", "packed"), [(1, False), (20, False), (21, True), (100, True)])
 def test_few_blocks_are_not_worth_transformed_weights(images: int, packed: bool) -> None:
     g = conv_spec((images, 384, 13, 13), (256, 384, 3, 3), 1, 1, 1, 1, "zeros", "NCHW").geometry

@@ -139,8 +139,10 @@ def seen(size: int, out: int, taps: int, stride: int, dilation: int, before: int
     return inside / max(1, out * taps)
 
 
-def pack_weight(w: Work) -> float:
-    return 0 if w.packed else w.length * w.out_channels
+def take_weight(w: Work, pack: float, read: float) -> float:
+    """Packing the weight, of so many cycles a number; or reading what is packed from memory, which with AVX2
+    decides for images of few pixels: sums of parts of it are 7/4 as many numbers."""
+    return (0 if w.packed and w.wide else read if w.packed else pack) * w.length * w.out_channels
 
 
 def phased_store(w: Work, each: float) -> float:
@@ -165,7 +167,8 @@ def cost_direct(w: Work) -> float:
         load = 0 if w.wide or w.stride == 1 else w.stride**2
     store = 1.2 if w.wide else 2.6 if w.step == 1 else phased_store(w, 4)
     product *= ceil_to(w.out_channels, w.lanes)
-    return w.groups * (product + load * w.pixels * w.in_channels + store * w.results + pack_weight(w))
+    moved = load * w.pixels * w.in_channels + store * w.results
+    return w.groups * (product + moved + take_weight(w, 1, 0.35))
 
 
 def cost_rows(w: Work) -> float:
@@ -187,7 +190,7 @@ def cost_rows(w: Work) -> float:
     phased = w.step > 1 and not w.wide
     results = (80 if w.wide else 30) * tiles + (0.7 if phased else 0.4) * w.results
     sort = {1: 0, 2: 1.5 if w.wide else 1.75, 4: 1}.get(w.stride, 3) * w.stride**2 * w.in_channels
-    weight = (6 if phased else 1) * pack_weight(w)
+    weight = take_weight(w, 6 if phased else 1, 0.35)
     return w.groups * (product + results + w.pixels * (many + sort) + weight)
 
 
@@ -211,7 +214,7 @@ def cost_im2col(w: Work) -> float:
     store = 0.8 if w.step == 1 else phased_store(w, 7)  # phases of a strided gradient come one by one
     store += 0.3 * blocks
     product = w.pixels * terms * w.out_channels / w.fused_a_cycle + store * w.results
-    return w.groups * (product + w.pixels * cost_panels(w) + (1 if w.wide else 2) * pack_weight(w))
+    return w.groups * (product + w.pixels * cost_panels(w) + take_weight(w, 1 if w.wide else 2, 0.35))
 
 
 def cost_panels(w: Work) -> float:
@@ -302,7 +305,7 @@ def cost_strassen(w: Work) -> float:
         sums = 0.55 if w.wide else 0.8
     store = (2.6 if w.wide else 4) * w.results
     load += sums * w.stride**2
-    return w.groups * (product + load * w.pixels * w.in_channels + store + 2 * pack_weight(w))
+    return w.groups * (product + load * w.pixels * w.in_channels + store + take_weight(w, 2, 0.6))
 
 
 def cost_strassen_columns(w: Work) -> float:
@@ -311,7 +314,7 @@ def cost_strassen_columns(w: Work) -> float:
     each = 1.17 if w.wide else 1.04 if w.pointwise else 1.08 if w.length <= 2048 else 1.2
     product = 7 / 8 * each * w.pixels * (w.length + 40) * w.out_channels / w.fused_a_cycle
     sums = 0.4 * w.length + 3 * w.out_channels
-    return w.groups * (product + w.pixels * (cost_panels(w) + sums) + 6 * pack_weight(w))
+    return w.groups * (product + w.pixels * (cost_panels(w) + sums) + take_weight(w, 6, 1.3))
 
 
 COSTS: dict[str, Callable[[Work], float]] = {
