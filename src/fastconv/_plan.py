@@ -142,7 +142,10 @@ def seen(size: int, out: int, taps: int, stride: int, dilation: int, before: int
 def take_weight(w: Work, pack: float, read: float) -> float:
     """Packing the weight, of so many cycles a number; or reading what is packed from memory, which with AVX2
     decides for images of few pixels: sums of parts of it are 7/4 as many numbers."""
-    return (0 if w.packed and w.wide else read if w.packed else pack) * w.length * w.out_channels
+    each = pack
+    if w.packed:
+        each = 0 if w.wide else read
+    return each * w.length * w.out_channels
 
 
 def phased_store(w: Work, each: float) -> float:

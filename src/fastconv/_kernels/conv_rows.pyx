@@ -3,10 +3,11 @@
 A tile is some output channels by two vectors of neighbouring pixels of a row of outputs: four where the
 channels are few, fewer at the end of a row. Row k of the product's right side is a window of the padded band,
 read where it lies, so nothing is packed but weights. With a stride along rows, the columns of the band that
-are so far apart are put side by side first: cheap for few channels. NCHW.
+are so far apart are put side by side first: cheap for few channels. The gradient of an input with such a
+stride has all phases of some pixels computed at a time, and written to their row as neighbours. NCHW.
 
-Workspace: packed weights (see passes.pyx), and for each thread a band of about BAND_BYTES and the table of
-the sum.
+Workspace: packed weights (see passes.pyx), and for each thread a band of about BAND_BYTES, the tables of the
+sums and, of such a gradient, a tile's results of each phase.
 """
 
 cimport numpy as cnp
