@@ -231,6 +231,7 @@ cdef void compute_line(const Task *t, const Chunk *chunk) noexcept nogil:
             out = t.parts.out - size * t.parts.out_phase
             out += size * ((chunk.image + image) * c.out_image + (chunk.row + row) * c.out_row)
             pixel = 0
+            # Two calls: what is called once GCC makes a part of this function, and runs out of registers.
             while pixel + block < job.pixels:
                 compute_block(t, windows, out, pixel, pixel + block)
                 pixel += block
