@@ -16,7 +16,7 @@ from libc.string cimport memset
 from fastconv._kernels import conv_rows_weight
 from fastconv._kernels.correlation cimport (
     IN_ROWS, Correlation, align, beyond_cache, ceil_div, compute_forward, compute_grad_input, part_of,
-    strip_height, weight_correlation,
+    strip_height, sum_length, weight_correlation,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
@@ -119,15 +119,11 @@ cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
     return job
 
 
-cdef inline Py_ssize_t terms_of(const Correlation *part) noexcept nogil:
-    return part.in_channels * part.taps_h * part.taps_w
-
-
 cdef Py_ssize_t line_terms(const Correlation *c, Py_ssize_t line) noexcept nogil:
     """Of the sums of all parts of a line."""
     cdef Py_ssize_t terms = 0, column
     for column in range(c.part_columns):
-        terms += terms_of(part_of(c, line * c.part_columns + column))
+        terms += sum_length(part_of(c, line * c.part_columns + column))
     return terms
 
 
@@ -159,7 +155,7 @@ cdef void pack_strip(const void *work, Py_ssize_t strip, char *packed) noexcept 
     cdef const Correlation *parts = part_of(c, line % job.lines * c.part_columns)
     for column in range(c.part_columns):
         pack_weight_panel(&parts[column], line // job.lines, channel, channels, job.height, packed, False)
-        packed += terms_of(&parts[column]) * job.height * c.kernels.itemsize
+        packed += sum_length(&parts[column]) * job.height * c.kernels.itemsize
 
 
 # Strips of a line, for one chunk.
@@ -211,7 +207,7 @@ cdef void take_pieces(Task *t, Py_ssize_t *table) noexcept nogil:
         part = &t.parts[column]
         piece = &t.pieces[column]
         fill_sorted_table(part, &t.band, table + terms)
-        piece.depth, piece.table = terms_of(part), table + terms
+        piece.depth, piece.table = sum_length(part), table + terms
         piece.weights = terms * job.height * part.kernels.itemsize
         piece.x = first_window(job.c, part, &t.band)
         piece.results = t.results + part.out_phase * job.phase

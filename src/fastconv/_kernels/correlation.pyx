@@ -108,7 +108,7 @@ cdef Py_ssize_t input_phases(
         const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
         cnp.ndarray grad_x, Correlation *parts) noexcept:
     """The parts of the input's gradient that aren't zero; returns how many they are."""
-    cdef Py_ssize_t phase_h, phase_w, count = 0
+    cdef Py_ssize_t phase_h, phase_w, count = 0, index
     cdef Correlation c
     for phase_h in range(min(g.stride_h, g.height)):
         for phase_w in range(min(g.stride_w, g.width)):
@@ -117,8 +117,8 @@ cdef Py_ssize_t input_phases(
                 count += 1
     # Those of one row follow each other.
     if not g.channels_last and g.stride_w > 1 and count and parts[0].out_phase == parts[count - 1].out_phase:
-        for phase_w in range(count):
-            parts[phase_w].alone = True
+        for index in range(count):
+            parts[index].alone = True
     return count
 
 
