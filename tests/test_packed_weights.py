@@ -37,7 +37,8 @@ def test_packed_weights_give_the_same_bits(name, channels, groups, layout, dtype
         inputs, outputs, groups = 2 * inputs, 2 * outputs, 1
     weight = rng.standard_normal((outputs, inputs // groups, 3, 3)).astype(dtype)
     bias = rng.standard_normal(outputs).astype(dtype)
-    for batch, height, width in [(1, 3, 3), (2, 9, 17), (1, 30, 4)]:
+    # 512 pixels, up to which im2col may read the weight where it lies, and more.
+    for batch, height, width in [(1, 3, 3), (2, 9, 17), (1, 30, 4), (2, 8, 32), (1, 27, 19)]:
         shape = (batch, inputs, height, width) if layout == "NCHW" else (batch, height, width, inputs)
         x = rng.standard_normal(shape).astype(dtype)
         spec = conv_spec(x.shape, weight.shape, 1, 1, 1, groups, "zeros", layout)
@@ -51,19 +52,23 @@ def test_packed_weights_give_the_same_bits(name, channels, groups, layout, dtype
             np.testing.assert_array_equal(got, plain)
 
 
-@pytest.mark.parametrize("name", PACKING)
-def test_packed_weights_of_several_passes(name, rng):
-    """More than what is packed at a time without packing before."""
-    weight = rng.standard_normal((600, 1000, 3, 3)).astype(np.float32)
-    x = rng.standard_normal((1, 1000, 5, 6)).astype(np.float32)
+@pytest.mark.parametrize(
+    ("name", "size", "image"), [*((name, 3, (5, 6)) for name in PACKING), ("im2col", 1, (20, 26))]
+)
+def test_packed_weights_of_several_passes(name, size, image, rng):
+    """More than what is packed at a time without packing before; 4.2 MB where im2col packs for 520 pixels."""
+    weight = rng.standard_normal((600 if size == 3 else 1050, 1000, size, size)).astype(np.float32)
+    x = rng.standard_normal((1, 1000, *image)).astype(np.float32)
     spec = conv_spec(x.shape, weight.shape, 1, 0, 1, 1, "zeros", "NCHW")
     outputs = []
     for threads in (1, 2):
-        got = np.empty(spec.out_shape, np.float32)
+        plain, got = (np.empty(spec.out_shape, np.float32) for _ in range(2))
+        PACKING[name].forward(spec.geometry, x, weight, None, plain, False, threads)
         packed = PACKING[name].pack_weight(spec.geometry, weight, threads)
         PACKING[name].forward_packed(spec.geometry, x, packed, None, got, False, threads)
+        np.testing.assert_array_equal(got, plain)
         outputs.append(got)
     np.testing.assert_array_equal(*outputs)
-    wanted = np.einsum("ckij,kij->c", weight, x[0, :, : weight.shape[2], :3], dtype=np.float64)
+    wanted = np.einsum("ckij,kij->c", weight, x[0, :, :size, :size], dtype=np.float64)
     bound = error_bound(np.float32, weight[0].size, "auto") * np.abs(outputs[0]).max()
     assert np.abs(outputs[0][0, :, 0, 0] - wanted).max() <= bound

@@ -22,7 +22,7 @@ LAYERS = {
     "7x7 of a small image": ((1, 16, 14, 14), (16, 16, 7, 7), 1, 3, "direct", "direct", "direct"),
     "3x3": ((16, 128, 28, 28), (128, 128, 3, 3), 1, 1, "winograd", "winograd", "winograd"),
     "3x3 of a 13x13 image": ((16, 384, 13, 13), (256, 384, 3, 3), 1, 1, "winograd", "winograd", "winograd"),
-    "3x3 of a 7x7 image": ((1, 512, 7, 7), (512, 512, 3, 3), 1, 1, "winograd", "winograd", "direct"),
+    "3x3 of a 7x7 image": ((1, 512, 7, 7), (512, 512, 3, 3), 1, 1, "im2col", "winograd", "direct"),
     "3x3 of few channels": ((8, 3, 32, 32), (32, 3, 3, 3), 1, 1, "rows", "rows", "rows"),
     "3x3, stride 2": ((16, 128, 56, 56), (128, 128, 3, 3), 2, 1, "strassen_columns", "winograd", "direct"),
     "3x3, stride 2, of 32 channels": ((16, 32, 80, 80), (64, 32, 3, 3), 2, 1, "im2col", "rows", "direct"),

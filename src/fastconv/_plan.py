@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from fastconv._kernels import (
     conv_depthwise,
+    conv_im2col,
     conv_strassen,
     conv_strassen_columns,
     conv_winograd,
@@ -60,6 +61,7 @@ class Work(NamedTuple):
     halved: float  # pixels of two equal halves of an image, by its pixels: rows are cut, or all pixels of 1x1
     overlap: bool  # whether there is a stride, and windows of neighbouring results share columns all the same
     packed: bool  # whether the weight is packed beforehand
+    forward: bool
 
     @property
     def wide(self) -> bool:
@@ -84,6 +86,11 @@ class Work(NamedTuple):
     def few_tiles(self) -> bool:
         """Whether Winograd's blocks are so few that it keeps no transformed weights."""
         return bool(winograd_product.are_few(self.tiles, self.tiled_in, self.tiled_out))
+
+    @property
+    def in_place(self) -> bool:
+        """Whether im2col reads the weight where it lies."""
+        return self.forward and not self.wide and self.pixels <= conv_im2col.few_pixels
 
     @property
     def results(self) -> int:
@@ -127,6 +134,7 @@ def work(task: str, g: ConvGeometry, tile: Tile, packed: bool = False) -> Work:
         2 * ceil_div(lines, 2) / max(1, lines),
         g.kernel_w > stride > 1,
         packed,
+        task == "forward",
     )
 
 
@@ -217,7 +225,8 @@ def cost_im2col(w: Work) -> float:
     store = 0.8 if w.step == 1 else phased_store(w, 7)  # phases of a strided gradient come one by one
     store += 0.3 * blocks
     product = w.pixels * terms * w.out_channels / w.fused_a_cycle + store * w.results
-    return w.groups * (product + w.pixels * cost_panels(w) + take_weight(w, 1 if w.wide else 2, 0.35))
+    weight = take_weight(w, 0.35 if w.in_place else 1 if w.wide else 2, 0.35)
+    return w.groups * (product + w.pixels * cost_panels(w) + weight)
 
 
 def cost_panels(w: Work) -> float:

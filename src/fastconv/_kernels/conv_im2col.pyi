@@ -1,6 +1,8 @@
 from fastconv._checks import FloatArray
 from fastconv._kernels.geometry import ConvGeometry
 
+few_pixels: int
+
 def pack_weight(g: ConvGeometry, weight: FloatArray, num_threads: int) -> FloatArray: ...
 def forward(
     g: ConvGeometry,

@@ -7,6 +7,8 @@ they are forgotten. The column matrix as a whole never exists. Sums too long for
 block to results that stay in the second-level cache.
 Pixels lie in vectors here, output channels are broadcast, so results go to NCHW memory as they are.
 
+The weight is packed in strips of a tile's channels, unless pixels are so few that it is hardly read again.
+
 Workspace: packed weights (see passes.pyx), and for each thread a band of about 2 MB where there is padding or
 columns are sorted (see pixel_panels.pyx), panels, a table, and results of sums that are cut.
 """
@@ -20,9 +22,10 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
-    FC_STREAMED, fc_ahead, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile, vectors_for,
+    FC_POINTER_ROWS, FC_STREAMED, fc_ahead, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile,
+    vectors_for,
 )
-from fastconv._kernels.operands cimport Band, Chunk, Chunks, chunk_at, pack_weight_panel
+from fastconv._kernels.operands cimport Band, Chunk, Chunks, chunk_at, pack_weight_panel, terms_follow
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
 from fastconv._kernels.pixel_panels cimport (
     RUNS_AHEAD, Panel, Span, chunk_ahead, cut_pixels, fetch_panel, fill_pixels_table, find_panel,
@@ -36,6 +39,7 @@ cdef enum:
     PANEL_BYTES = 131072      # of panels, which stay in the second-level cache
     SIDE_BY_SIDE = 16         # panels at a time, at most
     RESULT_BYTES = 262144     # of results that blocks of a sum are added to
+    FEW_PIXELS = 512          # of all images
 
 
 def forward(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray weight not None, bias,
@@ -53,7 +57,7 @@ def forward_packed(ConvGeometry g not None, cnp.ndarray x not None, cnp.ndarray 
 def pack_weight(ConvGeometry g not None, cnp.ndarray weight not None, int num_threads):
     """All strips of the weight, for `forward_packed` with images of any size."""
     cdef Correlation c = weight_correlation(kernels_for(cnp.PyArray_TYPE(weight)), g, weight)
-    cdef Job job = job_of(&c, num_threads)
+    cdef Job job = job_of(&c, False, num_threads)
     return pack_all(&job.passes, &job, pack_strip, 0, cnp.PyArray_TYPE(weight), num_threads)
 
 
@@ -64,6 +68,7 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
 
 
 grad_weight = conv_im2col_weight.grad_weight
+few_pixels = FEW_PIXELS
 
 
 # Part of the sums: terms [term, term + depth).
@@ -78,6 +83,8 @@ ctypedef struct Job:
     Chunks chunks
     Passes passes
     Py_ssize_t height, strips       # output channels of a strip; strips of a group
+    bint in_place                   # whether strips lie in the weight as it is
+    Py_ssize_t a_row, a_step        # elements from one channel, or term, of a strip to the next
     Py_ssize_t blocks               # that a sum is cut into
     Py_ssize_t side                 # panels that are packed side by side
     Py_ssize_t stay                 # panels for whose results there is room; a multiple of side
@@ -87,15 +94,20 @@ ctypedef struct Job:
     Py_ssize_t table, band, runs, panels, results
 
 
-cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
+cdef Job job_of(const Correlation *c, bint in_place, int num_threads) noexcept nogil:
+    """`in_place`: whether the weight is read where it lies."""
     cdef Py_ssize_t nr = c.kernels.nr, size = c.kernels.itemsize, length = sum_length(c), panels, tile
     cdef Job job
     job.c = c
     job.chunks = cut_pixels(c, shares(num_threads))
     job.height = strip_height(c)
     job.strips = ceil_div(c.out_channels, job.height)
-    job.passes = passes_of(c, job.strips * c.groups, align(length * job.height * size), job.chunks.count,
-                           job.strips * c.groups, num_threads)
+    job.in_place = in_place
+    job.a_row, job.a_step = 1, job.height
+    if in_place:
+        job.a_row, job.a_step = c.weight_out, 1
+    job.passes = passes_of(c, job.strips * c.groups, 0 if in_place else align(length * job.height * size),
+                           job.chunks.count, job.strips * c.groups, num_threads)
     panels = max(1, ceil_div(job.chunks.images * job.chunks.rows * c.out_w, nr))
     tile = job.height * nr * size
     job.blocks = max(1, ceil_div(length * nr * size, PANEL_BYTES))
@@ -119,9 +131,15 @@ cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
     return job
 
 
+cdef bint serves_in_place(const Correlation *c) noexcept nogil:
+    """Whether to read the weight where it lies: an output channel's is a row of A."""
+    return (not c.packed and c.batch * c.out_h * c.out_w <= FEW_PIXELS and c.kernels.mr <= FC_POINTER_ROWS
+            and terms_follow(c, channels_last(c)))
+
+
 cdef bint correlate(const Correlation *c, int num_threads) noexcept nogil:
     """Computes all of c.out. False where there was no memory; nothing is written then."""
-    cdef Job job = job_of(c, num_threads)
+    cdef Job job = job_of(c, serves_in_place(c), num_threads)
     return run_passes(&job.passes, &job, pack_strip, compute_chunk,
                       align(job.table + job.band + job.runs + job.panels + job.results), num_threads) == 0
 
@@ -205,6 +223,15 @@ cdef void compute_pixels(Task *t, Py_ssize_t from_pixel, Py_ssize_t to_pixel) no
             pixel += side
 
 
+cdef const char *strip_at(const Task *t, Py_ssize_t strip) noexcept nogil:
+    cdef const Job *job = t.job
+    cdef const Correlation *c = job.c
+    if not job.in_place:
+        return t.strips.packed + (strip - t.strips.first) * job.passes.part_bytes
+    return c.weight + c.kernels.itemsize * (
+        t.group * c.weight_group + (strip - t.group * job.strips) * job.height * c.weight_out)
+
+
 cdef void compute_panels(
         Task *t, const Block *block, Py_ssize_t from_pixel, Py_ssize_t to_pixel, char *results,
         Py_ssize_t next_pixel) noexcept nogil:
@@ -221,14 +248,12 @@ cdef void compute_panels(
                    &t.panels[i])
         pack_panel(c, &t.band, t.table + block.term, block.depth, &t.panels[i], t.packed + i * job.panel)
     tile.depth = block.depth
-    tile.a_row = 1
-    tile.a_step = job.height
+    tile.a_row, tile.a_step = job.a_row, job.a_step
     tile.b_step = nr
     tile.accumulate = not block.first
     tile.relu = c.relu and block.last
     for strip in range(t.strips.begin, t.strips.end):
-        tile.a = (t.strips.packed + (strip - t.strips.first) * job.passes.part_bytes
-                  + block.term * job.height * c.kernels.itemsize)
+        tile.a = strip_at(t, strip) + block.term * job.a_step * c.kernels.itemsize
         for i in range(count):
             fetch_panel(ahead, share)
             fc_fetch_share(&t.ahead)

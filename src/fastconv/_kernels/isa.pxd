@@ -10,6 +10,7 @@ cdef extern from "kernels.h" nogil:
         FC_MAX_NR
         FC_MAX_WINDOW
         FC_TAP_ROWS
+        FC_POINTER_ROWS
         FC_DOT_ROWS
         FC_SLIDING_ROWS
         FC_DOT_COLUMNS

@@ -48,6 +48,7 @@ cdef void fill_sorted_table(const Correlation *c, const Band *band, Py_ssize_t *
 cdef Py_ssize_t fill_pixels(
     const Chunk *chunk, Py_ssize_t columns, Py_ssize_t image_step, Py_ssize_t row_step,
     Py_ssize_t column_step, Py_ssize_t *table) noexcept nogil
+cdef bint terms_follow(const Correlation *c, bint by_taps) noexcept nogil
 cdef void pack_weight_panel(
     const Correlation *c, Py_ssize_t group, Py_ssize_t first, Py_ssize_t width, Py_ssize_t padded,
     char *packed, bint by_taps) noexcept nogil

@@ -301,7 +301,7 @@ cdef void pack_weight_panel(
         c.kernels.pad_rows(packed, padded, c.weight + start * size, c.weight_in, c.in_channels, 0, width,
                            padded - width, 1)
         return
-    if c.weight_w == 1 and c.weight_h == c.taps_w and c.weight_in == taps and (taps == 1 or not by_taps):
+    if terms_follow(c, by_taps):
         if width < padded:
             memset(packed, 0, sum_length(c) * padded * size)
         c.kernels.transpose(packed, padded, c.weight + start * size, c.weight_out, width, sum_length(c))
@@ -319,6 +319,13 @@ cdef void pack_weight_panel(
                 c.kernels.gather(packed, c.weight + at * size, c.weight_out, width)
                 memset(packed + width * size, 0, (padded - width) * size)
                 packed += padded * size
+
+
+cdef bint terms_follow(const Correlation *c, bint by_taps) noexcept nogil:
+    """Whether the weights of a result lie one after the other, in the order of sum_axes."""
+    cdef Py_ssize_t taps = c.taps_h * c.taps_w
+    return (c.weight_w == 1 and c.weight_h == c.taps_w and c.weight_in == taps
+            and (taps == 1 or not by_taps))
 
 
 cdef void turn_weight_panel(

@@ -1,8 +1,8 @@
 """How a convolution goes through its packed weight and its pixels, and shares both out to threads.
 
 A weight that isn't packed beforehand is packed PACKED_BYTES at a time, and a larger one takes several passes
-over the input. In each of them threads share out the chunks of pixels and, where these are too few for them,
-the parts as well.
+over the input; where it serves as it lies, packed parts have no bytes. In each pass threads share out the
+chunks of pixels and, where these are too few for them, the parts as well.
 """
 
 cimport numpy as cnp
@@ -48,11 +48,12 @@ cdef Py_ssize_t run_passes(
     """
     cdef Pass now
     cdef Py_ssize_t failed = 0
+    cdef bint packs = p.part_bytes > 0 and not p.c.packed
     now.job, now.pack, now.compute, now.part_bytes = job, pack, compute, p.part_bytes
-    now.packing = NULL if p.c.packed else <char *>take(p.a_pass * p.part_bytes)
+    now.packing = <char *>take(p.a_pass * p.part_bytes) if packs else NULL
     now.private, now.private_bytes = <char *>take(private_bytes * num_threads), private_bytes
     now.num_threads = num_threads
-    if (now.packing == NULL and not p.c.packed) or now.private == NULL:
+    if (packs and now.packing == NULL) or now.private == NULL:
         give_back(now.packing)
         give_back(now.private)
         return -1
@@ -61,7 +62,7 @@ cdef Py_ssize_t run_passes(
         now.passed = min(p.a_pass, p.parts - now.first)
         if p.c.packed:
             now.packed = p.c.weight + now.first * p.part_bytes
-        else:
+        elif packs:
             pack_parts(&now)
         now.portions = ceil_div(now.passed, p.at_once)
         failed += parallel_for(

@@ -9,7 +9,7 @@
 enum {
     FC(MR) = TILE_ROWS,
     FC(NR) = 2 * LANES,
-    FC(POINTERS) = TILE_ROWS > 6 ? 0 : 6, /* rows, at most, with a pointer each */
+    FC(POINTERS) = TILE_ROWS > FC_POINTER_ROWS ? 0 : FC_POINTER_ROWS, /* rows, at most, with a pointer each */
 };
 
 #ifndef FC_GEMM_KINDS

@@ -25,6 +25,9 @@ enum { FC_MAX_MR = 14, FC_MAX_NR = 32, FC_MAX_WINDOW = 4 };
 /* Tiles of at least so many rows take sums of single taps; those of fewer begin a sum too slowly. */
 #define FC_TAP_ROWS 12
 
+/* Tiles of at most so many rows take rows of A that lie apart, with a pointer each, as fast as packed ones. */
+enum { FC_POINTER_ROWS = 6 };
+
 /* Bytes of a result from which on it is written past the cache: nothing of it would still be there when it is read,
  * and what is written otherwise is read from memory first. */
 enum { FC_STREAMED = 1 << 25 };
