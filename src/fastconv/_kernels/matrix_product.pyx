@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.isa cimport (
-    FC_MAX_NR, fc_fetch_rows, fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for,
+    FC_MAX_NR, fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for,
 )
 from fastconv._kernels.memory cimport give_back, take_workspace
 from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
@@ -30,7 +30,6 @@ cdef enum:
     SMALL = 8            # rows of a tile
     ROWS = 280           # of a block, at most; as many as most batches have
     COLUMN_TILES = 8     # tiles side by side in it, at most
-    FAR = 1024           # elements; rows of results that are closer are fetched here, others by the tile
     ITEMS = 8            # so many blocks are enough for threads; of fewer, long sums are cut
     RANGE = 512          # least terms of a part of such a sum
 
@@ -170,8 +169,6 @@ cdef Py_ssize_t multiply_block(const void *job, Py_ssize_t item, int thread) noe
                     tile.c, tile.c_row = p.c + ((row + first) * p.columns + column + at) * size, p.columns
                 else:
                     tile.c, tile.c_row = sums + (first * cut.columns + at) * size, cut.columns
-                if at < direct and p.columns < FAR:
-                    fc_fetch_rows(<char *>tile.c, p.columns * size, tile.rows, nr * size)
                 kernels.gemm_tile(&tile)
                 first += tile.rows
             at += nr

@@ -9,6 +9,7 @@
 enum {
     FC(MR) = TILE_ROWS,
     FC(NR) = 2 * LANES,
+    FC(APART) = 64, /* elements: rows of C that are closer lie in a workspace, and are in the cache */
     FC(POINTERS) = TILE_ROWS > FC_POINTER_ROWS ? 0 : FC_POINTER_ROWS, /* rows, at most, with a pointer each */
 };
 
@@ -50,7 +51,7 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
     }
 
     const int stream = kind & FC_STREAMING && tile->stream;
-    if (c_row >= FC_FAR && !stream) {
+    if (c_row >= FC(APART) && !stream && !tile->accumulate) {
         FC_UNROLL
         for (int i = 0; i < rows; i++) {
             FC_UNROLL
