@@ -183,11 +183,11 @@ def cost_direct(w: Work) -> float:
 
 
 def cost_rows(w: Work) -> float:
-    """Pixels in vectors, rows filled up to whole ones; a tile takes a while to begin. Nothing fetches ahead:
-    many planes come slowly. A stride along rows has the columns of the image sorted first: in vectors, if it
-    is 2 or 4. AVX2's tiles of one vector have a third too few sums under way, those of few rows, and the more
-    columns, have not the registers that they need, and its strips of few channels take the taps of a strided
-    gradient one by one, from every line of the weight once a phase."""
+    """Pixels in vectors, rows filled up to whole ones; a tile takes a while to begin, and many planes come
+    slowly. A stride along rows has the columns of the image sorted first: in vectors, if it is 2 or 4. AVX2's
+    tiles of one vector have a third too few sums under way, those of few rows, and the more columns, have not
+    the registers that they need, and its strips of few channels take the taps of a strided gradient one by
+    one, from every line of the weight once a phase."""
     filled: float = ceil_to(w.row, w.lanes)
     if not w.wide and 0 < w.row % w.columns <= w.lanes:
         filled += w.lanes // 3

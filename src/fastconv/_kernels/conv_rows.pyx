@@ -20,13 +20,14 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
-    FC_MAX_WINDOW, fc_fetch_rows, fc_kernels, fc_tile, kernels_for, new_tile,
+    FC_MAX_WINDOW, fc_ahead, fc_fetch_rows, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile,
 )
 from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, chunk_at, cut, fill_sorted_table, first_window, load_sorted, pack_weight_panel,
     sorted_elements,
 )
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
+from fastconv._kernels.read_ahead cimport lines_of, next_ahead
 
 cnp.import_array()
 
@@ -167,6 +168,7 @@ ctypedef struct Task:
     Band band
     Py_ssize_t first_channel        # of the group
     char *results                   # of all phases of a tile
+    fc_ahead ahead                  # of the next chunk
 
 
 cdef bint compute_chunk(
@@ -177,11 +179,14 @@ cdef bint compute_chunk(
     cdef const Correlation *c = job.c
     cdef Chunk chunk = chunk_at(c, &job.chunks, index)
     cdef char *band_memory = private + job.table
-    cdef Py_ssize_t line, group = -1
+    cdef Py_ssize_t line, tiles, group = -1
     cdef Task t
     t.job, t.strips = job, portion[0]
     t.pieces = <Piece *>(band_memory + job.band)
     t.results = band_memory + job.band + job.pieces
+    t.ahead = next_ahead(c, &job.chunks, index, next_index)
+    tiles = chunk.images * chunk.rows * ceil_div(job.pixels, job.width) * (portion.end - portion.begin)
+    t.ahead.share = ceil_div(lines_of(&t.ahead), max(1, tiles))
     if c.part_columns < job.phases:
         memset(t.results, 0, job.phases * job.phase)
     for line in range(portion.begin // job.strips, ceil_div(portion.end, job.strips)):
@@ -214,7 +219,7 @@ cdef void take_pieces(Task *t, Py_ssize_t *table) noexcept nogil:
         terms += piece.depth
 
 
-cdef void compute_line(const Task *t, const Chunk *chunk) noexcept nogil:
+cdef void compute_line(Task *t, const Chunk *chunk) noexcept nogil:
     cdef const Job *job = t.job
     cdef const Correlation *c = job.c
     cdef Py_ssize_t size = c.kernels.itemsize
@@ -242,8 +247,7 @@ cdef inline void begin_piece(const Piece *piece, const char *weights, fc_tile *t
 
 
 cdef void compute_block(
-        const Task *t, Py_ssize_t windows, char *out, Py_ssize_t from_pixel,
-        Py_ssize_t to_pixel) noexcept nogil:
+        Task *t, Py_ssize_t windows, char *out, Py_ssize_t from_pixel, Py_ssize_t to_pixel) noexcept nogil:
     """Pixels [from_pixel, to_pixel) of all phases of a row, whose windows begin so many bytes behind those of
     the first one; out at the row's start."""
     cdef const Job *job = t.job
@@ -275,9 +279,9 @@ cdef void compute_block(
             at = to_pixel - width if step == 1 and pixel + width > to_pixel >= width else pixel
             in_place = step == 1 and at + width <= to_pixel
             to = out + size * (channel * c.out_channel + at * step)
-            if fetch:       # what will be written in the next row, or further on in a flat one
-                fc_fetch_rows(to + size * (c.out_row if c.out_h > 1 else 2 * width), size * c.out_channel,
-                              tile.rows, size * width * step)
+            fc_fetch_share(&t.ahead)
+            if fetch and not in_place:
+                fc_fetch_rows(to, size * c.out_channel, tile.rows, size * width * step)
             tile.c_row = c.out_channel if in_place else width
             for column in range(columns):
                 piece = &t.pieces[column]
