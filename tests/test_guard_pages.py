@@ -23,7 +23,6 @@ from fastconv._kernels.geometry import ConvGeometry
 from fastconv._kernels.memory import results_from
 from fastconv._spec import conv_spec
 from fastconv.compat import cs231n
-from fastconv.functional import conv
 from fastconv.functional._rectifier import rectified, rectified_backward
 from fastconv.functional._sum import plus
 
@@ -143,7 +142,7 @@ def convolutions() -> Iterator[tuple[int, int, tuple[int, int, int, int], dict[s
 def able_kernels(geometry: ConvGeometry, task: str) -> Iterator[ModuleType]:
     for name in (name for names in _plan.KERNELS.values() for name in names):
         if _plan.able(name, task, geometry):
-            yield conv.KERNELS[name]
+            yield _plan.MODULES[name]
 
 
 def run_all(
@@ -190,7 +189,7 @@ def test_convolution(arena, layout, dtype):
         for a, b in zip(got, expected, strict=True):
             assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
     planes = ("rows", "strassen_columns") if layout == "NHWC" else ()  # what is for NCHW alone
-    assert seen == {module.__name__ for name, module in conv.KERNELS.items() if name not in planes}
+    assert seen == {module.__name__ for name, module in _plan.MODULES.items() if name not in planes}
 
 
 # ---- all else, by the public functions ----

@@ -1,15 +1,20 @@
 """Which kernels compute a convolution: a model of cost, in one place, from sizes alone.
 
+It is loaded with the first convolution: these kernels would be a third of what `import fastconv` takes.
+
 Costs are processor cycles of one thread. The constants were fitted to measurements on machines with AVX2 and
 with AVX-512, for layers of AlexNet, VGG, ResNet and LeNet; only their ratios matter.
 """
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple, TypeAlias
 
 from fastconv._kernels import (
     conv_depthwise,
+    conv_direct,
     conv_im2col,
+    conv_rows,
     conv_strassen,
     conv_strassen_columns,
     conv_winograd,
@@ -28,6 +33,16 @@ KERNELS = {
     "im2col": ("im2col",),
     "winograd": ("winograd",),
     "strassen": ("strassen", "strassen_columns"),
+}
+
+MODULES: dict[str, ModuleType] = {
+    "direct": conv_direct,
+    "rows": conv_rows,
+    "depthwise": conv_depthwise,
+    "im2col": conv_im2col,
+    "winograd": conv_winograd,
+    "strassen": conv_strassen,
+    "strassen_columns": conv_strassen_columns,
 }
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv import _plan
 from fastconv._checks import FloatArray, as_array, compute_dtype, result_dtype
 from fastconv._kernels import arrays
 from fastconv._kernels.isa import tile_shape
@@ -17,7 +16,7 @@ from fastconv._threads import threads_for
 from fastconv.functional._input import computable
 from fastconv.functional._output import deliver
 from fastconv.functional._ways import Settled, Way
-from fastconv.functional.conv import KERNELS, padded
+from fastconv.functional.conv import padded
 
 __all__ = ["PackedConv2d", "fold_batch_norm"]
 
@@ -64,10 +63,12 @@ class PackedConv2d:
         return self._ways[shape, char] if result_dtype(np.dtype(char), self.dtype).char == char else None
 
     def _settle(self, shape: tuple[int, ...], char: str) -> Way:
+        from fastconv import _plan
+
         spec = conv_spec(shape, self.weight.shape, **self.geometry)
         tile = tile_shape(char)
         name = _plan.kernels("forward", "auto", spec.geometry, tile, packed=True)
-        kernels, packs = KERNELS[name], _plan.packs(name, spec.geometry, tile)
+        kernels, packs = _plan.MODULES[name], _plan.packs(name, spec.geometry, tile)
         bias = None if self.bias is None else self.bias.astype(char, copy=False)
         key = (name if packs else "", char)
         weight = self._packed.get(key)

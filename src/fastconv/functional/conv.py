@@ -9,19 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv import _plan
 from fastconv._checks import FloatArray, argument_error, choice, integer, shape, subset
-from fastconv._kernels import (
-    arrays,
-    channel_sum,
-    conv_depthwise,
-    conv_direct,
-    conv_im2col,
-    conv_rows,
-    conv_strassen,
-    conv_strassen_columns,
-    conv_winograd,
-)
+from fastconv._kernels import arrays, channel_sum
 from fastconv._kernels.isa import tile_shape
 from fastconv._kernels.memory import new_array
 from fastconv._spec import ConvSpec, Padding, conv_spec, output_size, pair
@@ -32,18 +21,6 @@ from fastconv.functional._input import promote
 from fastconv.functional._output import checked_out, deliver
 
 __all__ = ["conv2d", "conv2d_algorithm", "conv2d_backward", "conv_output_size"]
-
-KERNELS: dict[str, ModuleType] = {
-    "direct": conv_direct,
-    "rows": conv_rows,
-    "depthwise": conv_depthwise,
-    "im2col": conv_im2col,
-    "winograd": conv_winograd,
-    "strassen": conv_strassen,
-    "strassen_columns": conv_strassen_columns,
-}
-_SUM_BIAS = (conv_rows, conv_depthwise)
-"""Kernels that sum the gradient of the bias along with the weight's, while what they read is in the cache."""
 
 
 def conv2d(
@@ -231,7 +208,7 @@ def conv2d_backward(
             grad_weight.fill(0)
         else:
             images = x if spec.border is None else padded(x, spec)  # type: ignore[arg-type]
-            if by_weight in _SUM_BIAS:
+            if hasattr(by_weight, "grad_weight_and_bias"):  # sums both while what it reads is in the cache
                 by_weight.grad_weight_and_bias(g, grad_output, images, grad_weight, grad_bias, threads)
                 summed = True
             else:
@@ -289,6 +266,8 @@ def conv2d_algorithm(
         for name, given in (("x_shape", x_shape), ("weight_shape", weight_shape))
     )
     spec = conv_spec(x_sizes, weight_sizes, stride, padding, dilation, groups, padding_mode, layout)
+    from fastconv import _plan
+
     choice("task", task, _plan.TASKS)
     char = np.dtype(dtype).char
     if char not in "fd":
@@ -352,10 +331,12 @@ def kernels_for(task: str, spec: ConvSpec | TransposeSpec, algorithm: str, dtype
         return spec.algorithms[task, algorithm, dtype_char]
     except (KeyError, TypeError):  # not chosen yet; no name
         pass
+    from fastconv import _plan
+
     choice("algorithm", algorithm, _plan.ALGORITHMS)
     if not _plan.can(algorithm, spec.geometry):
         raise argument_error("algorithm", repr(algorithm), _plan.needs(algorithm))
-    kernels = KERNELS[_plan.kernels(task, algorithm, spec.geometry, tile_shape(dtype_char))]
+    kernels = _plan.MODULES[_plan.kernels(task, algorithm, spec.geometry, tile_shape(dtype_char))]
     spec.algorithms[task, algorithm, dtype_char] = kernels
     return kernels
 
