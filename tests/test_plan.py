@@ -177,6 +177,18 @@ def test_packed_weights_are_read(
     assert _plan.kernels("forward", "auto", g, AVX2, packed=True) == kernels
 
 
+@pytest.mark.parametrize(("pixels", "in_place"), [(1, True), (512, True), (513, False)])
+def test_im2col_packs_no_weight_for_few_pixels(pixels: int, in_place: bool) -> None:
+    g = conv_spec((1, 64, 1, pixels), (64, 64, 1, 1), 1, 0, 1, 1, "zeros", "NCHW").geometry
+
+    def packing(task: str) -> float:
+        packed, plain = (_plan.work(task, g, AVX2, packed) for packed in (True, False))
+        return _plan.cost("im2col", task, plain) - _plan.cost("im2col", task, packed)
+
+    assert packing("grad_input") > 0
+    assert (packing("forward") == 0) is in_place
+
+
 @pytest.mark.parametrize(("images", "packed"), [(1, False), (20, False), (21, True), (100, True)])
 def test_few_blocks_are_not_worth_transformed_weights(images: int, packed: bool) -> None:
     g = conv_spec((images, 384, 13, 13), (256, 384, 3, 3), 1, 1, 1, 1, "zeros", "NCHW").geometry

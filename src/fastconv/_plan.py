@@ -35,6 +35,7 @@ KERNELS = {
     "strassen": ("strassen", "strassen_columns"),
 }
 
+# Where they are.
 MODULES: dict[str, ModuleType] = {
     "direct": conv_direct,
     "rows": conv_rows,

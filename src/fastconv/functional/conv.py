@@ -331,7 +331,7 @@ def kernels_for(task: str, spec: ConvSpec | TransposeSpec, algorithm: str, dtype
         return spec.algorithms[task, algorithm, dtype_char]
     except (KeyError, TypeError):  # not chosen yet; no name
         pass
-    from fastconv import _plan
+    from fastconv import _plan  # with the kernels, which are not loaded before they are needed
 
     choice("algorithm", algorithm, _plan.ALGORITHMS)
     if not _plan.can(algorithm, spec.geometry):

@@ -9,7 +9,7 @@
 enum {
     FC(MR) = TILE_ROWS,
     FC(NR) = 2 * LANES,
-    FC(APART) = 64, /* elements: rows of C that are closer lie in a workspace, and are in the cache */
+    FC(APART) = 64, /* elements: rows of C that are closer lie in a workspace, and so in the cache */
     FC(POINTERS) = TILE_ROWS > FC_POINTER_ROWS ? 0 : FC_POINTER_ROWS, /* rows, at most, with a pointer each */
 };
 
@@ -51,6 +51,7 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
     }
 
     const int stream = kind & FC_STREAMING && tile->stream;
+    /* Stores wait one for the other where their lines are not in the cache. */
     if (c_row >= FC(APART) && !stream && !tile->accumulate) {
         FC_UNROLL
         for (int i = 0; i < rows; i++) {
