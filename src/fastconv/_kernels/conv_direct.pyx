@@ -26,7 +26,7 @@ from fastconv._kernels.operands cimport (
 )
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
 from fastconv._kernels.ranges cimport Range
-from fastconv._kernels.read_ahead cimport LINE, lines_of, next_ahead, nothing_ahead
+from fastconv._kernels.read_ahead cimport LINE, next_ahead, nothing_ahead
 
 cnp.import_array()
 
@@ -133,9 +133,11 @@ cdef bint compute_chunk(
     cdef fc_ahead ahead[2]
     cdef PanelJob job
     cdef bint unpadded
-    ahead[0], ahead[1] = next_ahead(c, &whole.chunks, index, next_index), nothing_ahead()
-    job.lines_ahead = ceil_div(lines_of(&ahead[0]), max(
-        1, (portion.end - portion.begin) * chunk.images * chunk.rows * ceil_div(c.out_w, c.kernels.mr)))
+    ahead[0] = next_ahead(
+        c, &whole.chunks, index, next_index,
+        (portion.end - portion.begin) * chunk.images * chunk.rows * ceil_div(c.out_w, c.kernels.mr))
+    ahead[1] = nothing_ahead()
+    job.lines_ahead = ahead[0].share
     job.chunk = &chunk
     job.band = &band
     job.table, job.tap_table = table, table + sum_length(c)

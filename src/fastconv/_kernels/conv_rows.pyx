@@ -27,7 +27,7 @@ from fastconv._kernels.operands cimport (
     sorted_elements,
 )
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
-from fastconv._kernels.read_ahead cimport lines_of, next_ahead
+from fastconv._kernels.read_ahead cimport next_ahead
 
 cnp.import_array()
 
@@ -179,14 +179,14 @@ cdef bint compute_chunk(
     cdef const Correlation *c = job.c
     cdef Chunk chunk = chunk_at(c, &job.chunks, index)
     cdef char *band_memory = private + job.table
-    cdef Py_ssize_t line, tiles, group = -1
+    cdef Py_ssize_t line, group = -1
     cdef Task t
     t.job, t.strips = job, portion[0]
     t.pieces = <Piece *>(band_memory + job.band)
     t.results = band_memory + job.band + job.pieces
-    t.ahead = next_ahead(c, &job.chunks, index, next_index)
-    tiles = chunk.images * chunk.rows * ceil_div(job.pixels, job.width) * (portion.end - portion.begin)
-    t.ahead.share = ceil_div(lines_of(&t.ahead), max(1, tiles))
+    t.ahead = next_ahead(
+        c, &job.chunks, index, next_index,
+        (portion.end - portion.begin) * chunk.images * chunk.rows * ceil_div(job.pixels, job.width))
     if c.part_columns < job.phases:
         memset(t.results, 0, job.phases * job.phase)
     for line in range(portion.begin // job.strips, ceil_div(portion.end, job.strips)):

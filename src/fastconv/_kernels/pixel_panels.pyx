@@ -14,7 +14,7 @@ from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, band_elements, cut, fill_sorted_table, fill_table, load_band, load_sorted,
     needs_bands, sorted_elements,
 )
-from fastconv._kernels.read_ahead cimport lines_of, next_ahead, nothing_ahead
+from fastconv._kernels.read_ahead cimport next_ahead, nothing_ahead
 
 cdef enum:
     IMAGES_BYTES = 1048576    # of a band of images
@@ -161,9 +161,7 @@ cdef fc_ahead chunk_ahead(
         const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t next_index,
         Py_ssize_t tiles) noexcept nogil:
     """What load_pixels is to copy for the next chunk, in shares for so many tiles."""
-    cdef fc_ahead ahead = next_ahead(c, chunks, index, next_index) if copies(c) else nothing_ahead()
-    ahead.share = ceil_div(lines_of(&ahead), max(1, tiles))
-    return ahead
+    return next_ahead(c, chunks, index, next_index, tiles) if copies(c) else nothing_ahead()
 
 
 cdef void write_panel(

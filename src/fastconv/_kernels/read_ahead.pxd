@@ -17,7 +17,8 @@ cdef inline fc_ahead nothing_ahead() noexcept nogil:
 
 cdef fc_ahead rows_ahead(const Correlation *c, Chunk chunk) noexcept nogil
 cdef fc_ahead next_ahead(
-    const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t next_index) noexcept nogil
+    const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t next_index,
+    Py_ssize_t tiles) noexcept nogil
 cdef fc_ahead grads_ahead(
     const Correlation *c, Chunk chunk, Py_ssize_t panel, Py_ssize_t count) noexcept nogil
 cdef fc_ahead planes_ahead(const Correlation *c, Chunk chunk, const Band *band) noexcept nogil

@@ -28,11 +28,14 @@ cdef fc_ahead rows_ahead(const Correlation *c, Chunk chunk) noexcept nogil:
 
 
 cdef fc_ahead next_ahead(
-        const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t next_index) noexcept nogil:
-    """rows_ahead of the next chunk, nothing if there is none."""
+        const Correlation *c, const Chunks *chunks, Py_ssize_t index, Py_ssize_t next_index,
+        Py_ssize_t tiles) noexcept nogil:
+    """rows_ahead of the next chunk, in shares for so many tiles; nothing if there is none."""
+    cdef fc_ahead ahead = nothing_ahead()
     if next_index != index and next_index < chunks.count and beyond_cache(c, c.x_image):
-        return rows_ahead(c, chunk_at(c, chunks, next_index))
-    return nothing_ahead()
+        ahead = rows_ahead(c, chunk_at(c, chunks, next_index))
+        ahead.share = ceil_div(lines_of(&ahead), max(1, tiles))
+    return ahead
 
 
 cdef void pace(fc_tile *tile, fc_ahead *ahead, Py_ssize_t some, Py_ssize_t others) noexcept nogil:
