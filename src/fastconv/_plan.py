@@ -106,7 +106,7 @@ class Work(NamedTuple):
     @property
     def in_place(self) -> bool:
         """Whether im2col reads the weight where it lies."""
-        return self.forward and not self.wide and self.pixels <= conv_im2col.few_pixels
+        return self.forward and not self.packed and not self.wide and self.pixels <= conv_im2col.few_pixels
 
     @property
     def results(self) -> int:
