@@ -64,8 +64,10 @@ def test_pooling(x_shape, height, width, stride, pad, rng):
     """Half of the pixels are negative, so that the zeros of the padding win some windows; with ties."""
     x = rng.integers(-9, 4, x_shape)
     ours, theirs = (module.Pooling(height, width, stride, pad) for module in (dlfs, plain))
+    assert ours.arg_max is None
     out = ours.forward(x)
     np.testing.assert_array_equal(out, theirs.forward(x))
+    np.testing.assert_array_equal(ours.arg_max, theirs.arg_max)
     dout = rng.integers(-5, 6, out.shape)
     np.testing.assert_array_equal(ours.backward(dout), theirs.backward(dout))
     assert dlfs.Pooling(2, 2).stride == 2
@@ -265,6 +267,7 @@ def test_batch_normalization_by_the_books_formula(batch, features, dtype, rng):
     for got, expected in (
         (out, gamma * xc / std + beta),
         (layer.xc, xc),
+        (layer.xn, xc / std),
         (layer.std, std),
         (layer.dgamma, np.sum(xc / std * dout, 0)),
         (layer.dbeta, dout.sum(0)),

@@ -63,7 +63,7 @@ print(x.shape, weight.shape, bias.shape, "→", fc.conv2d(x, weight, bias, paddi
 print(weight.size + bias.size)
 
 # %%
-# Four filters made by hand, on the photograph. Each has the same 3x3 table in all three channels: the mean
+# Four filters made by hand, on the photograph. Each has the same 3x3 table in all three channels: the sum
 # of the neighbourhood; what gets brighter to the right; what gets brighter downwards; and what differs from
 # its neighbourhood.
 

@@ -211,6 +211,8 @@ class BatchNormalization:
         How much of the running statistics stays at each step.
     running_mean, running_var : ndarray
         The variance is the biased one.
+    xc, xn : ndarray or None
+        The batch less its mean, and normalized, made when asked for.
 
     Examples
     --------
@@ -239,6 +241,10 @@ class BatchNormalization:
     @property
     def xc(self) -> Any:
         return None if self._rows is None else self._rows - self._statistics[0]
+
+    @property
+    def xn(self) -> Any:
+        return None if self._rows is None else self.xc / self.std
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> FloatArray:
         array = float_array("x", x)
@@ -355,6 +361,12 @@ class Pooling:
     stride : int, default 2
     pad : int
 
+    Attributes
+    ----------
+    arg_max : ndarray of int or None
+        Which pixel of its window is the largest, for the windows in the order of N, rows, columns, C; made
+        when asked for.
+
     Examples
     --------
     >>> layer = Pooling(2, 2)
@@ -367,6 +379,15 @@ class Pooling:
         self.pool_h, self.pool_w, self.stride, self.pad = pool_h, pool_w, stride, pad
         self._indices: Any = None
         self._padded_shape: Any = None
+
+    @property
+    def arg_max(self) -> Any:
+        if self._indices is None:
+            return None
+        row, column = np.divmod(self._indices, self._padded_shape[3])
+        row -= self.stride * np.arange(row.shape[2])[:, None]
+        column -= self.stride * np.arange(row.shape[3])
+        return (row * self.pool_w + column).transpose(0, 2, 3, 1).ravel()
 
     def forward(self, x: ArrayLike) -> FloatArray:
         images = as_array("x", x)
