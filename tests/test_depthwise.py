@@ -352,3 +352,22 @@ def test_guard_pages(layout: str, at_end: bool, dtype: type[np.floating[Any]]) -
         assert not np.isnan(results["x"]).any()
         assert not np.isnan(results["weight"]).any()
         assert not np.isnan(results["bias"]).any()
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(
+    "stride", [17, 1000, 20_000, 1 << 30, (1, 1 << 30), (1 << 30, 1), (2, 1 << 20)], ids=str
+)
+def test_gradients_of_strides_far_beyond_the_image(stride, layout, rng):
+    """A stride has as many phases, of which a tap sees a few: a workspace for all of them fits nowhere."""
+    x, weight = (
+        rng.integers(-9, 10, (2, 3, 5, 4)).astype(float),
+        rng.integers(-9, 10, (3, 1, 3, 2)).astype(float),
+    )
+    expected = reference.conv2d(x, weight, stride=stride, groups=3)
+    grad_output = rng.integers(-9, 10, expected.shape).astype(float)
+    expected_grads = reference.conv2d_backward(grad_output, x, weight, stride=stride, groups=3)
+    given = (grad_output, x) if layout == "NCHW" else (to_nhwc(grad_output), to_nhwc(x))
+    grad_x, grad_weight, _ = fc.conv2d_backward(*given, weight, stride, groups=3, layout=layout)
+    np.testing.assert_array_equal(grad_x if layout == "NCHW" else to_nchw(grad_x), expected_grads[0])
+    np.testing.assert_array_equal(grad_weight, expected_grads[1])

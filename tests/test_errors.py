@@ -187,3 +187,25 @@ def test_conv_output_size(name, bad):
     arguments = {"input_size": 5, "kernel_size": 3, "stride": 1, "padding": 0, "dilation": 1, name: bad}
     named = "(input_size|kernel_size|dilation)" if name in ("kernel_size", "dilation") else name
     refuses(fc.conv_output_size, named, arguments)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "direct", "im2col"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_workspaces_of_many_threads_that_fit_into_no_memory(algorithm, layout):
+    """Bytes for a thread that fit into a number, and times 32 do not; so many filters are work for 32."""
+    far, wide = 2**20 - 1, 2**31 - 1
+    x = ones(1, 16, 1, 2, dtype=float) if layout == "NCHW" else ones(1, 1, 2, 16, dtype=float)
+    grad_output = ones(1, 8192, 1, 3, dtype=float) if layout == "NCHW" else ones(1, 1, 3, 8192, dtype=float)
+    weight = ones(8192, 16, 2, 2, dtype=float)
+    how = {
+        "stride": (1, wide),
+        "padding": ((far, 0), (wide, wide)),
+        "dilation": (far, 1),
+        "algorithm": algorithm,
+        "layout": layout,
+    }
+    with fc.num_threads(32):
+        with pytest.raises(MemoryError):
+            fc.conv2d(x, weight, **how)
+        with pytest.raises(MemoryError):
+            fc.conv2d_backward(grad_output, x, weight, **how, need=("weight",))

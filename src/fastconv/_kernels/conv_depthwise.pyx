@@ -21,7 +21,7 @@ from fastconv._kernels.depthwise_job cimport BAND_ROWS, job_of, take_image, take
 from fastconv._kernels.depthwise_pixels cimport correlate_pixels, correlate_turned, turns
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_depthwise, fc_kernels, kernels_for
-from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.memory cimport for_threads, give_back, take
 from fastconv._kernels.threads cimport EVENLY, PRODUCTS, parallel_for
 
 cnp.import_array()
@@ -29,6 +29,7 @@ cnp.import_array()
 cdef enum:
     ITEM_BYTES = 65536        # of outputs that a thread takes at a time, about
     PHASE_BYTES = 16384       # of phases that wait to be merged
+    MOST_PHASES = 16          # of rows, or columns; where there are more, most of them see no tap
 
 
 def supports(ConvGeometry g not None) -> bool:
@@ -97,6 +98,9 @@ def grad_input(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.nd
     """grad_x = gradient of the input, one correlation for each phase of the stride."""
     cdef const fc_kernels *kernels = kernels_for(cnp.PyArray_TYPE(grad_x))
     check_arrays(g, cnp.PyArray_TYPE(grad_x), grad_x, weight, None, grad_output)
+    if g.stride_h > MOST_PHASES or g.stride_w > MOST_PHASES:
+        conv_direct.grad_input(g, grad_output, weight, grad_x, num_threads)
+        return
     if spreads(g):
         spread(kernels, g, grad_output, weight, grad_x, num_threads)
         return
@@ -171,7 +175,7 @@ cdef bint spreads(ConvGeometry g) noexcept:
 
 cdef void spread(
         const fc_kernels *kernels, ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray weight,
-        cnp.ndarray grad_x, int num_threads) noexcept:
+        cnp.ndarray grad_x, int num_threads) except *:
     # The forward one, whose x is written and whose out is read.
     cdef Correlation c = forward_correlation(kernels, g, grad_x, weight, None, grad_output, False)
     cdef Planes planes
@@ -217,7 +221,7 @@ cdef bint merge_phases(
     in_cache = PHASE_BYTES // (g.stride_w * m.pitch * size)
     m.rows = max(1, min(ceil_div(c.out_h, m.planes.cut.bands), in_cache))
     m.each = align(g.stride_w * m.rows * m.pitch * size)
-    m.buffers = <char *>take(m.each * num_threads)
+    m.buffers = <char *>take(for_threads(m.each, num_threads))
     if m.buffers != NULL and zeros != NULL:
         parallel_for(m.planes.cut.items, num_threads, merge_item, &m, EVENLY | PRODUCTS)
     give_back(m.buffers)

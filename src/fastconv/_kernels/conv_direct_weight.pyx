@@ -17,7 +17,7 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_ahead, fc_kernels, fc_tile, kernels_for, new_tile, rows_of
-from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.memory cimport for_threads, give_back, take
 from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, cut_flat, fill_pixels, load_band,
     needs_bands,
@@ -85,7 +85,7 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     job.together = ceil_div(panels_a_pass, max(1, ceil_div(panels_a_pass, job.together)))
     job.each = job.table_bytes + job.together * job.turned_bytes + job.band_bytes
     job.sums = <char *>take(job.splits * panels_a_pass * job.panel_bytes)
-    job.private = <char *>take(job.each * num_threads)
+    job.private = <char *>take(for_threads(job.each, num_threads))
     job.grad = <char *>cnp.PyArray_DATA(grad)
     if job.sums == NULL or job.private == NULL:
         give_back(job.sums)

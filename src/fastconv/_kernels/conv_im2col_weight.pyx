@@ -14,7 +14,7 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, new_tile
-from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.memory cimport for_threads, give_back, take
 from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_pixels, fill_table, load_band,
 )
@@ -70,7 +70,7 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     job.band_bytes = align(band_elements(&job.c, job.chunks.images, job.chunks.rows) * size)
     job.each = 2 * job.table_bytes + 2 * job.panel_bytes + job.band_bytes
     job.sums = <char *>take(job.splits * panels * job.sums_bytes)
-    job.private = <char *>take(job.each * num_threads)
+    job.private = <char *>take(for_threads(job.each, num_threads))
     job.grad = <char *>cnp.PyArray_DATA(grad)
     if job.sums == NULL or job.private == NULL:
         give_back(job.sums)

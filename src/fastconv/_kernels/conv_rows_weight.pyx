@@ -17,7 +17,7 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_window_sums, kernels_for
-from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.memory cimport for_threads, give_back, take
 from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_table, load_band,
 )
@@ -71,7 +71,7 @@ def grad_weight_and_bias(ConvGeometry g not None, cnp.ndarray grad_output not No
     job.each = job.table_bytes + align(
         band_elements(&job.c, job.chunks.images, job.chunks.rows) * kernels.itemsize)
     job.sums = <char *>take(job.splits * job.rows * (job.row_bytes + own_bytes))
-    job.private = <char *>take(job.each * num_threads)
+    job.private = <char *>take(for_threads(job.each, num_threads))
     if job.sums == NULL or job.private == NULL:
         give_back(job.sums)
         give_back(job.private)

@@ -12,7 +12,7 @@ from libc.string cimport memset
 from fastconv._kernels.correlation cimport Correlation, align, ceil_div
 from fastconv._kernels.depthwise_job cimport job_of, take_image, take_rows
 from fastconv._kernels.isa cimport FC_SLIDING_ROWS, fc_depthwise
-from fastconv._kernels.memory cimport give_back, take
+from fastconv._kernels.memory cimport for_threads, give_back, take
 from fastconv._kernels.threads cimport EVENLY, PRODUCTS, parallel_for
 
 cdef enum:
@@ -103,7 +103,8 @@ cdef bint correlate_turned(const Correlation *c, int num_threads) noexcept nogil
     t.vectors = ceil_div(c.groups, lanes)
     t.filter_bytes = (taps + 1) * lanes * size      # of a vector's channels, with the bias
     t.each = plane_bytes(c, c.height * c.width) + plane_bytes(c, c.out_h * c.out_w)
-    t.weight, t.private = <char *>take(t.vectors * t.filter_bytes), <char *>take(t.each * num_threads)
+    t.weight = <char *>take(t.vectors * t.filter_bytes)
+    t.private = <char *>take(for_threads(t.each, num_threads))
     if t.weight == NULL or t.private == NULL:
         give_back(t.weight)
         give_back(t.private)

@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t
 
 from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.isa cimport fc_binary, fc_kernels, fc_unary, kernels_for
-from fastconv._kernels.memory cimport empty, give_back, take_workspace
+from fastconv._kernels.memory cimport empty, for_threads, give_back, take_workspace
 from fastconv._kernels.threads cimport EVENLY, parallel_for
 from fastconv._kernels.unchanged cimport still, still_has
 
@@ -246,7 +246,7 @@ def softmax_backward(
     if s.classes == 0:
         return result
     if cnp.PyArray_TYPE(output) == cnp.NPY_FLOAT16:
-        s.singles = <float *>take_workspace(s.each * num_threads * <Py_ssize_t>sizeof(float))
+        s.singles = <float *>take_workspace(for_threads(s.each * <Py_ssize_t>sizeof(float), num_threads))
     with nogil:
         parallel_for(ceil_div(s.positions, s.part), num_threads, backward_part, &s, EVENLY)
     give_back(s.singles)

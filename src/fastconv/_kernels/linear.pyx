@@ -13,7 +13,7 @@ from libc.stdint cimport uint16_t
 from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.isa cimport FC_DOT_COLUMNS, FC_DOT_ROWS, fc_dot, fc_tile, new_tile
 from fastconv._kernels.matrix_product cimport Product, multiply, product
-from fastconv._kernels.memory cimport give_back, take_workspace
+from fastconv._kernels.memory cimport for_threads, give_back, take_workspace
 from fastconv._kernels.threads cimport EVENLY, PRODUCTS, parallel_for
 from fastconv._kernels.unchanged cimport still, still_has
 
@@ -58,7 +58,7 @@ def forward(cnp.ndarray x not None, cnp.ndarray weight not None, bias, cnp.ndarr
     r.p, r.singles = &p, NULL
     r.each = ceil_div(FC_DOT_COLUMNS * channels * <Py_ssize_t>sizeof(float), 64) * 64
     if p.b_is_half:
-        r.singles = take_workspace(r.each * num_threads)
+        r.singles = take_workspace(for_threads(r.each, num_threads))
     with nogil:
         parallel_for(ceil_div(p.columns, FC_DOT_COLUMNS), num_threads, multiply_rows, &r, EVENLY | PRODUCTS)
     give_back(r.singles)

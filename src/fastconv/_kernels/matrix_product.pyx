@@ -17,7 +17,7 @@ from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.isa cimport (
     FC_MAX_NR, fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for,
 )
-from fastconv._kernels.memory cimport give_back, take_workspace
+from fastconv._kernels.memory cimport for_threads, give_back, take_workspace
 from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
 from fastconv._kernels.unchanged cimport still
 
@@ -70,7 +70,7 @@ cdef int multiply(const Product *p, int num_threads) except -1:
     """Computes all of p.c, block by block."""
     cdef Cut cut = cut_product(p, num_threads)
     cdef Py_ssize_t sums_bytes = cut.ranges * cut.blocks * cut.block_bytes if cut.ranges > 1 else 0
-    cut.work = take_workspace(cut.each * num_threads + sums_bytes)
+    cut.work = take_workspace(for_threads(cut.each, num_threads) + sums_bytes)
     cut.sums = cut.work + cut.each * num_threads
     with nogil:
         parallel_for(cut.blocks * cut.ranges, num_threads, multiply_block, &cut, IN_TURN | PRODUCTS)

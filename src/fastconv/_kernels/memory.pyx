@@ -125,7 +125,7 @@ cdef void *take(size_t bytes) noexcept nogil:
     global kept_bytes, used_bytes
     cdef size_t whole
     cdef Block *block
-    if bytes > (<size_t>1 << 56):
+    if bytes > <size_t>most_bytes():
         return NULL
     cdef int size_class = size_class_of(bytes + HEADER, &whole)
     fc_lock()
@@ -222,7 +222,7 @@ cdef cnp.ndarray empty(int ndim, cnp.npy_intp *shape, int typenum):
     cdef size_t bytes = 2 if typenum == cnp.NPY_FLOAT16 else 4 if typenum == cnp.NPY_FLOAT32 else 8
     cdef int i
     for i in range(ndim):
-        if shape[i] and bytes > (<size_t>1 << 56) // <size_t>shape[i]:
+        if shape[i] and bytes > <size_t>most_bytes() // <size_t>shape[i]:
             raise MemoryError(
                 f"a result of {ndim} axes, {shape[i]} long along axis {i}, does not fit into memory"
             )

@@ -8,7 +8,7 @@ chunks of pixels and, where these are too few for them, the parts as well.
 cimport numpy as cnp
 
 from fastconv._kernels.correlation cimport Correlation, ceil_div, movers
-from fastconv._kernels.memory cimport aligned, give_back, take
+from fastconv._kernels.memory cimport aligned, for_threads, give_back, take
 from fastconv._kernels.operands cimport a_pass
 from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
 
@@ -51,7 +51,7 @@ cdef Py_ssize_t run_passes(
     cdef bint packs = p.part_bytes > 0 and not p.c.packed
     now.job, now.pack, now.compute, now.part_bytes = job, pack, compute, p.part_bytes
     now.packing = <char *>take(p.a_pass * p.part_bytes) if packs else NULL
-    now.private, now.private_bytes = <char *>take(private_bytes * num_threads), private_bytes
+    now.private, now.private_bytes = <char *>take(for_threads(private_bytes, num_threads)), private_bytes
     now.num_threads = num_threads
     if (packs and now.packing == NULL) or now.private == NULL:
         give_back(now.packing)

@@ -12,7 +12,7 @@ from fastconv._kernels.isa cimport (
     FC_FAR_FLOAT32, FC_FAR_FLOAT64, FC_MAX_LANES, FC_POOL_LINES, FC_STREAMED, fc_kernels, fc_pool, fc_scatter,
     fc_ties, kernels_for,
 )
-from fastconv._kernels.memory cimport empty, give_back, take
+from fastconv._kernels.memory cimport empty, for_threads, give_back, take
 from fastconv._kernels.read_ahead cimport LINE as LINE_BYTES
 from fastconv._kernels.threads cimport EVENLY, IN_TURN, parallel_for
 from fastconv._kernels.unchanged cimport still
@@ -157,7 +157,7 @@ cdef bint pool_rows(Job *job, int num_threads) noexcept nogil:
     job.parts = min(job.tiles, PARTS * num_threads if num_threads > 1 else 1)
     job.work, job.each = NULL, align(lines if job.reduction == MEAN else 2 * lines)
     if not pool.channels_last:
-        job.work = <char *>take(job.each * num_threads)
+        job.work = <char *>take(for_threads(job.each, num_threads))
         if job.work == NULL:
             return False
     parallel_for(job.parts, num_threads, pool_part, job, IN_TURN)
@@ -180,7 +180,7 @@ cdef bint pool_halves(Job *job, int num_threads) noexcept nogil:
     job.images = min(pool.images, max(1, HALVES // max(job.plane, job.out_plane)))
     job.lines = align(job.images * (job.plane + job.out_plane) * <Py_ssize_t>sizeof(float))
     job.each = job.lines + align(2 * FC_POOL_LINES * pool.line_elements * <Py_ssize_t>sizeof(float))
-    job.work = <char *>take(job.each * num_threads)
+    job.work = <char *>take(for_threads(job.each, num_threads))
     if job.work == NULL:
         return False
     parallel_for(ceil_div(pool.images, job.images), num_threads, pool_group, job, IN_TURN)

@@ -7,7 +7,7 @@ cimport numpy as cnp
 
 from fastconv._kernels.correlation cimport align, ceil_div
 from fastconv._kernels.isa cimport FC_MAX_LANES, FC_RESPONSE_PIXELS, fc_kernels, fc_response, kernels_for
-from fastconv._kernels.memory cimport empty, give_back, take_workspace
+from fastconv._kernels.memory cimport empty, for_threads, give_back, take_workspace
 from fastconv._kernels.threads cimport EVENLY, parallel_for
 from fastconv._kernels.unchanged cimport still
 
@@ -49,7 +49,7 @@ def response_norm(cnp.ndarray x not None, cnp.ndarray grad_output, Py_ssize_t be
     units.step = max(PART // (job.channels * pixels), 1)
     elements = (job.before + job.channels + job.after) * pixels + FC_MAX_LANES
     units.each = align(elements * (1 if grad_output is None else 2) * units.kernels.itemsize)
-    units.workspace = take_workspace(units.each * num_threads)
+    units.workspace = take_workspace(for_threads(units.each, num_threads))
     with nogil:
         parallel_for(ceil_div(units.count, units.step), num_threads, compute_part, &units, EVENLY)
     give_back(units.workspace)
