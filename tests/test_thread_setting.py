@@ -1,6 +1,7 @@
 """Where the number of threads comes from: read when it is used, in the order that is promised."""
 
 import os
+import platform
 import sys
 import threading
 import time
@@ -260,8 +261,83 @@ for _ in range(20):
 """
 
 
-@pytest.mark.skipif(
+# Its masks are set from outside, at any moment of its calls, as `taskset -ap` does.
+PINNED = """
+import os, subprocess, sys, time
+
+CALLS = '''
+import numpy as np
+import fastconv as fc
+
+fc.set_num_threads(2)
+x, weight = np.ones((4, 16, 64, 64), np.float32), np.ones((16, 16, 3, 3), np.float32)
+fc.conv2d(x, weight)
+print("ready", flush=True)
+while True:
+    fc.conv2d(x, weight, padding=1)
+'''
+
+allowed = os.sched_getaffinity(0)
+here = {min(allowed)}
+process = subprocess.Popen([sys.executable, "-c", CALLS], stdout=subprocess.PIPE)
+try:
+    process.stdout.readline()
+    tasks = [int(task) for task in os.listdir(f"/proc/{process.pid}/task")]
+    for _ in range(60):
+        for task in tasks:
+            os.sched_setaffinity(task, here)
+        time.sleep(0.02)
+        assert [os.sched_getaffinity(task) for task in tasks] == [here] * len(tasks)
+        for _ in range(10):  # what is allowed again may be what a thread has for a moment
+            for task in tasks:
+                os.sched_setaffinity(task, allowed)
+        time.sleep(0.02)
+finally:
+    process.kill()
+    process.wait()
+"""
+two_processors = pytest.mark.skipif(
     sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs /proc and two processors"
 )
-def test_threads_that_part_may_use_the_same_processors_as_before() -> None:
-    programs.run(AFFINITY)
+
+
+@two_processors
+@pytest.mark.parametrize("program", [AFFINITY, PINNED], ids=["moved", "pinned"])
+def test_threads_that_part_may_use_the_same_processors_as_before(program: str) -> None:
+    programs.run(program)
+
+
+@two_processors
+@pytest.mark.parametrize(
+    "variable", [("OMP_PROC_BIND", "true"), ("OMP_PROC_BIND", "spread"), ("OMP_PLACES", "cores")]
+)
+def test_threads_that_openmp_binds_are_as_many_as_ever(variable: tuple[str, str]) -> None:
+    number = "import fastconv as fc; print(fc.get_num_threads())"
+    assert programs.run(number, **dict([variable])) == programs.run(number)
+
+
+# As a service may run: the first sched_setaffinity ends it. Threads of three teams meet on two processors.
+STAY = """
+import ctypes, struct, threading
+import numpy as np
+import fastconv as fc
+
+instructions = [(0x20, 0, 0, 0), (0x15, 0, 1, 203), (0x06, 0, 0, 0x80000000), (0x06, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in instructions))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(instructions), ctypes.addressof(code)))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0
+fc.set_num_threads(2)
+x, weight = np.ones((4, 16, 64, 64), np.float32), np.ones((16, 16, 3, 3), np.float32)
+calls = [threading.Thread(target=lambda: [fc.conv2d(x, weight) for _ in range(200)]) for _ in range(3)]
+for call in calls:
+    call.start()
+for call in calls:
+    call.join()
+"""
+
+
+@two_processors
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the number of the system call is another one")
+def test_threads_that_are_not_to_be_bound_are_left_where_they_are() -> None:
+    programs.run(STAY, OMP_PROC_BIND="false")

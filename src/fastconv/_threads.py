@@ -139,7 +139,7 @@ def _wanted() -> tuple[int, str]:
     shared = threads.environment(b"OMP_NUM_THREADS").partition(",")[0].strip()  # "4,2": of nested regions
     if shared.isdecimal() and int(shared) > 0:
         return min(int(shared), MOST_THREADS), "OMP_NUM_THREADS"
-    processors, granted = _processors.affinity(), _cpu_quota()
+    processors, granted = threads.bound_processors() or _processors.affinity(), _cpu_quota()
     if granted is not None and granted < processors:
         return granted, "cgroup CPU quota"
     return min(processors, MOST_THREADS), "processors this process may use"

@@ -20,6 +20,13 @@ cdef extern from *:
     static int omp_get_max_threads(void) { return 1; }
     #endif
 
+    /* MSVC's OpenMP, which is older, binds nothing. */
+    #if defined(_OPENMP) && _OPENMP >= 201307
+    static int fc_bound_processors(void) { return omp_get_proc_bind() ? omp_get_num_procs() : 0; }
+    #else
+    static int fc_bound_processors(void) { return 0; }
+    #endif
+
     /* Before a parallel region of a function without the GIL, Cython asks whether the GIL is held after
      * all. Up to Python 3.11 the answer is always yes once there has been a second interpreter, and the
      * process would end. */
@@ -52,12 +59,14 @@ cdef extern from *:
     int omp_get_thread_num() noexcept nogil
     int omp_get_num_threads() noexcept nogil
     int omp_get_max_threads() noexcept nogil
+    int fc_bound_processors() noexcept nogil
     int FC_FREE_THREADED
     int fc_forked
     void fc_watch_forks()
 
 cdef extern from "team.h" nogil:
     ctypedef struct fc_team:
+        int stay
         Py_ssize_t total
     void fc_take_part(
         fc_team *team, int thread, int threads, Py_ssize_t items, int in_turn, Body body, const void *job)
@@ -90,6 +99,7 @@ cdef Py_ssize_t parallel_for(
         end(loop, mode)
         return total
     memset(&team, 0, sizeof(team))
+    team.stay = threads_stay
     with parallel(num_threads=num_threads):
         mode = begin(loop)
         fc_take_part(&team, omp_get_thread_num(), omp_get_num_threads(), items, loop & IN_TURN, body, job)
@@ -114,6 +124,14 @@ def openmp_limit() -> int:
     return INT_MAX if limit == max_threads_at_first else limit
 
 
+def bound_processors() -> int:
+    """The processors that the OpenMP library binds its threads to, one each; 0 where it binds none.
+
+    The affinity of a thread that is bound is its own, and says nothing of the process.
+    """
+    return fc_bound_processors()
+
+
 def environment(bytes name) -> str:
     """An environment variable's value, as `os.environ` would give it at a tenth of the time; "" if unset.
 
@@ -126,4 +144,5 @@ def environment(bytes name) -> str:
     return "" if value == NULL else (<bytes>value).decode("utf-8", "replace")
 
 
+cdef bint threads_stay = environment(b"OMP_PROC_BIND").strip().lower() == "false"
 fc_watch_forks()

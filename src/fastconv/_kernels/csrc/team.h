@@ -7,8 +7,8 @@
  * at once where nobody waits for this processor. And it stays awake while others are about to be done, lest one of
  * them wake it on its own processor.
  *
- * Which processors a thread may use is the same afterwards. Where all of them are taken it stays. Other systems have
- * no such calls, and look after this themselves.
+ * Which processors a thread may use is the same afterwards, also where another process decides it meanwhile. Where all
+ * of them are taken it stays. Other systems have no such calls, and look after this themselves.
  */
 #ifndef FASTCONV_TEAM_H
 #define FASTCONV_TEAM_H
@@ -33,8 +33,9 @@
 #define FC_AWAKE_NANOSECONDS 200000
 #endif
 
-/* All zero in the beginning. */
+/* All zero in the beginning, but for `stay`: whether threads are to be left where the system has them. */
 typedef struct {
+    int stay;
     ptrdiff_t next;  /* the first item that nobody has taken */
     ptrdiff_t total; /* of what items return */
 #if defined(__linux__)
@@ -47,13 +48,14 @@ typedef struct {
 
 static void fc_leave_taken_processors(const fc_team *team)
 {
-    cpu_set_t allowed, others;
+    cpu_set_t allowed, others, now;
     if (sched_getaffinity(0, sizeof allowed, &allowed)) return; /* more processors than CPU_SETSIZE */
     others = allowed;
     for (int i = 0; i < CPU_SETSIZE; i++)
         if (__atomic_load_n(&team->taken[i / FC_WORD], __ATOMIC_RELAXED) >> i % FC_WORD & 1) CPU_CLR(i, &others);
     if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others)) return;
-    sched_setaffinity(0, sizeof allowed, &allowed);
+    if (!sched_getaffinity(0, sizeof now, &now) && CPU_EQUAL(&now, &others))
+        sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
 static inline void fc_begin(fc_team *team)
@@ -62,7 +64,7 @@ static inline void fc_begin(fc_team *team)
     if (here >= 0 && here < CPU_SETSIZE) {
         const unsigned long bit = 1ul << here % FC_WORD;
         unsigned long *word = &team->taken[here / FC_WORD];
-        if (__atomic_fetch_or(word, bit, __ATOMIC_RELAXED) & bit) fc_leave_taken_processors(team);
+        if (__atomic_fetch_or(word, bit, __ATOMIC_RELAXED) & bit && !team->stay) fc_leave_taken_processors(team);
     }
     FC_FETCH_ADD(&team->begun, 1);
 }
