@@ -196,6 +196,31 @@ def test_integers_are_exact_below_2_to_53(algorithm):
     assert_array_equal(fc.conv2d(x, np.ones((1, 1, 1, 2), int), algorithm=algorithm), [[[[2**52 + 1, 2]]]])
 
 
+@pytest.mark.parametrize("dtypes", [(np.uint8, np.int8), (np.int32, np.int32), (np.uint8, np.int64)], ids=str)
+@pytest.mark.parametrize(("channels", "size", "kernel"), [(64, 32, 3), (256, 48, 1)])
+def test_auto_is_exact_with_integers(channels, size, kernel, dtypes, rng):
+    """What "auto" takes for floating-point numbers here has sums of fractions, or larger ones, in between."""
+    x_shape, weight_shape = (1, channels, size, size), (64, channels, kernel, kernel)
+    assert fc.conv2d_algorithm(x_shape, weight_shape) in ("winograd", "strassen", "im2col")
+    x, weight = (
+        rng.integers(0, 100, x_shape).astype(dtypes[0]),
+        rng.integers(-9, 10, weight_shape).astype(dtypes[1]),
+    )
+    expected = reference.conv2d(x, weight)
+    assert_array_equal(fc.conv2d(x, weight), expected)
+    grad_output = rng.integers(-9, 10, expected.shape).astype(dtypes[1])
+    expected_grads = reference.conv2d_backward(grad_output, x, weight)
+    for gradient, correct in zip(fc.conv2d_backward(grad_output, x, weight), expected_grads, strict=True):
+        assert_array_equal(gradient, correct)
+    turned = np.swapaxes(weight, 0, 1)
+    assert_array_equal(fc.conv_transpose2d(grad_output, weight), expected_grads[0])
+    assert_array_equal(fc.conv_transpose2d_backward(x, grad_output, weight)[0], expected)
+    assert_array_equal(fc.conv_transpose2d_backward(x, grad_output, weight)[1], expected_grads[1])
+    assert_array_equal(
+        fc.conv_transpose2d(x, turned, padding=kernel - 1), reference.conv2d(x, weight[..., ::-1, ::-1])
+    )
+
+
 @pytest.mark.parametrize("algorithm", PLAIN_ALGORITHMS)
 def test_lists_are_arrays(algorithm):
     output = fc.conv2d([[[1, 2], [3, 4]]], [[[[1, 1]]]], [10], algorithm=algorithm)

@@ -12,7 +12,7 @@ from fastconv._kernels import arrays as kernel_arrays
 from fastconv._kernels import halves
 from fastconv._threads import threads_for
 
-__all__ = ["computable", "promote", "promote_one"]
+__all__ = ["computable", "exact", "promote", "promote_one"]
 
 WORK_AN_ELEMENT = 8
 """So many multiply-adds an element that is moved or converted counts as, where threads are handed out."""
@@ -62,3 +62,10 @@ def promote_one(name: str, value: ArrayLike, *, halves: bool = False) -> tuple[A
         return value, value.dtype  # type: ignore[union-attr]
     (array,), dtype = promote(**{name: value}, halves=halves)
     return array, dtype
+
+
+def exact(algorithm: str, *values: ArrayLike | None) -> str:
+    """`algorithm`, but "direct" instead of "auto" where all values are integers: sums are to be exact."""
+    if algorithm != "auto" or any(v is not None and np.asarray(v).dtype.kind not in "biu" for v in values):
+        return algorithm
+    return "direct"

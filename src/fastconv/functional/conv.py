@@ -17,7 +17,7 @@ from fastconv._spec import ConvSpec, Padding, conv_spec, output_size, pair
 from fastconv._threads import threads_for
 from fastconv._transpose_spec import TransposeSpec
 from fastconv.functional import _border
-from fastconv.functional._input import promote
+from fastconv.functional._input import exact, promote
 from fastconv.functional._output import checked_out, deliver
 
 __all__ = ["conv2d", "conv2d_algorithm", "conv2d_backward", "conv_output_size"]
@@ -85,7 +85,8 @@ def conv2d(
               x_{n,\,gC/G + c,\,p\,\mathrm{stride} + r\,\mathrm{dilation} - \mathrm{padding},\,\ldots}
 
     float32 and float64 are computed as they are, float16 in float32; bool and 8- and 16-bit integers give
-    float32, wider integers float64. Results don't depend on the number of threads.
+    float32, wider integers float64: "auto" is "direct" for them, so that sums below 2^24, or 2^53, are exact.
+    Results don't depend on the number of threads.
 
     References
     ----------
@@ -105,6 +106,7 @@ def conv2d(
         dtype = x.dtype  # type: ignore[union-attr]
     else:
         (x, weight, bias), dtype = promote(x=x, weight=weight, bias=bias, optional=["bias"])
+        algorithm = exact(algorithm, *given)
     spec = conv_spec(x.shape, weight.shape, stride, padding, dilation, groups, padding_mode, layout)  # type: ignore[union-attr]
     if bias is not None:
         shape("bias", bias, spec.weight_shape[:1], "one number for each output channel")  # type: ignore[arg-type]
@@ -178,7 +180,9 @@ def conv2d_backward(
     if weight is not None and arrays.native(grad_output, x, weight):
         dtype = x.dtype  # type: ignore[union-attr]
     else:
+        given = (grad_output, x, weight)
         (grad_output, x, weight), dtype = promote(grad_output=grad_output, x=x, weight=weight)
+        algorithm = exact(algorithm, *given)
     spec = conv_spec(x.shape, weight.shape, stride, padding, dilation, groups, padding_mode, layout)  # type: ignore[union-attr]
     shape("grad_output", grad_output, spec.out_shape, "the shape of the convolution's result")  # type: ignore[arg-type]
     needed = subset("need", need, ("x", "weight", "bias"))

@@ -12,7 +12,7 @@ from fastconv._kernels.memory import new_array
 from fastconv._spec import Padding
 from fastconv._threads import threads_for
 from fastconv._transpose_spec import transpose_spec
-from fastconv.functional._input import promote
+from fastconv.functional._input import exact, promote
 from fastconv.functional._output import deliver
 from fastconv.functional._sum import add_bias
 from fastconv.functional.conv import kernels_for
@@ -95,7 +95,7 @@ def conv_transpose2d(
     if not images.size or not y.size:
         y.fill(0)
     else:
-        kernels = kernels_for("grad_input", spec, "auto", images.dtype.char)
+        kernels = kernels_for("grad_input", spec, exact("auto", x, weight, bias), images.dtype.char)
         kernels.grad_input(spec.geometry, images, filters, y, threads_for(spec.flops))
     if offset is not None:
         add_bias(y, offset, layout)
@@ -157,6 +157,7 @@ def conv_transpose2d_backward(
     )
     shape("grad_output", grad, spec.out_shape, "the shape of the transposed convolution's result")
     char, num, threads = images.dtype.char, images.dtype.num, threads_for(spec.flops)
+    algorithm = exact("auto", grad_output, x, weight)
 
     grad_x = grad_weight = grad_bias = None
     if "x" in needed:
@@ -164,14 +165,14 @@ def conv_transpose2d_backward(
         if not grad.size:
             grad_x.fill(0)
         elif grad_x.size:
-            kernels = kernels_for("forward", spec, "auto", char)
+            kernels = kernels_for("forward", spec, algorithm, char)
             kernels.forward(spec.geometry, grad, filters, None, grad_x, False, threads)
     if "weight" in needed:
         grad_weight = new_array(spec.weight_shape, num)
         if not images.size or not grad.size:
             grad_weight.fill(0)
         else:
-            kernels = kernels_for("grad_weight", spec, "auto", char)
+            kernels = kernels_for("grad_weight", spec, algorithm, char)
             kernels.grad_weight(spec.geometry, images, grad, grad_weight, threads)
     if "bias" in needed:
         grad_bias = new_array((spec.out_channels,), num)
