@@ -96,6 +96,35 @@ def test_save_obeys_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "a.npz").stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_save_keeps_the_permissions_of_what_it_replaces(
+    tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.npz"
+    save(path, {"a": np.arange(3)})
+    path.chmod(mode)
+    seen = []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        seen.append(os.fstat(descriptor).st_mode & 0o777)
+        sync(descriptor)
+
+    monkeypatch.setattr(serialization.os, "fsync", watched)
+    save(path, {"a": np.arange(4)})
+    assert path.stat().st_mode & 0o777 == mode
+    assert seen == [mode], "nor may others read the file before it is in its place"
+    np.testing.assert_array_equal(load(path)["a"], np.arange(4))
+
+
+@pytest.mark.parametrize("length", [246, 255])
+def test_save_takes_every_name_that_a_file_may_have(tmp_path: Path, length: int) -> None:
+    path = tmp_path / f"{'a' * (length - 4)}.npz"
+    save(path, {"a": np.arange(3)})
+    np.testing.assert_array_equal(load(path)["a"], np.arange(3))
+    assert os.listdir(tmp_path) == [path.name]
+
+
 @pytest.mark.parametrize(
     ("name", "state", "kind", "message"),
     [

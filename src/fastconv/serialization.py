@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias
 
@@ -29,7 +31,8 @@ def save(path: PathLike, module: HasState | Mapping[str, Any]) -> None:
     """Write the state of a module, or a mapping of arrays, into a file.
 
     The file is written beside its place and then moved there: an interrupted `save` leaves what was there
-    before, never half a file. The same arrays give the same bytes.
+    before, never half a file. A file that is replaced keeps its permissions. The same arrays give the same
+    bytes.
 
     Parameters
     ----------
@@ -64,9 +67,13 @@ def save(path: PathLike, module: HasState | Mapping[str, Any]) -> None:
     mapping = module if isinstance(module, Mapping) else _state_of(module)
     arrays = {_name(name): _array(name, value) for name, value in mapping.items()}
     target = Path(path).resolve()
-    beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
+    beside = target.with_name(f".{os.urandom(8).hex()}")  # short: the target's name may be as long as any
+    kept = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
     try:
-        with open(beside, "xb") as file:
+        # Whom the old file was hidden from must not read the new one either, not even before it is complete.
+        with open(beside, "xb", opener=partial(os.open, mode=0o666 if kept is None else kept)) as file:
+            if kept is not None:
+                os.chmod(beside, kept)  # what the umask took
             write(file, arrays)
             file.flush()
             os.fsync(file.fileno())
