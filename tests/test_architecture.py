@@ -21,7 +21,7 @@ SPECS = ["_spec", "_pool_spec", "_columns_spec", "_transpose_spec", "_threads", 
 FLOORS = [
     ["_checks", "_processors"],
     ["_kernels"],
-    SPECS,
+    [*SPECS, "_npz", "_safetensors"],
     ["functional", "serialization", "datasets", "_config", "_training_session"],
     ["_torch_checkpoint"],
     ["nn"],

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias
@@ -44,7 +43,7 @@ def save(path: PathLike, module: HasState | Mapping[str, Any]) -> None:
     Raises
     ------
     ValueError
-        The path ends otherwise.
+        The path ends otherwise, or the format cannot keep a name as it is.
     TypeError
         A name is no string, or an array holds objects.
     OSError
@@ -63,9 +62,11 @@ def save(path: PathLike, module: HasState | Mapping[str, Any]) -> None:
     ...     load(path)
     {'bias': array([1., 2.])}
     """
-    write, _ = _format(path)
+    file_format = _format(path)
     mapping = module if isinstance(module, Mapping) else _state_of(module)
     arrays = {_name(name): _array(name, value) for name, value in mapping.items()}
+    for name, array in arrays.items():
+        file_format.check(name, array)
     target = Path(path).resolve()
     beside = target.with_name(f".{os.urandom(8).hex()}")  # short: the target's name may be as long as any
     kept = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
@@ -74,7 +75,7 @@ def save(path: PathLike, module: HasState | Mapping[str, Any]) -> None:
         with open(beside, "xb", opener=partial(os.open, mode=0o666 if kept is None else kept)) as file:
             if kept is not None:
                 os.chmod(beside, kept)  # what the umask took
-            write(file, arrays)
+            file_format.write(file, arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, target)
@@ -115,18 +116,31 @@ def load(path: PathLike) -> State:
     ...     fc.load(pathlib.Path(folder, "weights.npz"))
     {'bias': array([1., 2.])}
     """
-    _, read = _format(path)
+    file_format = _format(path)
     path = Path(path)
     with open(path, "rb") as file:
-        return read(path, file)
+        return file_format.read(path, file)
 
 
-def _format(path: PathLike) -> tuple[Callable[[IO[bytes], State], None], Callable[[Path, IO[bytes]], State]]:
+class _Format(Protocol):
+    """A module that knows one kind of file."""
+
+    def check(self, name: str, array: NDArray[Any]) -> None: ...
+    def write(self, file: IO[bytes], arrays: State) -> None: ...
+    def read(self, path: Path, file: IO[bytes]) -> State: ...
+
+
+def _format(path: PathLike) -> _Format:
     suffix = Path(path).suffix.lower()
+    # Imported here, since those who only compute need none.
     if suffix == ".npz":
-        return _write_npz, _read_npz
+        from fastconv import _npz
+
+        return _npz
     if suffix == ".safetensors":
-        return _write_safetensors, _read_safetensors
+        from fastconv import _safetensors
+
+        return _safetensors
     raise _checks.argument_error("path", repr(os.fspath(path)), "a name that ends in .npz or .safetensors")
 
 
@@ -149,58 +163,3 @@ def _array(name: str, value: Any) -> NDArray[Any]:
     if array.dtype.hasobject:
         raise _checks.argument_error(f"module[{name!r}]", f"dtype {array.dtype}", "numbers", TypeError)
     return array
-
-
-def _write_npz(file: IO[bytes], arrays: State) -> None:
-    import zipfile  # not needed by those who only compute
-
-    # By hand, since numpy.savez takes names as keywords: "file" and "allow_pickle" would not do.
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-def _read_npz(path: Path, file: IO[bytes]) -> State:
-    import zipfile
-
-    if not zipfile.is_zipfile(file):
-        raise ValueError(f"{path}: not an .npz file, or damaged")
-    file.seek(0)
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            state: State = dict(archive)
-    except (
-        EOFError,
-        KeyError,
-        NotImplementedError,
-        OSError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise ValueError(f"{path}: damaged, or not from fastconv.save ({error})") from None
-    if not all(isinstance(array, np.ndarray) for array in state.values()):
-        raise ValueError(f"{path}: holds more than arrays")
-    return state
-
-
-def _write_safetensors(file: IO[bytes], arrays: State) -> None:
-    import safetensors.numpy
-
-    # It writes the bytes as they lie in memory.
-    native = {
-        n: np.ascontiguousarray(a, a.dtype.newbyteorder("=")).reshape(a.shape) for n, a in arrays.items()
-    }
-    file.write(safetensors.numpy.save(native))
-
-
-def _read_safetensors(path: Path, file: IO[bytes]) -> State:
-    import safetensors
-    import safetensors.numpy
-
-    try:
-        state: State = safetensors.numpy.load(file.read())
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: not a .safetensors file, or damaged ({error})") from None
-    return state
