@@ -19,7 +19,7 @@ SPECS = ["_spec", "_pool_spec", "_columns_spec", "_transpose_spec", "_threads", 
 
 # From the ground up. A module belongs to the longest name here that begins its own.
 FLOORS = [
-    ["_checks", "_processors"],
+    ["_checks", "_file_content", "_processors"],
     ["_kernels"],
     [*SPECS, "_npz", "_safetensors"],
     ["functional", "serialization", "datasets", "_config", "_training_session"],
