@@ -1,10 +1,16 @@
-"""Bytes of files that may be damaged, or lie about what they hold. Imports the standard library alone."""
+"""Bytes of files that may lie about how many they are, and the numbers in them. Imports NumPy alone.
+
+A kind of numbers is a name of one of NumPy's dtypes, or "bfloat16", which NumPy has not.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
-__all__ = ["Readable", "at_most"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Readable", "at_most", "decoded", "itemsize"]
 
 _PIECE = 2**20
 
@@ -24,3 +30,17 @@ def at_most(file: Readable, count: int) -> bytearray:
             break
         content += piece
     return content
+
+
+def itemsize(kind: str) -> int:
+    """Bytes of a number in a file."""
+    return 2 if kind == "bfloat16" else np.dtype(kind).itemsize
+
+
+def decoded(data: NDArray[np.uint8], kind: str, order: Literal["<", ">"]) -> NDArray[Any]:
+    """Bytes as numbers in native order, copied only where they must be; bfloat16 becomes float32."""
+    if kind == "bool":
+        return np.not_equal(data, 0)
+    if kind == "bfloat16":  # the upper half of a float32
+        return (data.view(f"{order}u2").astype(np.uint32) << 16).view(np.float32)
+    return data.view(np.dtype(kind).newbyteorder(order)).astype(kind, copy=False)

@@ -22,6 +22,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv._file_content import decoded, itemsize
 from fastconv.serialization import PathLike
 
 __all__ = ["load_torch"]
@@ -43,7 +44,7 @@ _KINDS = {
     "ComplexFloatStorage": "c8",
     "ComplexDoubleStorage": "c16",
 }
-"""What PyTorch's storages hold: dtypes, but for the two that `_decoded` makes others of."""
+"""What PyTorch's storages hold: dtypes, but for bfloat16."""
 
 _DAMAGED = (
     *(ValueError, IndexError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile),
@@ -72,8 +73,7 @@ class _Storage(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        raw = {"bfloat16": "u2", "bool": "u1"}.get(self.kind, self.kind)
-        return self.length * np.dtype(raw).itemsize
+        return self.length * itemsize(self.kind)
 
 
 class _Source(Protocol):
@@ -157,7 +157,7 @@ def _read_zip(file: IO[bytes], size: int) -> Any:
             data = content(f"data/{storage.key}")
             if data.nbytes != storage.nbytes:
                 raise ValueError(f"storage {storage.key} has {data.nbytes} bytes, not {storage.nbytes}")
-            arrays[storage] = _decoded(data, storage.kind, ">" if big else "<")
+            arrays[storage] = decoded(data, storage.kind, ">" if big else "<")
         return arrays[storage]
 
     return _Machine(load).run(content("data.pkl").tobytes())
@@ -221,18 +221,9 @@ def _read_legacy(file: IO[bytes], size: int) -> Any:
         storage, position = seen[key], file.tell()
         if int.from_bytes(_bytes(file, size, position, 8).tobytes(), "little") != storage.length:
             raise ValueError(f"storage {key} does not have {storage.length} elements")
-        arrays[storage] = _decoded(_bytes(file, size, position + 8, storage.nbytes), storage.kind, "<")
+        arrays[storage] = decoded(_bytes(file, size, position + 8, storage.nbytes), storage.kind, "<")
     file.seek(start)
     return _Machine(arrays.__getitem__).run(source)
-
-
-def _decoded(data: NDArray[np.uint8], kind: str, order: str) -> NDArray[Any]:
-    """The bytes of a storage as numbers in native order."""
-    if kind == "bool":
-        return np.not_equal(data, 0)
-    if kind == "bfloat16":  # the upper half of a float32
-        return (data.view(f"{order}u2").astype(np.uint32) << 16).view(np.float32)
-    return data.view(order + kind).astype(kind, copy=False)
 
 
 # ---- the stack machine ----

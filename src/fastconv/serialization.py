@@ -45,7 +45,7 @@ def save(path: PathLike, module: HasState | Mapping[str, Any]) -> None:
     ValueError
         The path ends otherwise, or the format cannot keep a name as it is.
     TypeError
-        A name is no string, or an array holds objects.
+        A name is no string, or an array holds objects, or what ``.safetensors`` has no dtype for.
     OSError
         The file cannot be written.
 
@@ -94,14 +94,15 @@ def load(path: PathLike) -> State:
     Returns
     -------
     dict of str to ndarray
-        Fit for ``module.load_state_dict``.
+        Fit for ``module.load_state_dict``. bfloat16 becomes float32.
 
     Raises
     ------
     OSError
         The file cannot be read.
     ValueError
-        The path ends otherwise, or the file is damaged or of another kind. Pickled objects are refused.
+        The path ends otherwise, or the file is damaged or of another kind, or has numbers that NumPy has no
+        dtype for. Pickled objects are refused.
 
     See Also
     --------
