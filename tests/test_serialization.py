@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastconv as fc
 from fastconv import serialization
 from fastconv.serialization import load, save
 
@@ -137,6 +138,7 @@ def test_save_takes_every_name_that_a_file_may_have(tmp_path: Path, length: int)
         ("weights", {}, ValueError, "needs a name that ends in"),
         ("weights.npz", {3: np.ones(2)}, TypeError, "the name 3, needs strings"),
         ("weights.npz", {"a": np.array([None])}, TypeError, r"module\['a'\]: got dtype object"),
+        ("weights.npz", {"a": [[1], [2, 3]]}, TypeError, r"module\['a'\]: got list \(.*\), needs an array"),
         ("weights.npz", [np.ones(2)], TypeError, "module: got list, needs a module or a mapping"),
     ],
 )
@@ -146,6 +148,20 @@ def test_save_refuses_before_it_writes(
     with pytest.raises(kind, match=message):
         save(tmp_path / name, state)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_an_optimizer_is_refused_with_what_to_do_instead(path: Path, used: bool) -> None:
+    layer = fc.nn.Linear(2, 2)
+    optimizer = fc.optim.Adam(layer.parameters())
+    if used:
+        for parameter in layer.parameters():
+            parameter.grad = np.ones_like(parameter.data)
+        optimizer.step()
+    for what in (optimizer, optimizer.state_dict()):
+        with pytest.raises(TypeError, match=r"^module\['state'\]: got dict, needs .*train\.fit\(checkpoint="):
+            save(path, what)
+    assert os.listdir(path.parent) == []
 
 
 def test_save_into_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ State: TypeAlias = dict[str, NDArray[Any]]
 
 
 class HasState(Protocol):
-    """A module, an optimizer: whatever can say what it is made of."""
+    """A module, or whatever else can say of which arrays it is made."""
 
     def state_dict(self) -> Mapping[str, Any]: ...
 
@@ -38,14 +38,16 @@ def save(path: PathLike, module: HasState | Mapping[str, Any]) -> None:
     path : path
         Its ending decides the format: ``.npz``, or ``.safetensors`` (needs the package safetensors).
     module : Module or mapping of str to array_like
-        A module (or anything else with a `state_dict`), or what to write under which name.
+        A module, or what to write under which name. The state of an optimizer is more than arrays:
+        ``fastconv.train.fit(checkpoint=...)`` keeps it, with all else that a training goes on from.
 
     Raises
     ------
     ValueError
         The path ends otherwise, or the format cannot keep a name as it is.
     TypeError
-        A name is no string, or an array holds objects, or what ``.safetensors`` has no dtype for.
+        `module` has no state that is a mapping of arrays, or a name is no string, or an array holds objects,
+        or what ``.safetensors`` has no dtype for.
     OSError
         The file cannot be written.
 
@@ -160,7 +162,14 @@ def _name(name: Any) -> str:
 
 
 def _array(name: str, value: Any) -> NDArray[Any]:
-    array = np.asarray(value)
+    if isinstance(value, Mapping):
+        needs = "an array; the state of an optimizer is kept by fastconv.train.fit(checkpoint=...)"
+        raise _checks.argument_error(f"module[{name!r}]", type(value).__name__, needs, TypeError)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # ragged nested sequences
+        got = f"{type(value).__name__} ({error})"
+        raise _checks.argument_error(f"module[{name!r}]", got, "an array", TypeError) from None
     if array.dtype.hasobject:
         raise _checks.argument_error(f"module[{name!r}]", f"dtype {array.dtype}", "numbers", TypeError)
     return array
