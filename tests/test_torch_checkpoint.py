@@ -4,6 +4,7 @@ import contextlib
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -246,6 +247,7 @@ GADGETS = {
     "name as a value": b"(" + ODICT + b"l",
     "storage as a value": b"(" + text("storage") + name("torch", "FloatStorage") + text("0") * 2 + b"K\x06tQ",
     "deep key": b"}" + b")" + b"\x85" * 100_000 + b"K\x01s",
+    "deep name": b")" + b"\x85" * 100_000 + text("x") + b"\x93",
     "bytes": b"C\x01a",
     "set": b"\x8f",
     "buffer": b"\x97",
@@ -287,6 +289,13 @@ def test_a_loop_ends(path):
 # ---- files that lie ----
 
 HUGE = 2**62
+DEEP = b")" + b"\x85" * 100_000
+
+
+def storage(key, length):
+    return b"(" + text("storage") + name("torch", "FloatStorage") + key + text("cpu") + length + b"tQ"
+
+
 LIES = {
     "tensor larger than its storage": (tensor("0", 6, [7], [1]), SIX.tobytes()),
     "strides that leave the storage": (tensor("0", 6, [2, 3], [4, 1]), SIX.tobytes()),
@@ -316,6 +325,10 @@ LIES = {
     "nothing remembered": (b"h\x05", b""),
     "no mark": (b"t", b""),
     "unknown operation": (b"\xff", b""),
+    "storage with a deep key": (storage(DEEP, number(6)), b""),
+    "storage of a deep number of elements": (storage(text("0"), DEEP), b""),
+    "pairs that are none": (ODICT + b"(]K\x01aK\x02atR", b""),
+    "two lists of pairs": (ODICT + b"(]]tR", b""),
 }
 
 
@@ -338,6 +351,38 @@ def test_storages_that_exceed_the_file_together(path):
         fc.load_torch(path)
     write_legacy(path, b"(" + b"".join(parts) + b"t", storages)
     with pytest.raises(ValueError, match="storage 0 is of two kinds"):
+        fc.load_torch(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_list_of_pairs_is_not_unpacked_again_and_again(path, legacy):
+    """A dictionary of a list that is remembered takes eight bytes of the file, whatever its length."""
+    pairs = b"](" + b"".join(b"(" + text(f"{i:05d}") + b"Nt" for i in range(1000)) + b"eq\x01"
+    once = b"](" + pairs + name("collections", "OrderedDict") + b"q\x02h\x01\x85R"
+    write_both = write_legacy if legacy else write
+    loaded = fc.load_torch(write_both(path, once + b"e"))
+    assert loaded[1] == OrderedDict(loaded[0])
+    write_both(path, once + b"h\x02h\x01\x85R" * 1000 + b"e")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="more pairs than bytes"):
+            fc.load_torch(path)
+        assert tracemalloc.get_traced_memory()[1] < 200 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "keys", [{"0": None}, "0", 0, [DEEP]], ids=["dictionary", "string", "number", "deep"]
+)
+def test_legacy_keys_that_are_no_list_of_strings(path, keys):
+    write_legacy(path, tensor("0", 6, [6], [1], legacy=True), {"0": SIX.tobytes()})
+    listed = pickle.dumps(["0"], 2)
+    other = PROTOCOL + b"]" + DEEP + b"a." if keys == [DEEP] else pickle.dumps(keys, 2)
+    content = path.read_bytes()
+    assert content.count(listed) == 1
+    path.write_bytes(content.replace(listed, other))
+    with pytest.raises(ValueError, match=r"weights\.pt: not a PyTorch checkpoint, or damaged"):
         fc.load_torch(path)
 
 

@@ -5,12 +5,12 @@ A kind of numbers is a name of one of NumPy's dtypes, or "bfloat16", which NumPy
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Readable", "at_most", "decoded", "itemsize"]
+__all__ = ["Bounded", "Readable", "at_most", "decoded", "itemsize"]
 
 _PIECE = 2**20
 
@@ -30,6 +30,17 @@ def at_most(file: Readable, count: int) -> bytearray:
             break
         content += piece
     return content
+
+
+class Bounded:
+    """A file of which no more is asked than it has, so that no memory is taken for what is not there."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self.file, self.size = file, size
+        self.readline, self.tell = file.readline, file.tell
+
+    def read(self, size: int) -> bytes:
+        return self.file.read(min(size, self.size - self.file.tell()))
 
 
 def itemsize(kind: str) -> int:

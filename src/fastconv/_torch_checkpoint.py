@@ -15,14 +15,14 @@ import pickletools
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv._file_content import decoded, itemsize
+from fastconv._file_content import Bounded, decoded, itemsize
 from fastconv.serialization import PathLike
 
 __all__ = ["load_torch"]
@@ -77,6 +77,8 @@ class _Storage(NamedTuple):
 
 
 class _Source(Protocol):
+    size: int
+
     def read(self, size: int, /) -> bytes: ...
     def readline(self) -> bytes: ...
     def tell(self) -> int: ...
@@ -190,19 +192,8 @@ def _bytes(file: IO[bytes], size: int, start: int, count: int) -> NDArray[np.uin
     return data
 
 
-class _Bounded:
-    """A file of which no more is asked than it has, so that no memory is taken for what is not there."""
-
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self.file, self.size = file, size
-        self.readline, self.tell = file.readline, file.tell
-
-    def read(self, size: int) -> bytes:
-        return self.file.read(min(size, self.size - self.file.tell()))
-
-
 def _read_legacy(file: IO[bytes], size: int) -> Any:
-    source = _Bounded(file, size)
+    source = Bounded(file, size)
     if [_Machine().run(source), _Machine().run(source)] != [_MAGIC, _VERSION]:
         raise ValueError("it does not begin as PyTorch's files do")
     _Machine().run(source)  # of the machine that wrote it; the storages are little-endian in any case
@@ -216,6 +207,8 @@ def _read_legacy(file: IO[bytes], size: int) -> Any:
 
     _Machine(note).run(source)
     keys = _Machine().run(source)
+    if type(keys) is not list or not all(type(key) is str for key in keys):
+        raise ValueError("the keys of the storages are no list of strings")
     arrays: dict[_Storage, NDArray[Any]] = {}
     for key in keys:
         storage, position = seen[key], file.tell()
@@ -259,9 +252,11 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.pairs_left = 0
 
     def run(self, source: bytes | _Source) -> Any:
         """The object that the pickle makes; a file is left behind it."""
+        self.pairs_left = len(source) if isinstance(source, bytes) else source.size
         for opcode, argument, _ in pickletools.genops(source):  # type: ignore[arg-type]
             self._step(opcode.name, argument)
         (result,) = self.stack
@@ -343,13 +338,21 @@ class _Machine:
             raise _RefusedError("a call of what is no function")
         if function == _ORDERED_DICT:
             result: OrderedDict[Any, Any] = OrderedDict()
-            _fill(result, *arguments) if arguments else None
+            _fill(result, self._counted(*arguments)) if arguments else None
             return result
         if function == _PARAMETER:
             return arguments[0]
         if function in _TENSORS:
             return self._tensor(*arguments)
         raise _RefusedError(f"a call of {'.'.join(function)}")
+
+    def _counted(self, pairs: Iterable[Any]) -> Iterator[Any]:
+        """The pairs, each of which stands in the file, unless one list of them is used again and again."""
+        for pair in pairs:
+            self.pairs_left -= 1
+            if self.pairs_left < 0:
+                raise ValueError("more pairs than bytes")
+            yield pair
 
     def _tensor(
         self,
@@ -389,7 +392,9 @@ def _fill(target: dict[Any, Any], pairs: Iterable[Any]) -> None:
 
 
 def _admitted(module: Any, name: Any) -> _Global:
-    if type(module) is not str or type(name) is not str or _Global(module, name) not in _ADMITTED:
+    if type(module) is not str or type(name) is not str:  # and maybe too deep for a message
+        raise _RefusedError("a name that is no string")
+    if _Global(module, name) not in _ADMITTED:
         raise _RefusedError(f"{module}.{name}")
     return _Global(module, name)
 
@@ -402,7 +407,7 @@ def _storage(reference: Any) -> _Storage:
     if type(kind) is not _Global or kind not in _STORAGES or any(part is not None for part in view):
         raise _RefusedError("a storage of an unknown kind")
     if type(key) is not str or type(count) is not int or count < 0:
-        raise ValueError(f"a storage has the key {key!r} and {count!r} elements")
+        raise ValueError("a storage has a key that is no string, or no number of elements")
     return _Storage(key, _STORAGES[kind], count)
 
 
