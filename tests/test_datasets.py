@@ -2,6 +2,9 @@
 
 import gzip
 import importlib.util
+import re
+import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +41,47 @@ GOOD = idx_bytes(np.arange(12, dtype=np.uint8).reshape(3, 4))
         (b"\0\0\x07" + GOOD[3:], "not an IDX file"),
         (GOOD[:9], "ends within the header, after 9 of 12"),
         (GOOD[:-1], "got 23 bytes, needs 24"),
-        (GOOD + b"\0", "got 25 bytes, needs 24"),
+        (GOOD + b"\0", "got more than 24 bytes, needs 24"),
+        (gzip.compress(GOOD + bytes(50), mtime=0), "got more than 24 bytes, needs 24"),
+        (bytes([0, 0, 8, 100]) + struct.pack(">I", 1) * 100 + b"x", "NumPy has no array of shape (1, 1, 1"),
+        (bytes([0, 0, 8, 4]) + struct.pack(">I", 0) + b"\xff" * 12, "NumPy has no array of shape (0, 42949"),
         (b"\0\0\x08\x04" + b"\xff" * 16, "needs "),
         (gzip.compress(GOOD, mtime=0)[:-9], "damaged gzip"),
-        (gzip.compress(GOOD, mtime=0)[:12] + b"\xff" * 20, "damaged gzip"),
+        (gzip.compress(GOOD, mtime=0)[:12] + b"\xff" * 20, "not an IDX file"),
+        (gzip.compress(GOOD, mtime=0)[:20] + b"\xff" * 20, "damaged gzip"),
         (gzip.compress(GOOD[:-1], mtime=0), "got 23 bytes"),
+        (gzip.compress(GOOD, mtime=0)[:-4] + bytes(4), "damaged gzip"),
+        (gzip.compress(GOOD, mtime=0) + b"more", "damaged gzip"),
     ],
 )
 def test_idx_names_a_bad_file(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "bad.gz"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
         datasets.idx(path)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("stated", [3, 2**31])
+def test_idx_unpacks_no_more_than_the_header_says(tmp_path: Path, stated: int) -> None:
+    """Nor does it take memory for what the header says and the file does not have."""
+    header = bytes([0, 0, 8, 1]) + stated.to_bytes(4, "big")
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(header + bytes(5 * 10**7 if stated == 3 else 1000), mtime=0))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"needs {8 + stated} for an array of shape"):
+            datasets.idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 5 * 10**6
+    finally:
+        tracemalloc.stop()
+
+
+def test_idx_of_several_gzip_members(tmp_path: Path) -> None:
+    path = tmp_path / "labels.gz"
+    path.write_bytes(gzip.compress(GOOD[:5]) + gzip.compress(GOOD[5:]))
+    np.testing.assert_array_equal(datasets.idx(path), np.arange(12).reshape(3, 4))
 
 
 def test_idx_without_a_file(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastconv import _checks
+from fastconv._file_content import Readable, at_most
 
 __all__ = [
     "Images",
@@ -126,23 +128,37 @@ def idx(path: PathLike) -> NDArray[Any]:
     array([7, 2, 1], dtype=uint8)
     """
     path = Path(path)
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
+    with open(path, "rb") as file:
+        if file.peek(2)[:2] != b"\x1f\x8b":
+            return _idx(path, file)
         try:
-            content = gzip.decompress(content)
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return _idx(path, unpacked)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"{path}: a damaged gzip file ({error})") from None
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_DTYPES:
+
+
+def _idx(path: Path, file: Readable) -> NDArray[Any]:
+    """Reads one byte more than the header says, at most: a small gzip file may unpack to any size."""
+    magic = at_most(file, 4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_DTYPES:
         raise ValueError(f"{path}: not an IDX file, whose first bytes are 0, 0, a type, a number of axes")
-    dtype, axes = np.dtype(IDX_DTYPES[content[2]]), content[3]
+    dtype, axes = np.dtype(IDX_DTYPES[magic[2]]), magic[3]
+    sizes = at_most(file, 4 * axes)
     start = 4 + 4 * axes
-    if len(content) < start:
-        raise ValueError(f"{path}: ends within the header, after {len(content)} of {start} bytes")
-    shape = tuple(int(n) for n in np.frombuffer(content, ">u4", axes, 4))
-    needed = start + dtype.itemsize * int(np.prod(shape, dtype=object))
+    if 4 + len(sizes) < start:
+        raise ValueError(f"{path}: ends within the header, after {4 + len(sizes)} of {start} bytes")
+    shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
+    needed = dtype.itemsize * math.prod(shape)
+    content = at_most(file, needed + 1)
     if len(content) != needed:
-        raise ValueError(f"{path}: got {len(content)} bytes, needs {needed} for an array of shape {shape}")
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+        got = f"more than {start + needed}" if len(content) > needed else start + len(content)
+        raise ValueError(f"{path}: got {got} bytes, needs {start + needed} for an array of shape {shape}")
+    try:
+        array: NDArray[Any] = np.ndarray(shape, dtype, content)
+    except ValueError as error:  # too many axes, or sizes that only a 0 among them makes small
+        raise ValueError(f"{path}: NumPy has no array of shape {shape} ({error})") from None
+    return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def mnist(folder: PathLike) -> tuple[Images, Images]:
