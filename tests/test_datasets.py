@@ -164,6 +164,8 @@ def test_stratified_split_refuses(rng: np.random.Generator) -> None:
         datasets.stratified_split([0, 1, 1], 4, rng)
     with pytest.raises(ValueError, match="y: got shape"):
         datasets.stratified_split([[0, 1]], 1, rng)
+    with pytest.raises(TypeError, match=r"rng: got int, needs a numpy\.random\.Generator"):
+        datasets.stratified_split([0, 1, 1], 1, 0)
 
 
 @pytest.mark.parametrize("size", [1, 3, 10, 11])
@@ -190,6 +192,10 @@ def test_minibatches_are_seeded_and_refuse_at_once() -> None:
         datasets.minibatches(x, x[1:], 3)
     with pytest.raises(ValueError, match="size: got 0"):
         datasets.minibatches(x, x, 0)
+    for seed in (0, 1):
+        for shuffle in (True, False):
+            with pytest.raises(TypeError, match=r"rng: got int, needs a numpy\.random\.Generator"):
+                datasets.minibatches(x, x, 3, seed, shuffle)
 
 
 @pytest.mark.parametrize("shape", [(40, 5, 4), (40, 2, 5, 4), (0, 5, 4)])
@@ -213,3 +219,21 @@ def test_random_shift_moves_whole_images(rng: np.random.Generator, shape: tuple[
         assert len(fits) == 1
         seen.update(fits)
     assert not shape[0] or len(seen) > 12
+
+
+def test_random_shift_of_lists() -> None:
+    images = [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
+    shifted = datasets.random_shift(images, 1, np.random.default_rng(0))
+    again = datasets.random_shift(np.array(images), 1, np.random.default_rng(0))
+    np.testing.assert_array_equal(shifted, again, strict=True)
+
+
+def test_random_shift_refuses(rng: np.random.Generator) -> None:
+    with pytest.raises(TypeError, match="images: got dtype <U1, needs real numbers"):
+        datasets.random_shift([[["a"]]], 1, rng)
+    with pytest.raises(ValueError, match=r"images: got shape \(2, 2\), needs at least 3 axes"):
+        datasets.random_shift([[1, 2], [3, 4]], 1, rng)
+    with pytest.raises(ValueError, match="most: got -1"):
+        datasets.random_shift(np.ones((1, 2, 2)), -1, rng)
+    with pytest.raises(TypeError, match=r"rng: got int, needs a numpy\.random\.Generator"):
+        datasets.random_shift(np.ones((1, 2, 2)), 1, 0)

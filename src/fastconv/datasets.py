@@ -284,6 +284,13 @@ def stratified_split(
     kept, held_out : ndarray of int64, (N - held_out,) and (held_out,)
         In random order. A class with n elements has `held_out` n / N of them in the second part, rounded.
 
+    Raises
+    ------
+    ValueError
+        `y` has not one axis, or fewer elements than `held_out`.
+    TypeError
+        `held_out` is no integer, `rng` no generator, or `y` holds something else than numbers.
+
     Examples
     --------
     >>> labels = np.repeat([0, 1, 2], 10)
@@ -296,6 +303,7 @@ def stratified_split(
     held_out = _checks.integer("held_out", held_out, 0)
     if held_out > len(classes):
         raise _checks.argument_error("held_out", held_out, f"at most {len(classes)}, what y has")
+    rng = _checks.generator("rng", rng)
     order = rng.permutation(len(classes))
     order = order[np.argsort(classes[order], kind="stable")]  # by class, at random within each
     # Every element that crosses a multiple of N / held_out is held out: the share of each class, rounded.
@@ -324,6 +332,13 @@ def minibatches(
     ------
     x_batch, y_batch : ndarray, (B, ...)
 
+    Raises
+    ------
+    ValueError
+        `size` is below 1, or `y` has another length than `x`.
+    TypeError
+        `size` is no integer, or `rng` no generator.
+
     Examples
     --------
     >>> x = np.arange(5)
@@ -333,7 +348,8 @@ def minibatches(
     size = _checks.integer("size", size, 1)
     if len(x) != len(y):
         raise _checks.argument_error("y", f"{len(y)} elements", f"{len(x)}, as many as x")
-    return _minibatches(x, y, size, (rng or np.random.default_rng()) if shuffle else None)
+    rng = _checks.generator("rng", rng)
+    return _minibatches(x, y, size, rng if shuffle else None)
 
 
 def _minibatches(
@@ -345,12 +361,12 @@ def _minibatches(
         yield x[batch], y[batch]
 
 
-def random_shift(images: NDArray[Any], most: int, rng: np.random.Generator) -> NDArray[Any]:
+def random_shift(images: ArrayLike, most: int, rng: np.random.Generator) -> NDArray[Any]:
     """Copies of `images`, each shifted by up to `most` pixels along both axes; what comes in is 0.
 
     Parameters
     ----------
-    images : ndarray, (N, ..., H, W)
+    images : array_like, (N, ..., H, W)
     most : int
         The longest shift along an axis, in pixels.
     rng : numpy.random.Generator
@@ -360,6 +376,13 @@ def random_shift(images: NDArray[Any], most: int, rng: np.random.Generator) -> N
     -------
     ndarray of the shape and dtype of `images`
 
+    Raises
+    ------
+    ValueError
+        `images` has fewer than 3 axes, or `most` is negative.
+    TypeError
+        `images` holds something else than numbers, `most` is no integer, or `rng` no generator.
+
     Examples
     --------
     >>> random_shift(np.ones((1, 3, 3), int), 1, np.random.default_rng(5))
@@ -367,9 +390,11 @@ def random_shift(images: NDArray[Any], most: int, rng: np.random.Generator) -> N
             [1, 1, 0],
             [0, 0, 0]]])
     """
+    images = _checks.as_array("images", images)
     if images.ndim < 3:
         raise _checks.argument_error("images", f"shape {images.shape}", "at least 3 axes: (N, ..., H, W)")
     most = _checks.integer("most", most, 0)
+    rng = _checks.generator("rng", rng)
     height, width = images.shape[-2:]
     padded = np.pad(images, [(0, 0)] * (images.ndim - 2) + [(most, most)] * 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(-2, -1))
