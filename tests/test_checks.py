@@ -1,5 +1,7 @@
 """What `fastconv._checks` accepts, converts and refuses."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -116,6 +118,7 @@ def test_numbers_out_of_range_are_refused(value):
 
 def test_the_rest():
     assert _checks.number("p", np.float32(0.5), 0, 1) == 0.5
+    assert _checks.number("p", math.inf, 0, finite=False) == math.inf
     assert _checks.boolean("flag", np.True_) is True
     with pytest.raises(TypeError, match="flag: got 1, needs True or False"):
         _checks.boolean("flag", 1)

@@ -298,3 +298,64 @@ def test_clipping_of_what_is_not_finite():
         optim.clip_grad_norm(weight, -1)
     with pytest.raises(TypeError, match=r"^parameters: got ndarray, needs a Parameter"):
         optim.clip_grad_norm([weight.grad], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (np.float16, np.full(4, 200.0)),
+        (np.float16, np.full(70_000, 6e4)),  # its factor is a number that float16 has not
+        (np.float16, np.full(20_000, 6e-5)),
+        (np.float32, np.full(30_000, 1e20)),
+        (np.float32, np.full(30_000, 1e-30)),
+        (np.float32, np.resize([1e-30, 0.0, 1e25], 30_000)),
+        (np.float64, np.full(30_000, 1e200)),
+        (np.float64, np.full(30_000, 1e-200)),
+        (np.float64, np.array([5e-324, 0.0])),
+        (np.float64, np.zeros(3)),
+    ],
+)
+def test_the_norm_of_gradients_whose_squares_are_too_large_or_too_small(dtype, values):
+    members = [nn.Parameter(np.zeros(part.shape), dtype) for part in (values, values[:1])]
+    members[0].grad, members[1].grad = values, values[:1]
+    given = [parameter.grad.astype(np.float64) for parameter in members]
+    largest = max(np.abs(values).max(), 5e-324)
+    norm = largest * math.sqrt(math.fsum(((gradient / largest) ** 2).sum() for gradient in given))
+    with np.errstate(all="raise", under="ignore"):
+        assert optim.clip_grad_norm(members, math.inf) == pytest.approx(norm, rel=1e-6, abs=0)
+        for parameter, gradient in zip(members, given, strict=True):
+            np.testing.assert_array_equal(parameter.grad, gradient)
+        limit = norm / 4
+        found = optim.clip_grad_norm(members, limit, error_if_nonfinite=True)
+    assert found == pytest.approx(norm, rel=1e-6, abs=0)
+    tolerance = {"rtol": 2 * np.finfo(dtype).eps, "atol": 2 * float(np.finfo(dtype).smallest_subnormal)}
+    tolerance["rtol"] = max(tolerance["rtol"], 1e-6)
+    for parameter, gradient in zip(members, given, strict=True):
+        factor = min(limit / (norm + 1e-6), 1)
+        np.testing.assert_allclose(parameter.grad, gradient * factor, **tolerance)
+
+
+def test_a_factor_that_the_gradients_have_no_number_for():
+    weight = nn.Parameter(np.zeros(2), np.float32)
+    weight.grad = np.full(2, 1e20)
+    optim.clip_grad_norm(weight, 1e-20)
+    np.testing.assert_allclose(weight.grad, math.sqrt(0.5) * 1e-20, rtol=1e-6)
+
+
+def test_the_norm_of_many_elements_is_exact():
+    weight = nn.Parameter(np.zeros(3_000_000, np.float32))
+    weight.grad = np.random.default_rng(0).standard_normal(weight.shape)
+    expected = math.sqrt(np.square(weight.grad, dtype=np.float64).sum())
+    assert optim.clip_grad_norm(weight, math.inf) == pytest.approx(expected, rel=1e-7)
+
+
+def test_infinity_as_the_limit_changes_nothing():
+    weight = nn.Parameter([1.0, 2.0, 3.0])
+    for gradient in ([3.0, 4.0, 0.0], [math.inf, 1.0, 2.0], [math.nan, 1.0, math.inf]):
+        weight.grad = gradient
+        np.testing.assert_equal(optim.clip_grad_norm(weight, np.inf), np.linalg.norm(gradient))
+        np.testing.assert_array_equal(weight.grad, gradient)
+    with pytest.raises(ValueError, match=r"^max_norm: got nan, needs a number of at least 0$"):
+        optim.clip_grad_norm(weight, math.nan)
+    with pytest.raises(ValueError, match=r"^max_norm: got -inf, needs a number of at least 0$"):
+        optim.clip_grad_norm(weight, -math.inf)

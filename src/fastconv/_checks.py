@@ -165,10 +165,19 @@ def integer(name: str, value: Any, minimum: int | None = None) -> int:
 
 
 def number(
-    name: str, value: Any, minimum: float = -math.inf, maximum: float = math.inf, *, below: float = math.inf
+    name: str,
+    value: Any,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    *,
+    below: float = math.inf,
+    finite: bool = True,
 ) -> float:
-    """`value` as a float; ValueError unless finite and within the bounds, TypeError if no real number."""
-    needs = "a finite number"
+    """`value` as a float; ValueError unless within the bounds and `finite`, TypeError if no real number.
+
+    NaN is never within the bounds; without `finite`, infinity may be.
+    """
+    needs = "a finite number" if finite else "a number"
     if minimum != -math.inf:
         needs += f" of at least {minimum:g}"
     if maximum != math.inf:
@@ -181,7 +190,8 @@ def number(
         result = float(value)
     except (TypeError, ValueError, OverflowError):
         raise argument_error(name, repr(value), needs, TypeError) from None
-    if not (math.isfinite(result) and minimum <= result <= maximum and result < below):
+    bounded = minimum <= result <= maximum and (result < below or below == math.inf)
+    if not bounded or (finite and math.isinf(result)):
         raise argument_error(name, repr(value), needs)
     return result
 
