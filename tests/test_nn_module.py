@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastconv import nn
+from fastconv.nn.module import evaluating
 
 
 def small_network(rng=None, dtype=np.float64):
@@ -123,6 +124,19 @@ def test_train_and_eval_reach_everything():
     assert all(module.training for module in model.modules())
     with pytest.raises(TypeError, match=r"^mode: got 'yes', needs True or False"):
         model.train("yes")
+
+
+def test_a_block_of_eval_gives_every_module_its_mode_back():
+    model = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout(), nn.freeze(nn.ReLU())))
+    model[0].eval()
+    modes = [module.training for module in model.modules()]
+    assert modes == [True, False, True, True, False]
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == modes
+    with pytest.raises(ZeroDivisionError), evaluating(model):
+        _ = 1 / 0
+    assert [module.training for module in model.modules()] == modes
 
 
 def test_layers_are_looked_at_a_few_times_however_many_there_are():

@@ -113,6 +113,7 @@ def test_receptive_field(rng: np.random.Generator) -> None:
     )
     for parameter in model.parameters():
         parameter.grad[...] = 7
+    model[1].eval()
     figure = plot.receptive_field(model, rng.normal(size=(1, 11, 11)), (0, 1, 2))
     strength = drawn(figure)[1]
     # Output row 1, column 2 of the second begins at row 2, column 4, is 3 wide, 5 in the image.
@@ -120,7 +121,7 @@ def test_receptive_field(rng: np.random.Generator) -> None:
     expected[2:7, 4:9] = True
     np.testing.assert_array_equal(strength > 0, expected)
     assert "5 x 5" in figure.axes[0].get_title()
-    assert model.training
+    assert [module.training for module in model.modules()] == [True, True, False]
     for parameter in model.parameters():
         np.testing.assert_array_equal(parameter.grad, 7)
     with pytest.raises(ValueError, match=r"position: got \(0, 9, 9\), needs an index into shape \(1, 4, 4\)"):

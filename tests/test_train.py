@@ -228,11 +228,20 @@ def test_fit_in_another_thread() -> None:
     assert len(histories[0].loss) == 2
 
 
-def test_evaluate_restores_the_mode_and_does_not_depend_on_the_batch_size() -> None:
+def test_evaluate_gives_every_layer_its_mode_back() -> None:
+    model = network()
+    model[2].eval()
+    train.evaluate(model, nn.CrossEntropyLoss(), (X, Y))
+    assert [module.training for module in model.modules()] == [True, True, True, False, True]
+    with pytest.raises(ValueError, match="x: got shape"):
+        train.evaluate(model, nn.CrossEntropyLoss(), (X[:, :2], Y))
+    assert [module.training for module in model.modules()] == [True, True, True, False, True]
+
+
+def test_evaluation_does_not_depend_on_the_batch_size() -> None:
     model, loss = network(), nn.CrossEntropyLoss()
     one = train.evaluate(model, loss, (X, Y), batch_size=7)
     two = train.evaluate(model, loss, (X, Y), batch_size=1000)
-    assert model.training
     assert one.output.shape == (90, 2)
     np.testing.assert_allclose(one.output, two.output, rtol=1e-12)
     assert one.loss == pytest.approx(two.loss, rel=1e-12)

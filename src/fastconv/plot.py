@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastconv import _checks
+from fastconv.nn.module import Module, evaluating
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fastconv.nn.module import Module
     from fastconv.train import History
 
 __all__ = [
@@ -326,7 +326,8 @@ def receptive_field(
     Parameters
     ----------
     model : Module
-        Run once forward and backward in `eval()` mode; its gradients and its mode are restored.
+        Run once forward and backward in `eval()` mode; its gradients and the mode of each layer are
+        restored.
     image : array_like, (C, H, W)
         With one channel or three.
     position : tuple of int
@@ -363,20 +364,18 @@ def receptive_field(
 
 def _sensitivity(model: Module, image: NDArray[Any], position: tuple[int, ...]) -> NDArray[Any]:
     """|d output[position] / d pixel|, summed over channels: (H, W)."""
-    was_training = model.training
     gradients = [(parameter, np.array(parameter.grad)) for parameter in model.parameters()]
-    model.eval()
     try:
-        output = model(image[None])
-        seed = np.zeros_like(output)
-        try:
-            seed[(0, *position)] = 1
-        except (IndexError, TypeError):
-            needs = f"an index into shape {output.shape[1:]}"
-            raise _checks.argument_error("position", position, needs) from None
-        result: NDArray[Any] = np.abs(model.backward(seed)[0]).sum(0)
-        return result
+        with evaluating(model):
+            output = model(image[None])
+            seed = np.zeros_like(output)
+            try:
+                seed[(0, *position)] = 1
+            except (IndexError, TypeError):
+                needs = f"an index into shape {output.shape[1:]}"
+                raise _checks.argument_error("position", position, needs) from None
+            result: NDArray[Any] = np.abs(model.backward(seed)[0]).sum(0)
+            return result
     finally:
-        model.train(was_training)
         for parameter, gradient in gradients:
             parameter.grad[...] = gradient

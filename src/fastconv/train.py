@@ -29,7 +29,7 @@ from fastconv import _checkpoint, _checks
 from fastconv._checkpoint import PathLike
 from fastconv._training_session import Bar, StopTraining, interruptible, progress_bars
 from fastconv.datasets import minibatches
-from fastconv.nn.module import Module, backward_to_parameters
+from fastconv.nn.module import Module, backward_to_parameters, evaluating
 from fastconv.optim.lr_scheduler import LRScheduler
 from fastconv.optim.optimizer import Optimizer
 
@@ -146,7 +146,7 @@ def evaluate(model: Module, loss: Loss, data: Data, batch_size: int = 256) -> Ev
     Parameters
     ----------
     model : Module
-        Its mode is restored afterwards.
+        Its mode and that of each layer are restored afterwards.
     loss : Loss
         ``loss(output, target)``, a mean over the batch.
     data : (x, y) of ndarray, (N, ...)
@@ -174,16 +174,12 @@ def _evaluate(
     model: Module, loss: Loss, x: NDArray[Any], y: NDArray[Any], batch_size: int, between: Callable[[], None]
 ) -> Evaluation:
     running, outputs = _Running(), []
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for x_batch, y_batch in minibatches(x, y, batch_size, shuffle=False):
             between()
             output = model(x_batch)
             running.add(loss(output, y_batch), output, y_batch)
             outputs.append(output)
-    finally:
-        model.train(was_training)
     return Evaluation(running.loss, running.accuracy, np.concatenate(outputs))
 
 
@@ -213,6 +209,8 @@ def fit(
     Parameters
     ----------
     model : Module
+        Every epoch begins with ``model.train()``, which puts layers back into training that `eval` was called
+        of alone.
     loss : Loss
         ``loss(output, target)``, a mean over the batch, then ``loss.backward()``.
     optimizer : Optimizer

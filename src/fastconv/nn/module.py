@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, Self, overload
 
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -398,3 +399,15 @@ def backward_to_parameters(module: Module, grad_output: ArrayLike) -> None:
         module.backward(grad_output, need_x=False)
     else:
         module.backward(grad_output)
+
+
+@contextmanager
+def evaluating(module: Module) -> Iterator[None]:
+    """A block in `eval` mode; afterwards `module` and all below it are each in the mode that they were in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
