@@ -105,10 +105,78 @@ def test_fit_by_the_loss_where_targets_are_no_classes() -> None:
     assert history.validation_loss[-1] < 1e-3
 
 
+class LossOf:
+    """A loss that is what it should be in training, and these numbers on held-out data, one an epoch."""
+
+    def __init__(self, values: list[float], classes: bool) -> None:
+        self.values = iter(values)
+        self.loss: train.Loss = nn.CrossEntropyLoss() if classes else nn.MSELoss()
+
+    def __call__(self, prediction: Any, target: Any) -> float:
+        value = self.loss(prediction, target)
+        return next(self.values) if len(target) == len(HELD_OUT[0]) else value
+
+    def backward(self) -> Any:
+        return self.loss.backward()
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize(
+    ("losses", "best", "classes"),
+    [
+        ([NAN, 3.0, 2.0, 4.0], 2, False),
+        ([NAN, NAN, INF, NAN], 2, False),
+        ([NAN, INF, 5.0, NAN], 2, False),
+        ([5.0, NAN, 6.0, 7.0], 0, False),
+        ([NAN, NAN, NAN, NAN], 0, False),
+        ([NAN, NAN, 3.0, 2.0], 2, True),  # the accuracy is a number whatever the outputs are
+        ([NAN, NAN, NAN, NAN], 0, True),
+    ],
+)
+def test_an_epoch_whose_loss_is_no_number_is_not_the_best(
+    losses: list[float], best: int, classes: bool, resumed: bool, tmp_path: Path
+) -> None:
+    target = Y if classes else X[:, :1]
+    states: list[dict[str, Any]] = []
+    for epochs in (1, 2, 3, 4) if resumed else (4,):
+        model = nn.Linear(3, 2 if classes else 1, dtype=np.float64, rng=np.random.default_rng(0))
+
+        def on_epoch(_: train.History, model: nn.Module = model) -> None:
+            states.append(model.state_dict())
+
+        history = train.fit(
+            model,
+            LossOf(losses[epochs - 1 :] if resumed else losses, classes),
+            optim.SGD(model.parameters(), lr=1e-9),
+            (X[:70], target[:70]),
+            (X[70:], target[70:]),
+            epochs,
+            batch_size=35,
+            checkpoint=tmp_path / "run.npz" if resumed else None,
+            on_epoch=on_epoch,
+        )
+    assert history.best_epoch == best
+    np.testing.assert_array_equal(history.validation_loss, losses)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, states[best][name])
+
+
 def test_patience() -> None:
     history = fit(network(), 200, patience=3)
     assert history.best_epoch is not None
     assert len(history.loss) == history.best_epoch + 4 < 200
+
+
+def test_patience_counts_from_the_first_epoch_whose_loss_is_a_number() -> None:
+    model = nn.Linear(3, 1, dtype=np.float64, rng=np.random.default_rng(0))
+    optimizer = optim.SGD(model.parameters(), lr=1e-9)
+    data, held_out = (X[:70], X[:70, :1]), (X[70:], X[70:, :1])
+    loss = LossOf([NAN, NAN, 3.0, 3.0, NAN, 4.0], classes=False)
+    history = train.fit(model, loss, optimizer, data, held_out, 50, batch_size=35, patience=3)
+    assert (history.best_epoch, len(history.loss)) == (2, 6)
 
 
 @pytest.mark.parametrize("scheduled", [False, True])

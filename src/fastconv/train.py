@@ -219,7 +219,8 @@ def fit(
         What to learn from.
     validation : (x, y) of ndarray, optional
         What to measure each epoch by. The best epoch is that of the highest accuracy, or of the lowest loss
-        where the targets are no classes; of several, the first.
+        where the targets are no classes; of several, the first. One whose loss is NaN is the best only as
+        long as no other is.
     epochs : int
         How many, those of the checkpoint included.
     batch_size : int
@@ -373,9 +374,12 @@ class _Run:
             history.best_epoch = epoch
             self.best = {name: np.array(value) for name, value in self.model.state_dict().items()}
 
-    def _merit(self, epoch: int) -> float:
-        accuracy = self.history.validation_accuracy[epoch]
-        return -self.history.validation_loss[epoch] if np.isnan(accuracy) else accuracy
+    def _merit(self, epoch: int) -> tuple[bool, float]:
+        """What the best epoch has most of. NaN outputs have an accuracy, too, but it says nothing."""
+        loss, accuracy = self.history.validation_loss[epoch], self.history.validation_accuracy[epoch]
+        if np.isnan(loss):
+            return False, 0.0
+        return True, -loss if np.isnan(accuracy) else accuracy
 
     def exhausted(self, patience: int | None) -> bool:
         best = self.history.best_epoch
