@@ -95,6 +95,17 @@ def test_learning_curves() -> None:
     np.testing.assert_array_equal(loss.lines[1].get_ydata(), [1.5, 1.2])
     np.testing.assert_allclose(errors.lines[0].get_ydata(), [50, 25])
     np.testing.assert_allclose(errors.lines[1].get_ydata(), [40, 10])
+    history.validation_loss[0] = np.nan  # an epoch without validation data
+    loss, _ = plot.learning_curves(history).axes
+    np.testing.assert_array_equal(loss.lines[1].get_xydata(), [[1, np.nan], [2, 1.2]])
+    assert loss.get_yscale() == "log"
+    del history.validation_loss[1:], history.validation_accuracy[1:]  # as older checkpoints have it
+    loss, errors = plot.learning_curves(history).axes
+    np.testing.assert_array_equal(loss.lines[1].get_xydata(), [[1, np.nan]])
+    np.testing.assert_allclose(errors.lines[1].get_xydata(), [[1, 40]])
+    assert loss.get_yscale() == "log"
+    (loss,) = plot.learning_curves(History(loss=[1.0, 0.0], validation_loss=[np.nan, 1.0])).axes
+    assert loss.get_yscale() == "linear"
     (only,) = plot.learning_curves(History(loss=[1.0], accuracy=[np.nan])).axes
     assert len(only.lines) == 1
 

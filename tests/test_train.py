@@ -1,5 +1,6 @@
 """fastconv.train: the same numbers as a loop written out here, resumed or not, and Ctrl-C."""
 
+import json
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from fastconv import nn, optim, train
 X = np.random.default_rng(1).normal(size=(90, 3))
 Y = (X @ [1.0, -2.0, 0.5] > 0.2).astype(np.int64)
 LEARN, HELD_OUT = (X[:70], Y[:70]), (X[70:], Y[70:])
+NAN, INF = float("nan"), float("inf")
 
 
 def network(seed: int = 0) -> nn.Sequential:
@@ -120,9 +122,6 @@ class LossOf:
         return self.loss.backward()
 
 
-NAN, INF = float("nan"), float("inf")
-
-
 @pytest.mark.parametrize("resumed", [False, True])
 @pytest.mark.parametrize(
     ("losses", "best", "classes"),
@@ -190,6 +189,45 @@ def test_resumed_training_has_the_same_bits(tmp_path: Path, scheduled: bool) -> 
     assert history.validation_loss == expected.validation_loss
     assert history.learning_rate == expected.learning_rate
     assert history.best_epoch == expected.best_epoch
+
+
+def test_validation_data_that_come_and_go_when_training_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "run.npz"
+    fit(network(), 2, validation=None, checkpoint=path)
+    added = fit(network(), 4, checkpoint=path)
+    assert (len(added.validation_loss), len(added.validation_accuracy)) == (4, 4)
+    np.testing.assert_array_equal(np.isnan(added.validation_loss), [True, True, False, False])
+    np.testing.assert_array_equal(np.isnan(added.validation_accuracy), [True, True, False, False])
+    assert added.best_epoch == 2 + int(np.argmax(added.validation_accuracy[2:]))
+
+    latest = network()
+    removed = fit(latest, 6, validation=None, checkpoint=path)
+    assert removed.best_epoch == added.best_epoch
+    np.testing.assert_array_equal(removed.validation_loss, [*added.validation_loss, NAN, NAN])
+    np.testing.assert_array_equal(removed.validation_accuracy, [*added.validation_accuracy, NAN, NAN])
+    saved = fc.load(path)
+    for name, value in latest.state_dict().items():  # of what was learned now nothing is the best
+        np.testing.assert_array_equal(value, saved[f"model.{name}"])
+
+    again = fit(network(), 7, checkpoint=path)
+    unknown = [True, True, False, False, True, True, False]
+    np.testing.assert_array_equal(np.isnan(again.validation_loss), unknown)
+    assert again.best_epoch == int(np.nanargmax(again.validation_accuracy))
+    assert len(again.loss) == 7
+
+
+def test_a_history_of_before_that_lacks_the_epochs_without_validation(tmp_path: Path) -> None:
+    path = tmp_path / "run.npz"
+    first = fit(network(), 2, checkpoint=path)
+    fit(network(), 4, validation=None, checkpoint=path)
+    arrays = fc.load(path)
+    rest = json.loads(str(arrays["rest"]))
+    for name in ("validation_loss", "validation_accuracy"):
+        del rest["history"][name][2:]
+    fc.save(path, {**arrays, "rest": np.array(json.dumps(rest))})
+    history = fit(network(), 5, checkpoint=path)
+    np.testing.assert_array_equal(history.validation_loss[:4], [*first.validation_loss, NAN, NAN])
+    assert len(history.validation_loss) == len(history.validation_accuracy) == 5
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:

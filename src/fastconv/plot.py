@@ -239,6 +239,8 @@ def feature_maps(maps: ArrayLike, image: ArrayLike | None = None, *, title: str 
 def learning_curves(history: History, *, title: str = "Learning curves") -> Figure:
     """Loss and, where targets were classes, error rate over the epochs of a `fastconv.train.fit`.
 
+    Epochs without validation data have no point on the held-out curves.
+
     Examples
     --------
     >>> from fastconv import plot, train
@@ -246,7 +248,6 @@ def learning_curves(history: History, *, title: str = "Learning curves") -> Figu
     >>> figure.get_suptitle()
     'Learning curves'
     """
-    epochs = np.arange(1, len(history.loss) + 1)
     with_error = not np.all(np.isnan(history.accuracy or [np.nan]))
     figure = _figure(9.0 if with_error else 5.0, 3.6)
     figure.suptitle(title)
@@ -256,13 +257,13 @@ def learning_curves(history: History, *, title: str = "Learning curves") -> Figu
         panels.append(("errors in %", error, [100 * (1 - a) for a in history.validation_accuracy]))
     grid = figure.subplots(1, len(panels), squeeze=False).ravel()
     for axes, (label, trained, validated) in zip(grid, panels, strict=True):
-        axes.plot(epochs, trained, "o-", markersize=3, label="training")
+        axes.plot(range(1, len(trained) + 1), trained, "o-", markersize=3, label="training")
         if validated:
-            axes.plot(epochs, validated, "s-", markersize=3, label="held out")
+            axes.plot(range(1, len(validated) + 1), validated, "s-", markersize=3, label="held out")
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if min([*trained, *validated], default=0) > 0:
+        if min((value for value in (*trained, *validated) if not math.isnan(value)), default=0) > 0:
             axes.set_yscale("log")
         axes.grid(alpha=0.3, which="both")
         axes.legend()

@@ -86,7 +86,7 @@ class History:
     loss, accuracy : list of float
         Over the epoch's training batches, each as it was when it was learned from.
     validation_loss, validation_accuracy : list of float
-        After the epoch; empty without validation data.
+        After the epoch, NaN where it had no validation data; empty where no epoch had.
     learning_rate : list of float
         Of the first group, at the epoch's end.
     seconds : list of float
@@ -233,10 +233,11 @@ def fit(
     patience : int, optional
         Stop after so many epochs without a better one. Needs `validation`.
     keep_best : bool
-        Whether the model ends with the weights of the best epoch. After Ctrl-C it has the latest, always.
+        Whether the model ends with the weights of the best epoch. Without `validation`, and after Ctrl-C, it
+        has the latest, always.
     checkpoint : path, optional
         An ``.npz`` file that is written after every epoch. Where it exists, training goes on from there, bit
-        for bit as if it had not been interrupted.
+        for bit as if it had not been interrupted; with `validation` or without, whatever it was before.
     progress : bool, optional
         Whether to show a bar, which needs tqdm. By default where there is a terminal and tqdm.
     on_epoch : callable, optional
@@ -300,7 +301,7 @@ def fit(
         except StopTraining:
             history.interrupted = True
             return history
-    if keep_best:
+    if keep_best and held_out is not None:
         run.restore_best()
     return history
 
@@ -365,11 +366,14 @@ class _Run:
         history.learning_rate.append(float(self.optimizer.param_groups[0]["lr"]))
         history.seconds.append(seconds)
         history.samples_per_second.append(running.count / seconds)
+        epoch = len(history.loss) - 1
+        if measured is None and not history.validation_loss:
+            return
+        for numbers in (history.validation_loss, history.validation_accuracy):
+            numbers += [np.nan] * (epoch + 1 - len(numbers))
         if measured is None:
             return
-        history.validation_loss.append(measured.loss)
-        history.validation_accuracy.append(measured.accuracy)
-        epoch = len(history.loss) - 1
+        history.validation_loss[epoch], history.validation_accuracy[epoch] = measured.loss, measured.accuracy
         if history.best_epoch is None or self._merit(epoch) > self._merit(history.best_epoch):
             history.best_epoch = epoch
             self.best = {name: np.array(value) for name, value in self.model.state_dict().items()}
