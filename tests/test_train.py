@@ -378,6 +378,14 @@ def test_fit_refuses(options: dict[str, Any], message: str) -> None:
     assert_same_state(model, network())
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_seed_is_no_generator(seed: Any) -> None:
+    model = network()
+    with pytest.raises(TypeError, match=r"^rng: got int, needs a numpy\.random\.Generator"):
+        train.fit(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=1), LEARN, rng=seed)
+    assert_same_state(model, network())
+
+
 def test_a_bar_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tqdm")
     history = fit(network(), 2, progress=True)

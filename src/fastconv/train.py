@@ -249,7 +249,7 @@ def fit(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         An argument or the checkpoint is not what it must be.
     FloatingPointError
         The loss is no finite number any more. The model has the weights that gave it.
@@ -275,7 +275,7 @@ def fit(
         patience = _checks.integer("patience", patience, 1)
         if held_out is None:
             raise _checks.argument_error("patience", patience, "validation data")
-    rng = np.random.default_rng() if rng is None else rng
+    rng = _checks.generator("rng", rng)
     show = progress_bars(progress)
     run = _Run(model, optimizer, schedule, rng)
     if checkpoint is not None and Path(checkpoint).exists():
