@@ -386,6 +386,24 @@ def test_a_seed_is_no_generator(seed: Any) -> None:
     assert_same_state(model, network())
 
 
+def test_a_checkpoint_that_could_not_be_written_is_refused_before_anything_is_learned(tmp_path: Path) -> None:
+    link = tmp_path / "link.npz"
+    link.symlink_to(tmp_path / "missing" / "run.npz")
+    refused: list[tuple[Any, type[Exception], str]] = [
+        (tmp_path / "run.pt", ValueError, r"run\.pt, needs a file that ends in \.npz"),
+        (str(tmp_path / "run.safetensors"), ValueError, r"run\.safetensors, needs a file that ends in \.npz"),
+        (tmp_path / "missing" / "run.npz", ValueError, r"run\.npz, needs a folder that exists"),
+        (link, ValueError, r"link\.npz, needs a folder that exists"),
+        (3, TypeError, "int, needs a path"),
+    ]
+    for path, kind, message in refused:
+        model = network()
+        with pytest.raises(kind, match="^checkpoint: got .*" + message):
+            fit(model, 1, checkpoint=path)
+        assert_same_state(model, network())
+    assert os.listdir(tmp_path) == ["link.npz"]
+
+
 def test_a_bar_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tqdm")
     history = fit(network(), 2, progress=True)

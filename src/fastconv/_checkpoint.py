@@ -6,21 +6,34 @@ import json
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv import serialization
+from fastconv import _checks, serialization
 from fastconv.nn.module import Module
 from fastconv.optim.lr_scheduler import LRScheduler
 from fastconv.optim.optimizer import Optimizer
 
-__all__ = ["resume", "write"]
+__all__ = ["check", "resume", "write"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 History = TypeVar("History")
+
+
+def check(path: PathLike) -> None:
+    """Raise, before there is anything to be lost, where `write` could not save."""
+    try:
+        target = Path(path).resolve()  # as `serialization.save` does
+    except TypeError:
+        raise _checks.argument_error("checkpoint", type(path).__name__, "a path", TypeError) from None
+    if Path(path).suffix.lower() != ".npz":
+        raise _checks.argument_error("checkpoint", os.fspath(path), "a file that ends in .npz")
+    if not target.parent.is_dir():
+        raise _checks.argument_error("checkpoint", os.fspath(path), "a folder that exists")
 
 
 def write(

@@ -236,8 +236,9 @@ def fit(
         Whether the model ends with the weights of the best epoch. Without `validation`, and after Ctrl-C, it
         has the latest, always.
     checkpoint : path, optional
-        An ``.npz`` file that is written after every epoch. Where it exists, training goes on from there, bit
-        for bit as if it had not been interrupted; with `validation` or without, whatever it was before.
+        An ``.npz`` file, in a folder that exists, that is written after every epoch. Where it exists,
+        training goes on from there, bit for bit as if it had not been interrupted; with `validation` or
+        without, whatever it was before.
     progress : bool, optional
         Whether to show a bar, which needs tqdm. By default where there is a terminal and tqdm.
     on_epoch : callable, optional
@@ -276,6 +277,8 @@ def fit(
         if held_out is None:
             raise _checks.argument_error("patience", patience, "validation data")
     rng = _checks.generator("rng", rng)
+    if checkpoint is not None:
+        _checkpoint.check(checkpoint)
     show = progress_bars(progress)
     run = _Run(model, optimizer, schedule, rng)
     if checkpoint is not None and Path(checkpoint).exists():
