@@ -48,6 +48,15 @@ def test_numbers() -> None:
     np.testing.assert_array_equal(second, [[white], [white]])
 
 
+def test_titles_marks_and_signs_may_be_arrays() -> None:
+    figure = plot.images(np.ones((2, 3, 3)), np.array([7, 1]))
+    assert [axes.get_title() for axes in figure.axes] == ["7", "1"]
+    marks = np.array([[[True, False]], [[False, False]]])
+    (axes,) = plot.numbers(np.ones((2, 1, 2)), marks=marks, signs=np.array(["+"])).axes
+    assert [text.get_text() for text in axes.texts] == ["1", "1", "+", "1", "1"]
+    np.testing.assert_array_equal(axes.collections[0].get_array(), [[(1, 0.8, 0.5), (1, 1, 1)]])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -118,6 +127,42 @@ def test_confusion_matrix() -> None:
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["a", "b", "c"]
 
 
+def test_names_may_be_an_array() -> None:
+    figure = plot.confusion_matrix(
+        np.array([0, 2], np.uint64), np.array([0, 1], np.int8), np.array(["a", "b", "c"])
+    )
+    np.testing.assert_allclose(np.expm1(drawn(figure)[0]), [[1, 0, 0], [0, 0, 0], [0, 1, 0]])
+    for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
+        assert [label.get_text() for label in axis.get_ticklabels()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("target", "predicted", "names", "kind", "message"),
+    [
+        ([0, -1], [0, 0], None, ValueError, "target: got class -1, needs classes from 0 on"),
+        ([0, 1], [0, -2], None, ValueError, "predicted: got class -2, needs classes from 0 on"),
+        ([0, -1], [0, 0], ["a"], ValueError, "target: got class -1, needs classes from 0 to 0, as names has"),
+        (
+            [0, 0],
+            [0, 3],
+            ["a", "b"],
+            ValueError,
+            "predicted: got class 3, needs classes from 0 to 1, as names",
+        ),
+        ([], [], None, ValueError, r"target: got shape \(0,\), needs at least one element"),
+        ([0], [0], [], ValueError, "names: got none, needs at least one"),
+        ([0.0, 1.0], [0, 1], None, TypeError, r"target: got dtype float64, needs integers \(classes\)"),
+        ([0, 1], [0.0, 1.0], None, TypeError, r"predicted: got dtype float64, needs integers \(classes\)"),
+        ([False, True], [0, 1], None, TypeError, r"target: got dtype bool, needs integers \(classes\)"),
+    ],
+)
+def test_classes_that_are_none_are_refused(
+    target: Any, predicted: Any, names: Any, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match="^" + message):
+        plot.confusion_matrix(target, predicted, names)
+
+
 def test_receptive_field(rng: np.random.Generator) -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 2, 3, dtype=np.float64, rng=rng), nn.Conv2d(2, 1, 3, stride=2, dtype=np.float64, rng=rng)
@@ -144,7 +189,26 @@ def test_receptive_field(rng: np.random.Generator) -> None:
     [
         (lambda: plot.images(np.ones((2, 3))), "pictures: got shape"),
         (lambda: plot.images(np.ones((2, 2, 3, 3))), "pictures: got 2 channels"),
-        (lambda: plot.images(np.ones((0, 3, 3))), "at least one"),
+        (
+            lambda: plot.images(np.ones((0, 3, 3))),
+            r"pictures: got shape \(0, 3, 3\), needs at least one element",
+        ),
+        (
+            lambda: plot.images(np.ones((1, 0, 3))),
+            r"pictures: got shape \(1, 0, 3\), needs at least one element",
+        ),
+        (
+            lambda: plot.images(np.ones((1, 3, 3)), columns=0),
+            "columns: got 0, needs an integer of at least 1",
+        ),
+        (
+            lambda: plot.images(np.ones((1, 3, 3)), columns=-1),
+            "columns: got -1, needs an integer of at least 1",
+        ),
+        (lambda: plot.filters(np.ones((0, 1, 3, 3))), r"weight: got shape .*, needs at least one element"),
+        (lambda: plot.filters(np.ones((1, 0, 3, 3))), r"weight: got shape .*, needs at least one element"),
+        (lambda: plot.feature_maps(np.ones((0, 4, 4))), r"maps: got shape .*, needs at least one element"),
+        (lambda: plot.feature_maps(np.ones((1, 4, 0))), r"maps: got shape .*, needs at least one element"),
         (lambda: plot.images(np.ones((2, 3, 3)), ["a"]), "titles: got 1"),
         (lambda: plot.filters(np.ones((2, 3, 3))), "weight: got shape"),
         (lambda: plot.feature_maps(np.ones((3, 3))), "maps: got shape"),
@@ -154,6 +218,14 @@ def test_receptive_field(rng: np.random.Generator) -> None:
 def test_plots_refuse(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_columns_must_be_an_integer() -> None:
+    half: Any = 1.5
+    with pytest.raises(TypeError, match=r"^columns: got 1\.5, needs an integer of at least 1"):
+        plot.images(np.ones((3, 3, 3)), columns=half)
+    with pytest.raises(TypeError, match=r"^columns: got True"):
+        plot.images(np.ones((3, 3, 3)), columns=True)
 
 
 def test_matplotlib_comes_on_first_use() -> None:

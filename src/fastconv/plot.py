@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 
+Several: TypeAlias = Sequence[Any] | NDArray[Any]
+
+
 def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
@@ -47,7 +50,8 @@ def _grid(
     count: int, columns: int | None, cell: float, title: str, extra: float = 0.0
 ) -> tuple[Figure, list[Axes]]:
     """A figure with `count` axes without ticks, `cell` inches each, in rows of `columns`."""
-    columns = min(count, columns or math.ceil(math.sqrt(count * 2)))
+    columns = math.ceil(math.sqrt(count * 2)) if columns is None else columns
+    columns = min(count, _checks.integer("columns", columns, 1))
     rows = -(-count // columns)
     figure = _figure(max(3.0, columns * cell), rows * (cell + extra) + 0.45 * bool(title))
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -58,9 +62,14 @@ def _grid(
     return figure, list(grid[:count])
 
 
+def _not_empty(name: str, array: NDArray[Any]) -> None:
+    if not array.size:
+        raise _checks.argument_error(name, f"shape {array.shape}", "at least one element")
+
+
 def images(
     pictures: ArrayLike,
-    titles: Sequence[str] = (),
+    titles: Several = (),
     *,
     title: str = "",
     columns: int | None = None,
@@ -81,6 +90,11 @@ def images(
     size : float
         The side of each, in inches.
 
+    Raises
+    ------
+    ValueError, TypeError
+        These are no pictures, or not one title for each.
+
     Examples
     --------
     >>> import numpy as np
@@ -93,8 +107,8 @@ def images(
     _checks.axes("pictures", array, "N, H, W", "N, C, H, W")
     if array.ndim == 4 and array.shape[1] not in (1, 3):
         raise _checks.argument_error("pictures", f"{array.shape[1]} channels", "1 or 3")
-    if not len(array):
-        raise _checks.argument_error("pictures", f"shape {array.shape}", "at least one picture")
+    _not_empty("pictures", array)
+    titles = list(titles)
     if titles and len(titles) != len(array):
         raise _checks.argument_error("titles", f"{len(titles)} of them", f"none or {len(array)}")
     figure, grid = _grid(len(array), columns, size, title, extra=0.2 * bool(titles))
@@ -116,7 +130,7 @@ def _drawable(picture: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def numbers(
-    arrays: Sequence[ArrayLike], *, marks: Sequence[Any] = (), signs: Sequence[str] = (), title: str = ""
+    arrays: Sequence[ArrayLike], *, marks: Several = (), signs: Several = (), title: str = ""
 ) -> Figure:
     """Small arrays as tables of their numbers, side by side, as on a blackboard.
 
@@ -141,6 +155,7 @@ def numbers(
         _checks.axes("arrays", table, "H, W")
     if not tables:
         raise _checks.argument_error("arrays", "none", "at least one")
+    marks, signs = list(marks), list(signs)
     if marks and len(marks) != len(tables):
         raise _checks.argument_error("marks", f"{len(marks)} of them", f"none or {len(tables)}")
     if signs and len(signs) != len(tables) - 1:
@@ -183,6 +198,11 @@ def filters(weight: ArrayLike, *, title: str = "Filters") -> Figure:
     weight : array_like, (K, C, R, S)
         With one or three channels a picture each; with more, the mean over the channels.
 
+    Raises
+    ------
+    ValueError, TypeError
+        The weight has another number of axes, no elements, or is of no real numbers.
+
     Examples
     --------
     >>> import numpy as np
@@ -193,6 +213,7 @@ def filters(weight: ArrayLike, *, title: str = "Filters") -> Figure:
     """
     array = _checks.as_array("weight", weight).astype(float)
     _checks.axes("weight", array, "K, C, R, S")
+    _not_empty("weight", array)
     most = float(np.abs(array).max(initial=0.0)) or 1.0
     figure, grid = _grid(len(array), None, 0.95, title)
     drawn: Any = None
@@ -215,6 +236,11 @@ def feature_maps(maps: ArrayLike, image: ArrayLike | None = None, *, title: str 
     image : array_like, (H, W), (1, H, W) or (3, H, W), optional
         What they were made of, drawn first.
 
+    Raises
+    ------
+    ValueError, TypeError
+        The maps have another number of axes, no elements, or are of no real numbers.
+
     Examples
     --------
     >>> import numpy as np
@@ -225,6 +251,7 @@ def feature_maps(maps: ArrayLike, image: ArrayLike | None = None, *, title: str 
     """
     array = _checks.as_array("maps", maps)
     _checks.axes("maps", array, "C, H, W")
+    _not_empty("maps", array)
     before = [] if image is None else [_checks.as_array("image", image)]
     figure, grid = _grid(len(array) + len(before), None, 0.95, title, extra=0.15)
     for axes, picture in zip(grid, before, strict=False):
@@ -273,7 +300,7 @@ def learning_curves(history: History, *, title: str = "Learning curves") -> Figu
 def confusion_matrix(
     target: ArrayLike,
     predicted: ArrayLike,
-    names: Sequence[str] | None = None,
+    names: Several | None = None,
     *,
     title: str = "Confusion matrix",
 ) -> Figure:
@@ -283,7 +310,15 @@ def confusion_matrix(
     ----------
     target, predicted : array_like of integers, (N,)
     names : sequence of str, optional
-        Of the classes; their numbers by default.
+        Of all classes; their numbers by default.
+
+    Raises
+    ------
+    ValueError
+        There are no elements, or not as many of one as of the other; or one is no class: it is negative, or
+        has no name.
+    TypeError
+        The classes are no integers.
 
     Examples
     --------
@@ -295,16 +330,24 @@ def confusion_matrix(
     true, guess = _checks.as_array("target", target), _checks.as_array("predicted", predicted)
     _checks.axes("target", true, "N")
     _checks.shape("predicted", guess, true.shape, "that of target")
-    classes = len(names) if names is not None else int(max(true.max(), guess.max())) + 1
+    _not_empty("target", true)
+    labels = None if names is None else list(names)
+    if labels == []:
+        raise _checks.argument_error("names", "none", "at least one")
+    for name, given in (("target", true), ("predicted", guess)):
+        _check_classes(name, given, labels)
+    if labels is None:
+        labels = [str(k) for k in range(int(max(true.max(), guess.max())) + 1)]
+    classes = len(labels)
     counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (true, guess), 1)
+    np.add.at(counts, (true.astype(np.intp), guess.astype(np.intp)), 1)
     figure = _figure(1.6 + 0.45 * classes, 1.6 + 0.42 * classes)
     axes = figure.subplots()
     # Colour by the logarithm: a few mistakes must be seen beside hundreds of hits.
     axes.imshow(np.log1p(counts), cmap="Blues")
     ticks = range(classes)
-    axes.set_xticks(ticks, names or [str(k) for k in ticks], rotation=45 if names else 0)
-    axes.set_yticks(ticks, names or [str(k) for k in ticks])
+    axes.set_xticks(ticks, labels, rotation=0 if names is None else 45)
+    axes.set_yticks(ticks, labels)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     dark = np.log1p(counts).max() * 0.6
@@ -313,8 +356,17 @@ def confusion_matrix(
             colour = "white" if np.log1p(count) > dark else "black"
             axes.text(j, i, str(count), ha="center", va="center", fontsize=8, color=colour)
     right = counts.trace()
-    axes.set_title(f"{title}: {right} of {len(true)} right ({right / max(1, len(true)):.2%})", fontsize=10)
+    axes.set_title(f"{title}: {right} of {len(true)} right ({right / len(true):.2%})", fontsize=10)
     return figure
+
+
+def _check_classes(name: str, given: NDArray[Any], labels: list[Any] | None) -> None:
+    if given.dtype.kind not in "iu":
+        raise _checks.argument_error(name, f"dtype {given.dtype}", "integers (classes)", TypeError)
+    wrong = given < 0 if labels is None else (given < 0) | (given >= len(labels))
+    if wrong.any():
+        needs = "classes from 0 " + ("on" if labels is None else f"to {len(labels) - 1}, as names has them")
+        raise _checks.argument_error(name, f"class {given[wrong][0]}", needs)
 
 
 def receptive_field(
@@ -345,6 +397,7 @@ def receptive_field(
     """
     array = _checks.float_array("image", image)
     _checks.axes("image", array, "C, H, W")
+    _not_empty("image", array)
     strength = _sensitivity(model, array, position)
     figure = _figure(7.0, 3.6)
     figure.suptitle(f"{title} of output {position}")
