@@ -1,5 +1,7 @@
 """The gradient checker: it accepts what is right, and finds what is wrong."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -157,3 +159,34 @@ def test_chance_is_refused(rng):
         gradcheck(lambda x: x + rng.standard_normal(), [1.0], backward=lambda g, x: g)
     with pytest.raises(ValueError, match=r"^eps: got -1"):
         gradcheck(np.sin, [1.0], eps=-1)
+
+
+def test_no_tolerance_at_all():
+    exact = gradcheck(nn.ReLU(), [-1.0, 2.0], atol=0, rtol=0, eps=0.5)
+    assert exact
+    assert exact.worst.excess == 0
+    assert "allowed 0" in str(exact)
+    report = gradcheck(np.square, [0.0], backward=lambda g, x: g, atol=0, raise_exception=False)
+    assert not report
+    assert report.worst.allowed == 0
+    assert report.worst.excess == np.inf
+    assert gradcheck(nn.ReLU(), [-1.0, 2.0], atol=0)
+
+
+@pytest.mark.parametrize("value", [1e12, -1e300, np.finfo(np.float64).max])
+def test_a_step_that_changes_nothing_is_refused(value):
+    def total(x):
+        return float(x.sum()), np.ones_like(x)
+
+    message = f"eps: got 1e-06, needs a step that changes input 0[1, 0], which is {value}"
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        gradcheck(total, [[1.0, 1.0], [value, 1.0]])
+
+
+def test_a_larger_step_for_larger_numbers():
+    assert gradcheck(lambda x: (float(x.sum()), np.ones_like(x)), [[1.0, 1e12]], eps=1.0)
+
+
+def test_a_step_of_zero_is_refused():
+    with pytest.raises(ValueError, match=r"^eps: got 0, needs a finite number above 0$"):
+        gradcheck(np.sin, [1.0], backward=lambda g, x: g, eps=0)

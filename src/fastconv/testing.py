@@ -54,7 +54,10 @@ class ElementReport:
     @property
     def excess(self) -> float:
         """The difference over what is allowed; up to 1 is right. NaN counts as infinitely far."""
-        ratio = abs(self.analytic - self.numerical) / self.allowed
+        difference = abs(self.analytic - self.numerical)
+        if self.allowed == 0:
+            return 0.0 if difference == 0 else math.inf
+        ratio = difference / self.allowed
         return math.inf if math.isnan(ratio) else ratio
 
     def __str__(self) -> str:
@@ -120,7 +123,7 @@ def gradcheck(
         ``backward(grad_output, *inputs)`` returns the gradient of the first input, or a tuple of the
         gradients of the first ones, where None is not checked.
     eps : float
-        The step of the differences.
+        The step of the differences. It must be more than rounding loses of the elements.
     atol, rtol : float
         A gradient may be off by atol + rtol * abs(numerical).
     raise_exception : bool
@@ -136,7 +139,8 @@ def gradcheck(
     AssertionError
         Gradients are wrong, and `raise_exception`; the message is the report.
     ValueError
-        A gradient has not the shape of its array, or results differ between two calls, or are not float64.
+        A gradient has not the shape of its array, or results differ between two calls, or are not float64; or
+        a number is out of range, such as an `eps` that rounding loses.
 
     Examples
     --------
@@ -153,6 +157,8 @@ def gradcheck(
       input 0[0]: WRONG, analytic -1.13696169, numerical 1.13696169, difference 2.27, allowed 0.000115
     """
     step = _checks.number("eps", eps, 0)
+    if step == 0:
+        raise _checks.argument_error("eps", repr(eps), "a finite number above 0")
     tolerances = _checks.number("atol", atol, 0), _checks.number("rtol", rtol, 0)
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     if isinstance(function_or_module, Module):
@@ -177,6 +183,7 @@ def gradcheck(
         if analytic.shape != array.shape:
             needs = f"shape {array.shape}, that of the array"
             raise _checks.argument_error(f"the gradient by {name}", f"shape {analytic.shape}", needs)
+        _check_step(name, array, step)
         elements = [
             _element(case, name, index, float(analytic[index]), grad_output, step, *tolerances)
             for index in np.ndindex(array.shape)
@@ -187,6 +194,14 @@ def gradcheck(
     if raise_exception and not report:
         raise AssertionError(str(report))
     return report
+
+
+def _check_step(name: str, array: NDArray[Any], step: float) -> None:
+    lost = np.isfinite(array) & (array + step == array - step)
+    if lost.any():
+        index = tuple(int(i) for i in np.argwhere(lost)[0])
+        needs = f"a step that changes {name}{list(index)}, which is {array[index]}"
+        raise _checks.argument_error("eps", step, needs)
 
 
 def _element(
