@@ -402,6 +402,20 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(rng):
         np.testing.assert_array_equal(array, before[name])
 
 
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ([1], r"^state_dict: got list, needs a mapping from names to arrays$"),
+        (None, r"^state_dict: got NoneType, needs a mapping from names to arrays$"),
+        ({1: np.zeros(2)}, r"^state_dict: got the name 1, needs names that are strings$"),
+    ],
+)
+def test_what_is_no_state_is_refused(state, message, rng):
+    for strict in (False, True):
+        with pytest.raises(TypeError, match=message):
+            small_network(rng).load_state_dict(state, strict)
+
+
 def test_loading_what_is_there(rng):
     model = small_network(rng)
     bias = np.arange(5)

@@ -236,10 +236,17 @@ class Module:
         ValueError
             Names are missing or unexpected, or shapes differ; the message lists all of them.
         TypeError
-            A value is no array of real numbers.
+            This is no mapping, a name is no string, or a value is no array of real numbers.
         """
+        if not isinstance(state_dict, Mapping):
+            needs = "a mapping from names to arrays"
+            raise _checks.argument_error("state_dict", type(state_dict).__name__, needs, TypeError)
         state = self._state()
         given = {name: state_dict[name] for name in state_dict}
+        for name in given:
+            if not isinstance(name, str):
+                got = f"the name {name!r}"
+                raise _checks.argument_error("state_dict", got, "names that are strings", TypeError)
         missing = [n for n in state if n not in given and n.rpartition(".")[2] != "num_batches_tracked"]
         unexpected = [name for name in given if name not in state]
         complaints = []
