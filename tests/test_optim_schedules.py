@@ -86,17 +86,29 @@ def test_rates_by_hand():
     )
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+# Not for PyTorch, whose schedules in a sequence compute a rate from the one before.
+OWN_SCHEDULES = {
+    "cycle-then-step": lambda module, optimizer: module.SequentialLR(
+        optimizer, [module.OneCycleLR(optimizer, 2.0, 6), module.StepLR(optimizer, 2, 0.5)], [5]
+    ),
+    "sequence-of-sequences": lambda module, optimizer: module.SequentialLR(
+        optimizer, [warm_up_then_cosine(module, optimizer), warm_up_then_cosine(module, optimizer)], [6]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [*SCHEDULES, *OWN_SCHEDULES])
 def test_resumed_at_any_step_with_the_same_bits(name):
+    build = (SCHEDULES | OWN_SCHEDULES)[name]
     optimizer = sgd()
-    straight = advance(optimizer, SCHEDULES[name](lr_scheduler, optimizer), STEPS)
+    straight = advance(optimizer, build(lr_scheduler, optimizer), STEPS)
     for stop in range(STEPS):
         first = sgd()
-        schedule = SCHEDULES[name](lr_scheduler, first)
+        schedule = build(lr_scheduler, first)
         advance(first, schedule, stop)
         saved = pickle.dumps((first.state_dict(), schedule.state_dict()))
         second = sgd()
-        resumed = SCHEDULES[name](lr_scheduler, second)
+        resumed = build(lr_scheduler, second)
         optimizer_state, schedule_state = pickle.loads(saved)
         second.load_state_dict(optimizer_state)
         resumed.load_state_dict(schedule_state)
@@ -174,3 +186,67 @@ def test_a_bad_state_is_refused_and_nothing_is_loaded():
             schedule.load_state_dict(state | change)
         assert schedule.state_dict() == state
         assert schedule.get_last_lr() == rates
+
+
+def rise(optimizer):
+    return lr_scheduler.LinearLR(optimizer, 0.5, total_iters=2)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_sequence_that_does_not_load_changes_nothing(nested):
+    def build(optimizer):
+        parts = [rise(optimizer), lr_scheduler.OneCycleLR(optimizer, 1.0, 9)]
+        schedule = lr_scheduler.SequentialLR(optimizer, parts, [3])
+        if nested:
+            schedule = lr_scheduler.SequentialLR(optimizer, [schedule, rise(optimizer)], [20])
+        return schedule
+
+    optimizer = sgd()
+    schedule = build(optimizer)
+    schedule.step()
+    state = schedule.state_dict()
+    groups = [dict(group) for group in optimizer.param_groups]
+    other = sgd()
+    advanced = build(other)
+    advance(other, advanced, 5)
+    good = advanced.state_dict()
+    first, *others = good["schedulers"]
+    for change in (
+        {"base_lrs": [1.0, math.nan]},
+        {"last_epoch": 100},
+        {"schedulers": [{**first, "last_epoch": 1}, *[{**part, "last_epoch": -1} for part in others]]},
+        {"schedulers": [{**first, "last_epoch": 1}]},
+        {"milestones": ["x"]},
+    ):
+        if nested and "last_epoch" in change:
+            continue  # the last schedule has no end
+        with pytest.raises((ValueError, TypeError)):
+            schedule.load_state_dict(good | change)
+        assert schedule.state_dict() == state
+        assert optimizer.param_groups == groups
+
+
+def test_a_rate_that_fails_for_the_second_group_leaves_the_first():
+    class Failing(lr_scheduler.LRScheduler):
+        def rate(self, base_lr, step):
+            if base_lr == 2.0:
+                raise ZeroDivisionError
+            return base_lr / 2**step
+
+    optimizer = sgd()
+    schedule = Failing(optimizer)
+    with pytest.raises(ZeroDivisionError):
+        schedule.load_state_dict({"last_epoch": 3, "base_lrs": [1.0, 2.0]})
+    assert schedule.get_last_lr() == [0.8, 0.3]
+    assert schedule.state_dict() == {"last_epoch": 0, "base_lrs": [0.8, 0.3]}
+
+
+def test_a_state_that_was_loaded_is_a_copy():
+    optimizer = sgd()
+    schedule = warm_up_then_cosine(lr_scheduler, optimizer)
+    state = schedule.state_dict()
+    schedule.load_state_dict(state)
+    state["milestones"][0] = 7
+    state["base_lrs"][0] = 9.0
+    assert schedule.milestones == [4]
+    assert schedule.base_lrs == [0.8, 0.3]

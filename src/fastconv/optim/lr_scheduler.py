@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from fastconv import _checks
@@ -77,16 +78,17 @@ class LRScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything to go on with later: the number of steps, the first learning rates and the arguments."""
-        state = {name: value for name, value in vars(self).items() if name != "optimizer"}
-        return {name: list(value) if isinstance(value, list) else value for name, value in state.items()}
+        return _copied({name: value for name, value in vars(self).items() if name != "optimizer"})
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was called; sets the optimizer's learning rates.
+        """Go on where `state_dict` was called, at its learning rates; if it does not fit, nothing changes.
 
         Raises
         ------
         ValueError
             These are not the values of such a schedule, or not for so many groups.
+        TypeError
+            A value has the wrong type.
         """
         own = self.state_dict()
         if set(state_dict) != set(own):
@@ -95,14 +97,28 @@ class LRScheduler:
         if len(state_dict["base_lrs"]) != len(self.base_lrs):
             got = f"base_lrs of {len(state_dict['base_lrs'])} groups"
             raise _checks.argument_error("state_dict", got, f"{len(self.base_lrs)} groups")
-        before = dict(vars(self))
-        try:
-            vars(self).update(state_dict)
+        with self._all_or_nothing():
+            vars(self).update(_copied(state_dict))
             self.base_lrs = [_checks.number("state_dict: base_lrs", rate) for rate in state_dict["base_lrs"]]
             self._apply(step)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """A block that leaves the schedule and the optimizer's groups as they were, if it raises."""
+        before, groups = dict(vars(self)), self._groups()
+        try:
+            yield
         except Exception:
             vars(self).update(before)
+            self._set_groups(groups)
             raise
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [dict(group) for group in self.optimizer.param_groups]
+
+    def _set_groups(self, groups: list[dict[str, Any]]) -> None:
+        for group, options in zip(self.optimizer.param_groups, groups, strict=True):
+            group.update(options)
 
 
 class StepLR(LRScheduler):
@@ -347,9 +363,24 @@ class SequentialLR(LRScheduler):
         parts = list(state_dict.get("schedulers", ()))
         if len(parts) != len(own):
             raise _checks.argument_error("state_dict", f"{len(parts)} schedulers", f"{len(own)} of them")
-        for schedule, part in zip(own, parts, strict=True):
-            schedule.load_state_dict(part)
-        super().load_state_dict({**state_dict, "schedulers": own})
+        with self._all_or_nothing():
+            groups = self._groups()
+            for schedule, part in zip(own, parts, strict=True):
+                schedule.load_state_dict(part)
+            self._set_groups(groups)  # the momentum is that of the schedule whose turn it is
+            super().load_state_dict({**state_dict, "schedulers": own})
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for schedule in self.schedulers:
+                stack.enter_context(schedule._all_or_nothing())
+            stack.enter_context(super()._all_or_nothing())
+            yield
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, list) else value for name, value in state.items()}
 
 
 def _line(start: float, end: float, part: float) -> float:
