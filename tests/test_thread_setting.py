@@ -56,7 +56,8 @@ def test_order_of_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "threads"), [("3", 3), (" 3 ", 3), ("4,2", 4), ("0", 7), ("-2", 7), ("", 7), ("many", 7)]
+    ("value", "threads"),
+    [("3", 3), (" 3 ", 3), ("4,2", 4), ("0", 7), ("-2", 7), ("", 7), ("many", 7), ("1_0", 7), ("\u0663", 7)],
 )
 def test_values_of_omp_num_threads(value: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variable belongs to others: what makes no sense is passed over."""
@@ -64,7 +65,7 @@ def test_values_of_omp_num_threads(value: str, threads: int, monkeypatch: pytest
     assert fc.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("value", ["0", "-2", "two", "1.5", "4,2", "1025"])
+@pytest.mark.parametrize("value", ["0", "-2", "two", "1.5", "4,2", "1025", "1_0", "\u0663", "9" * 5000])
 def test_bad_values_of_fastconv_num_threads(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTCONV_NUM_THREADS", value)
     with pytest.raises(ValueError, match=rf"FASTCONV_NUM_THREADS: got '{value}', needs an integer"):

@@ -131,18 +131,24 @@ def _wanted() -> tuple[int, str]:
         return chosen, "set_num_threads"
     own = threads.environment(b"FASTCONV_NUM_THREADS").strip()
     if own:
-        try:
-            return _checked("FASTCONV_NUM_THREADS", int(own)), "FASTCONV_NUM_THREADS"
-        except ValueError:
+        number = _digits(own)
+        if not 1 <= number <= MOST_THREADS:
             needs = f"an integer of at least 1 and at most {MOST_THREADS}"
-            raise argument_error("FASTCONV_NUM_THREADS", repr(own), needs) from None
-    shared = threads.environment(b"OMP_NUM_THREADS").partition(",")[0].strip()  # "4,2": of nested regions
-    if shared.isdecimal() and int(shared) > 0:
-        return min(int(shared), MOST_THREADS), "OMP_NUM_THREADS"
+            raise argument_error("FASTCONV_NUM_THREADS", repr(own), needs)
+        return number, "FASTCONV_NUM_THREADS"
+    nested = threads.environment(b"OMP_NUM_THREADS")  # such as "4,2", of nested regions
+    shared = _digits(nested.partition(",")[0].strip())
+    if shared > 0:
+        return min(shared, MOST_THREADS), "OMP_NUM_THREADS"
     processors, granted = threads.bound_processors() or _processors.affinity(), _cpu_quota()
     if granted is not None and granted < processors:
         return granted, "cgroup CPU quota"
     return min(processors, MOST_THREADS), "processors this process may use"
+
+
+def _digits(text: str) -> int:
+    """The number that `text` writes in the digits 0 to 9; 0 where it is anything else or absurdly long."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
 
 
 def _cpu_quota() -> int | None:
