@@ -34,6 +34,23 @@ def test_a_python_without_gil_stays_without_it():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_drop_ins_come_on_first_use():
+    code = (
+        "import sys, fastconv as fc; "
+        "assert 'fastconv.compat' not in sys.modules; "
+        "fc.compat; "
+        "assert 'fastconv.compat.dlfs' not in sys.modules; "
+        "assert fc.compat.dlfs.Adam.__module__.startswith('fastconv.compat.dlfs'); "
+        "assert 'fastconv.compat.cs231n' not in sys.modules; "
+        "assert callable(fc.compat.cs231n.conv_forward_fast); "
+        "from fastconv.compat import *; "
+        "assert dlfs is fc.compat.dlfs and set(fc.compat.__all__) <= set(dir(fc.compat))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match=r"module 'fastconv\.compat' has no attribute 'nothing'"):
+        fc.compat.nothing  # noqa: B018
+
+
 def test_every_public_name_is_there():
     for name in fc.__all__:
         assert getattr(fc, name) is not None

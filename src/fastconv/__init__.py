@@ -11,11 +11,12 @@ from fastconv._threads import get_num_threads, num_threads, set_num_threads
 from fastconv.functional import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from fastconv import datasets, models, nn, optim, plot, testing, train
+    from fastconv import compat, datasets, models, nn, optim, plot, testing, train
     from fastconv._torch_checkpoint import load_torch
     from fastconv.serialization import load, save
 
 __all__ = [
+    "compat",
     "datasets",
     "functional",
     "get_num_threads",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 # What comes on first use: modules, and functions with the modules that they are in.
-_MODULES = ("datasets", "models", "nn", "optim", "plot", "testing", "train")
+_MODULES = ("compat", "datasets", "models", "nn", "optim", "plot", "testing", "train")
 _FUNCTIONS = {
     "load": "fastconv.serialization",
     "load_torch": "fastconv._torch_checkpoint",
