@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import plain_layers
+from mnist import natural, positive
 
 from fastconv import datasets
 from fastconv.compat import dlfs
@@ -72,8 +73,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-size", type=positive, default=100)
+    parser.add_argument("--seed", type=natural, default=0)
     parser.add_argument("--all-gradients", action="store_true")
     options = parser.parse_args()
 

@@ -1,6 +1,8 @@
 """`fastconv.compat.dlfs` against plain NumPy layers with the contracts of the book's."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,24 @@ def load(name):
 
 
 plain = load("plain_layers")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "needs"),
+    [
+        ("--batch-size", "0", "at least 1"),
+        ("--batch-size", "1.5", "a whole number"),
+        ("--batch-size", "-5", "a whole number"),
+        ("--seed", "-1", "a whole number"),
+    ],
+)
+def test_a_bad_option_of_the_example_is_named(option, value, needs):
+    script = EXAMPLES / "simple_convnet.py"
+    result = subprocess.run(
+        [sys.executable, script, f"{option}={value}"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert f"argument {option}: got '{value}', needs {needs}" in result.stderr
 
 
 @shapes
