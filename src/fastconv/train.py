@@ -209,8 +209,7 @@ def fit(
     Parameters
     ----------
     model : Module
-        Every epoch begins with ``model.train()``, which puts layers back into training that `eval` was called
-        of alone.
+        Every epoch begins with ``model.train()``: layers that were put into `eval` one by one train, too.
     loss : Loss
         ``loss(output, target)``, a mean over the batch, then ``loss.backward()``.
     optimizer : Optimizer
