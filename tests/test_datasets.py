@@ -196,6 +196,8 @@ def test_minibatches_are_seeded_and_refuse_at_once() -> None:
         for shuffle in (True, False):
             with pytest.raises(TypeError, match=r"rng: got int, needs a numpy\.random\.Generator"):
                 datasets.minibatches(x, x, 3, seed, shuffle)
+    with pytest.raises(TypeError, match="shuffle: got 'no', needs True or False"):
+        datasets.minibatches(x, x, 7, shuffle="no")
 
 
 @pytest.mark.parametrize("shape", [(40, 5, 4), (40, 2, 5, 4), (0, 5, 4)])

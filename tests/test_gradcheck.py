@@ -157,6 +157,8 @@ def test_bad_arguments_are_refused(function, inputs, backward, kind, message):
 def test_chance_is_refused(rng):
     with pytest.raises(ValueError, match=r"^function_or_module: got two different results, needs the same"):
         gradcheck(lambda x: x + rng.standard_normal(), [1.0], backward=lambda g, x: g)
+    with pytest.raises(TypeError, match=r"^raise_exception: got 0, needs True or False"):
+        gradcheck(np.sin, [1.0], backward=lambda g, x: g * np.cos(x), raise_exception=0)
     with pytest.raises(ValueError, match=r"^eps: got -1"):
         gradcheck(np.sin, [1.0], eps=-1)
 

@@ -395,6 +395,8 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(rng):
         assert part in str(caught.value)
     with pytest.raises(TypeError, match=r"^2\.body\.bias: got dtype complex128"):
         model.load_state_dict(good | {"2.body.bias": np.zeros(5, complex)})
+    with pytest.raises(TypeError, match=r"^strict: got 'no', needs True or False"):
+        model.load_state_dict(good, strict="no")
     model[0].weight.data.flags.writeable = False
     with pytest.raises(ValueError, match=r"0\.weight, which is read-only here"):
         model.load_state_dict(good)

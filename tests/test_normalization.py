@@ -241,6 +241,12 @@ def frozen(array):
         ({"eps": -1}, ValueError, "^eps: got -1, needs a finite number of at least 0"),
         ({"layout": "CHWN"}, ValueError, "^layout: got 'CHWN', needs 'NCHW' or 'NHWC'"),
         ({"training": None}, TypeError, "^training: got None, needs True or False"),
+        ({"return_statistics": "no"}, TypeError, "^return_statistics: got 'no', needs True or False"),
+        (
+            {"return_statistics": np.array([1, 0])},
+            TypeError,
+            r"^return_statistics: got array\(\[1, 0\]\), needs True or False",
+        ),
     ],
 )
 def test_bad_batch_norm_arguments_are_refused_and_nothing_is_written(change, kind, message):

@@ -298,6 +298,8 @@ def test_clipping_of_what_is_not_finite():
         optim.clip_grad_norm(weight, -1)
     with pytest.raises(TypeError, match=r"^parameters: got ndarray, needs a Parameter"):
         optim.clip_grad_norm([weight.grad], 1.0)
+    with pytest.raises(TypeError, match=r"^error_if_nonfinite: got 'no', needs True or False"):
+        optim.clip_grad_norm(weight, 1.0, error_if_nonfinite="no")
 
 
 @pytest.mark.parametrize(

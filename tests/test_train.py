@@ -369,11 +369,12 @@ def test_a_loss_that_is_no_number_stops_the_training() -> None:
         ({"patience": 3, "validation": None}, "patience: got 3, needs validation data"),
         ({"validation": (X, Y[1:])}, "validation: got 90 inputs and 89 targets"),
         ({"validation": (X[:0], Y[:0])}, "validation: got 0 inputs"),
+        ({"keep_best": "no"}, "keep_best: got 'no', needs True or False"),
     ],
 )
 def test_fit_refuses(options: dict[str, Any], message: str) -> None:
     model = network()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         fit(model, **options)
     assert_same_state(model, network())
 

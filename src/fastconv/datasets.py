@@ -346,6 +346,7 @@ def minibatches(
     [[0, 1], [2, 3], [4]]
     """
     size = _checks.integer("size", size, 1)
+    shuffle = _checks.boolean("shuffle", shuffle)
     if len(x) != len(y):
         raise _checks.argument_error("y", f"{len(y)} elements", f"{len(x)}, as many as x")
     rng = _checks.generator("rng", rng)

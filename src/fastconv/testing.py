@@ -156,6 +156,7 @@ def gradcheck(
     gradients are WRONG; the worst element of each array:
       input 0[0]: WRONG, analytic -1.13696169, numerical 1.13696169, difference 2.27, allowed 0.000115
     """
+    raise_exception = _checks.boolean("raise_exception", raise_exception)
     step = _checks.number("eps", eps, 0)
     if step == 0:
         raise _checks.argument_error("eps", repr(eps), "a finite number above 0")

@@ -271,6 +271,7 @@ def fit(
     held_out = None if validation is None else _pair("validation", validation)
     epochs = _checks.integer("epochs", epochs, 0)
     batch_size = _checks.integer("batch_size", batch_size, 1)
+    keep_best = _checks.boolean("keep_best", keep_best)
     if patience is not None:
         patience = _checks.integer("patience", patience, 1)
         if held_out is None:

@@ -188,6 +188,7 @@ def batch_norm(
     (array([0.2]), array([1.1]))
     """
     training = _checks.boolean("training", training)
+    return_statistics = _checks.boolean("return_statistics", return_statistics)
     momentum = _checks.number("momentum", momentum, 0, 1)
     eps = _checks.number("eps", eps, 0)
     (data, mean, var, gamma, beta), dtype = promote(

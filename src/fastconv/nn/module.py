@@ -238,6 +238,7 @@ class Module:
         TypeError
             This is no mapping, a name is no string, or a value is no array of real numbers.
         """
+        strict = _checks.boolean("strict", strict)
         if not isinstance(state_dict, Mapping):
             needs = "a mapping from names to arrays"
             raise _checks.argument_error("state_dict", type(state_dict).__name__, needs, TypeError)

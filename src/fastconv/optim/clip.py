@@ -59,6 +59,7 @@ def clip_grad_norm(
     array([0.6, 0.8])
     """
     limit = _checks.number("max_norm", max_norm, 0, finite=False)
+    error_if_nonfinite = _checks.boolean("error_if_nonfinite", error_if_nonfinite)
     members = [parameters] if isinstance(parameters, Parameter) else list(parameters)
     for parameter in members:
         if not isinstance(parameter, Parameter):
