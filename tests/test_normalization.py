@@ -259,6 +259,29 @@ def test_bad_batch_norm_arguments_are_refused_and_nothing_is_written(change, kin
             assert (arguments[name] == value).all()
 
 
+@pytest.mark.parametrize("raising", [False, True])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "values",
+    [[2.0, 2.0, 2.0], [np.inf, 1.0, 0.0], [np.nan, 1.0, 2.0], [3e38, -3e38, 3e38], [1e-38, 2e-38, 0.0]],
+)
+def test_batch_norm_of_what_has_no_finite_result_says_nothing(values, training, raising):
+    """As PyTorch; the running statistics are what arithmetic makes of the batch, however NumPy is set."""
+    x = np.array(values, np.float32)[:, np.newaxis]
+    mean, var, one = (np.full(1, value, np.float32) for value in (0, 0, 1))
+    with np.errstate(all="raise" if raising else "warn"):
+        output = fc.batch_norm(x, mean, var, 2 * one, one, training, 1.0, eps=0)
+        gradients = fc.batch_norm_backward(x, x, mean, var, one, training, eps=0)
+    with np.errstate(all="ignore"):
+        wide = x.astype(np.float64)
+        expected_mean, expected_var = (wide.mean(), wide.var(ddof=1)) if training else (0, 0)
+        expected_mean, expected_var = np.float32(expected_mean), np.float32(expected_var)
+    np.testing.assert_allclose(mean, [expected_mean], rtol=1e-6)
+    np.testing.assert_allclose(var, [expected_var], rtol=1e-6)
+    assert not np.isfinite(output).all()
+    assert not np.isfinite(gradients[0]).all()
+
+
 def test_bad_batch_norm_gradients_are_refused():
     x = np.zeros((2, 3))
     with pytest.raises(ValueError, match=r"^running_mean: got None, needs an array unless training=True"):

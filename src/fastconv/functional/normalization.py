@@ -123,6 +123,7 @@ def batch_norm(
 ) -> tuple[FloatArray, BatchStatistics]: ...
 
 
+@np.errstate(all="ignore")
 def batch_norm(
     x: ArrayLike,
     running_mean: ArrayLike | None,
@@ -176,7 +177,8 @@ def batch_norm(
     -----
     The variance is the mean square distance from the mean, in a second pass over `x`, and the sums are taken
     in small blocks and these in float64: a large mean does not spoil it. An empty batch leaves the running
-    statistics as they are.
+    statistics as they are. A variance of zero with an `eps` of zero, and numbers that are not finite, give
+    what is not finite; NumPy's error state does not matter.
 
     Examples
     --------
@@ -218,20 +220,23 @@ def batch_norm(
     shift = np.zeros_like(scale) if beta is None else beta
     # A float16 array was converted into one of our own.
     output = kernels.affine(ncl, mean, scale, shift, threads, ncl if dtype == np.float16 else None)
-    if training and running_mean is not None and count:
-        _blend(running_mean, exact_mean, momentum)
-        _blend(running_var, var * (count / (count - 1)), momentum)
     result = converted(output.reshape(data.shape), dtype)
-    if return_statistics:
-        return result, (np.array(mean, ncl.dtype), np.array(inv_std, ncl.dtype))
-    return result
+    statistics = (np.array(mean, ncl.dtype), np.array(inv_std, ncl.dtype)) if return_statistics else None
+    if training and running_mean is not None and count:
+        updates: list[tuple[Any, FloatArray]] = [
+            (running_mean, _blend(running_mean, exact_mean, momentum)),
+            (running_var, _blend(running_var, var * (count / (count - 1)), momentum)),
+        ]
+        for running_statistic, value in updates:  # all that may fail is behind us
+            running_statistic[...] = value
+    return result if statistics is None else (result, statistics)
 
 
-def _blend(running: Any, batch: FloatArray, momentum: float) -> None:
-    running *= 1 - momentum
-    running += momentum * batch
+def _blend(running: Any, batch: FloatArray, momentum: float) -> FloatArray:
+    return np.asarray(running * (1 - momentum) + momentum * batch)
 
 
+@np.errstate(all="ignore")
 def batch_norm_backward(
     grad_output: ArrayLike,
     x: ArrayLike,
