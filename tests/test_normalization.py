@@ -292,8 +292,19 @@ def test_bad_batch_norm_gradients_are_refused():
         ValueError, match=r"^grad_output: got shape \(3, 2\), needs shape \(2, 3\), that of x"
     ):
         fc.batch_norm_backward(x.T, x, training=True)
-    with pytest.raises(ValueError, match=r"^statistics: got shape \(2,\), needs shape \(3,\)"):
-        fc.batch_norm_backward(x, x, training=True, statistics=(np.zeros(2), np.zeros(2)))
+    three, pair = np.zeros(3), "a pair of arrays, as batch_norm returns it"
+    for statistics, kind, message in (
+        ((np.zeros(2), np.zeros(2)), ValueError, r"shape \(2,\), needs shape \(3,\), one for each channel"),
+        ((three, three * 1j), TypeError, "dtype complex128, needs real numbers"),
+        (("a", "b"), TypeError, "dtype <U1, needs real numbers"),
+        ((three, None), TypeError, "dtype object, needs real numbers"),
+        ((three, three, three), TypeError, f"tuple, needs {pair}"),
+        ([three], TypeError, f"list, needs {pair}"),
+        (np.zeros(()), TypeError, f"ndarray, needs {pair}"),
+        (5, TypeError, f"int, needs {pair}"),
+    ):
+        with pytest.raises(kind, match=f"^statistics: got {message}"):
+            fc.batch_norm_backward(x, x, training=True, statistics=statistics)
 
 
 @pytest.mark.parametrize("training", [True, False])

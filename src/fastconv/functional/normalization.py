@@ -236,6 +236,18 @@ def _blend(running: Any, batch: FloatArray, momentum: float) -> FloatArray:
     return np.asarray(running * (1 - momentum) + momentum * batch)
 
 
+def _checked_statistics(statistics: Any, channels: int) -> BatchStatistics:
+    try:
+        mean, inv_std = statistics
+    except (TypeError, ValueError):
+        needs = "a pair of arrays, as batch_norm returns it"
+        raise _checks.argument_error("statistics", type(statistics).__name__, needs, TypeError) from None
+    parts = _checks.as_array("statistics", mean), _checks.as_array("statistics", inv_std)
+    for part in parts:
+        _checks.shape("statistics", part, (channels,), "one for each channel of x")
+    return parts
+
+
 @np.errstate(all="ignore")
 def batch_norm_backward(
     grad_output: ArrayLike,
@@ -301,9 +313,7 @@ def batch_norm_backward(
 
     threads = threads_for(WORK_AN_ELEMENT * ncl.size)
     if statistics is not None:
-        mean, inv_std = (np.asarray(part) for part in statistics)
-        for part in (mean, inv_std):
-            _checks.shape("statistics", part, (channels,), "one for each channel of x")
+        mean, inv_std = _checked_statistics(statistics, channels)
     elif count == 0:
         mean, inv_std = np.zeros(channels), np.ones(channels)
     else:
