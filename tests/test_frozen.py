@@ -66,7 +66,7 @@ def test_parameters_and_buffers_are_read_only(remade, rng):
         ("train", lambda frozen: frozen.train()),
         ("load_state_dict", lambda frozen: frozen.load_state_dict(frozen.state_dict())),
         ("astype", lambda frozen: frozen.astype(np.float64)),
-        ("setting training", lambda frozen: nn.Sequential(frozen).train()),
+        ("setting training", lambda frozen: setattr(frozen, "training", True)),
         ("setting weight", lambda frozen: setattr(next(frozen.modules()), "weight", None)),
         ("deleting x", lambda frozen: delattr(frozen, "x")),
     ],

@@ -66,10 +66,10 @@ class Sequential(Layer):
         gradient: Any = grad_output
         layers = list(self)
         first = None
-        if not self._needs_grad_x:  # the way back ends at the first layer that has parameters
+        if not self._needs_grad_x:  # the way back ends at the first layer that learns
             while layers and first is None:
                 layer = layers.pop(0)
-                first = layer if any(True for _ in layer.named_parameters()) else None
+                first = layer if layer._learns() else None
         for layer in reversed(layers):
             gradient = layer.backward(gradient)
         if first is not None:

@@ -51,7 +51,9 @@ def freeze(module: Module) -> Module:
         With the outputs of `module` after `eval`, up to rounding, for images of any size. Threads may share
         it, if they may share your own modules in it. Its parameters are read-only, have the names they had,
         those of a folded batch normalization apart; `backward`, `train`, `load_state_dict`, `astype` and
-        setting an attribute raise RuntimeError.
+        setting an attribute raise RuntimeError. It may be a part of a network: that one's `train` leaves it
+        as it is, and `train.fit` ends the way back at the first layer after it that learns. The optimizer
+        gets the parameters of the rest.
 
     Raises
     ------

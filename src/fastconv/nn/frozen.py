@@ -48,6 +48,9 @@ class Frozen(Module):
                 value.make_read_only()
         vars(self)["_sealed"] = True
 
+    def _learning_modules(self) -> Iterator[Module]:
+        return iter(())
+
     def _refuse(self, what: str) -> NoReturn:
         raise RuntimeError(
             f"{what}: got a frozen network, needs the network that it was made from; freeze that again"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, Self, overload
 
+import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastconv import _checks
@@ -142,6 +143,20 @@ class Module:
         for _, module in self.named_modules():
             yield module
 
+    def _learning_modules(self) -> Iterator[Module]:
+        """This module and all below it, without frozen ones and what these hold."""
+        yield self
+        for _, child in self.named_children():
+            yield from child._learning_modules()
+
+    def _learns(self) -> bool:
+        """Whether there is a parameter that is not frozen."""
+        return any(
+            isinstance(value, Parameter)
+            for module in self._learning_modules()
+            for value in vars(module).values()
+        )
+
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """All parameters with their dotted names; one that is in several places, by the first."""
         seen = set()
@@ -167,9 +182,12 @@ class Module:
             parameter.zero_grad()
 
     def train(self, mode: bool = True) -> Self:
-        """Let this module and all below it train, or be used (``mode=False``); returns the module."""
+        """Let this module and all below it train, or be used (``mode=False``); returns the module.
+
+        Frozen parts stay as they are, as after `eval`.
+        """
         mode = _checks.boolean("mode", mode)
-        for module in self.modules():
+        for module in self._learning_modules():
             module.training = mode
         return self
 
@@ -178,8 +196,21 @@ class Module:
         return self.train(False)
 
     def astype(self, dtype: DTypeLike) -> Self:
-        """A copy of the module whose parameters and floating-point buffers have another dtype."""
+        """A copy of the module whose parameters and floating-point buffers have another dtype.
+
+        Raises
+        ------
+        TypeError
+            `dtype` is none of float16, float32 and float64.
+        RuntimeError
+            A part is frozen; the message tells which.
+        """
         kept = _checks.parameter_dtype("dtype", dtype)
+        learning = {id(module) for module in self._learning_modules()}
+        for name, module in self.named_modules():
+            if id(module) not in learning:
+                got = f"a network whose part {name} is frozen"
+                raise RuntimeError(f"astype: got {got}, needs one that is not; freeze afterwards")
         other = copy.deepcopy(self)
         converted: dict[Parameter, Parameter] = {}
         for module in other.modules():
@@ -222,7 +253,7 @@ class Module:
         state_dict : mapping from names to array_like
             As `state_dict` gives it; PyTorch's will do. The values are converted to the dtype of the
             parameter. The ``num_batches_tracked`` of batch normalization may be missing, as in old
-            checkpoints.
+            checkpoints. What is read-only, as in a frozen part, must have its value already.
         strict : bool
             False ignores names that are missing or unexpected.
 
@@ -234,7 +265,8 @@ class Module:
         Raises
         ------
         ValueError
-            Names are missing or unexpected, or shapes differ; the message lists all of them.
+            Names are missing or unexpected, shapes differ, or what is read-only would change; the message
+            lists all of them.
         TypeError
             This is no mapping, a name is no string, or a value is no array of real numbers.
         """
@@ -263,6 +295,8 @@ class Module:
             if value.shape != target.shape:
                 complaints.append(f"{name} of shape {value.shape} instead of {target.shape}")
             elif not target.flags.writeable:
+                if np.array_equal(value.astype(target.dtype), target, equal_nan=True):
+                    continue
                 complaints.append(f"{name}, which is read-only here")
             else:
                 converted[name] = value.astype(target.dtype)
@@ -400,8 +434,8 @@ class WeightedLayer(Layer):
 
 
 def backward_to_parameters(module: Module, grad_output: ArrayLike) -> None:
-    """`module.backward` for the gradients by its parameters alone, if it has any; of any module."""
-    if next(module.named_parameters(), None) is None:
+    """`module.backward` for the gradients by its parameters alone, if any are not frozen; of any module."""
+    if not module._learns():
         return
     if isinstance(module, Layer) and type(module).backward is Layer.backward:
         module.backward(grad_output, need_x=False)
