@@ -297,6 +297,75 @@ def test_networks_of_nothing(rng):
         np.testing.assert_array_equal(nn.freeze(network)(x), network.eval()(x))
 
 
+class View(nn.Module):
+    """A module of a user's own, which hands on what it got."""
+
+    def forward(self, x):
+        return x
+
+
+class InPlace(nn.Module):
+    """A module of a user's own, which overwrites what it got."""
+
+    def forward(self, x):
+        x *= 2
+        return x
+
+
+CHAINS = {
+    "first": (lambda half: [nn.Dropout(), nn.Flatten()], 1),
+    "last": (lambda half: [nn.Flatten(), nn.Dropout()], 1),
+    "alone": (lambda half: [nn.Dropout(), nn.Dropout()], 1),
+    "before a user's": (lambda half: [nn.Dropout(), InPlace(), nn.ReLU()], 1),
+    "after a user's": (lambda half: [View(), nn.Dropout()], 1),
+    "before a residual": (lambda half: [nn.Dropout(), nn.Residual(InPlace())], 1),
+    "in a residual": (lambda half: [nn.Residual(nn.Sequential(nn.Dropout(), InPlace()))], 1),
+    "before weights": (lambda half: [nn.Dropout(), nn.Linear(3, 2, dtype=half)], 1),
+    "before others": (lambda half: [nn.Flatten(), nn.Dropout(), nn.Linear(3, 2)], 0),
+    "before an activation": (lambda half: [nn.Dropout(), nn.Tanh()], 0),
+    "between": (lambda half: [nn.Linear(3, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 2), nn.Dropout()], 0),
+    "after a view": (lambda half: [nn.Residual(View()), nn.Flatten(), nn.Dropout(), View()], 0),
+    "after a frozen one": (lambda half: [nn.freeze(nn.Linear(3, 3)), nn.Dropout(), InPlace()], 0),
+}
+
+
+@pytest.mark.parametrize("kind", ["?", "u1", "i4", "f2", ">f2", "f4", "f8"])
+@pytest.mark.parametrize("name", CHAINS)
+def test_dropout_goes_where_it_only_copies(name, kind):
+    """The dtype is that of the network, and the caller's array is neither returned nor overwritten."""
+    build, kept = CHAINS[name]
+    network = nn.Sequential(*build(np.float16)).eval()
+    frozen = nn.freeze(network)
+    assert [layer._get_name() for layer in frozen.modules()].count("Dropout") == kept
+    x = np.array([[0, 1, 1], [1, 0, 1]], kind)
+    before = x.copy()
+    output, wanted = frozen(x), network(x)
+    assert output.dtype == wanted.dtype
+    np.testing.assert_allclose(output, wanted, rtol=1e-6)
+    assert not np.shares_memory(output, x)
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(nn.Conv2d(3, 3, 1), nn.ConvTranspose2d(3, 3, 1), nn.Linear(1, 2), nn.BatchNorm2d(3)),
+        *(nn.LocalResponseNorm(1), nn.LeakyReLU(1.0), nn.ReLU(), nn.ReLU6(), nn.Sigmoid(), nn.Softmax(1)),
+        *(nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(None), nn.AvgPool2d(1), nn.MaxPool2d(1)),
+        *(nn.Conv1d(3, 3, 1), nn.Residual(nn.Sequential())),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_which_layers_make_a_new_array(layer, dtype):
+    """After these `freeze` leaves Dropout out."""
+    assert len(nn.freeze(nn.Sequential(layer, nn.Dropout()))._chain.layers) == 1
+    shape = (1, 3, 1) if isinstance(layer, nn.Conv1d) else (1, 3, 1, 1)
+    for x in (np.ones(shape, dtype), np.ones(shape, np.uint8)):
+        output = layer.eval()(x)
+        assert output.dtype.kind == "f"
+        assert not np.shares_memory(output, x)
+
+
 def test_summary(rng, capsys):
     frozen = nn.freeze(small_network(rng))
     frozen.summary((3, 6, 6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
@@ -10,9 +11,11 @@ import numpy as np
 from fastconv import _checks
 from fastconv._checks import FloatArray
 from fastconv.functional._packed import fold_batch_norm
-from fastconv.nn.activation import ReLU, ReLU6
+from fastconv.nn.activation import LeakyReLU, ReLU, ReLU6, Sigmoid, Softmax, Tanh
 from fastconv.nn.container import Residual, Sequential
 from fastconv.nn.conv import Conv2d
+from fastconv.nn.conv1d import Conv1d
+from fastconv.nn.conv_transpose import ConvTranspose2d
 from fastconv.nn.dropout import Dropout
 from fastconv.nn.frozen import (
     Frozen,
@@ -22,14 +25,22 @@ from fastconv.nn.frozen import (
     FrozenResidual,
     FrozenSequential,
 )
-from fastconv.nn.linear import Linear
+from fastconv.nn.linear import Flatten, Linear
 from fastconv.nn.module import Layer, Module
-from fastconv.nn.normalization import BatchNorm2d
+from fastconv.nn.normalization import BatchNorm2d, LocalResponseNorm
 from fastconv.nn.parameter import value_of
+from fastconv.nn.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
 
 __all__ = ["freeze"]
 
 L = TypeVar("L", bound=Layer)
+
+# Of whatever they get, layers of these very classes make a new array of floating-point numbers.
+_MAKE_NEW = {
+    *(Conv1d, Conv2d, ConvTranspose2d, Linear, BatchNorm2d, LocalResponseNorm),
+    *(LeakyReLU, ReLU, ReLU6, Sigmoid, Softmax, Tanh),
+    *(AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d),
+}
 
 
 def freeze(module: Module) -> Module:
@@ -37,7 +48,7 @@ def freeze(module: Module) -> Module:
 
     A batch normalization that follows a `Conv2d` is folded into its weight, a `ReLU` or
     `ReLU6` after that, after a `Linear` or after a `Residual` is computed along with it, weights are packed
-    once, `Dropout` is gone.
+    once, `Dropout` is gone where it would only copy what another layer has made.
     All other layers, modules of your own among them, are copied as they are.
 
     Parameters
@@ -108,8 +119,7 @@ def _parts(module: Module, prefix: str, names: Mapping[int, str]) -> dict[str, F
 
     `names` are those of all modules of the network, by id.
     """
-    whole = list(_chain(module))
-    chain = [layer for layer in whole if type(layer) is not Dropout] or whole
+    chain = list(_without_idle_dropout(list(_chain(module))))
     parts: dict[str, Frozen] = {}
     while chain:
         name = names[id(chain[0])].removeprefix(f"{prefix}.")
@@ -125,6 +135,25 @@ def _chain(module: Module) -> Iterator[Module]:
             yield from _chain(layer)
     else:
         yield module
+
+
+def _without_idle_dropout(chain: list[Module]) -> Iterator[Module]:
+    """The chain without each Dropout that copies what is new anyway, or what the next layer makes anew."""
+    new = False
+    for layer, following in zip_longest(chain, chain[1:]):
+        if type(layer) is Dropout:
+            if new or (type(following) in _MAKE_NEW and not _has_halves(following)):
+                continue
+            new = True
+        elif type(layer) is not Flatten:
+            new = type(layer) in _MAKE_NEW or _is_plain(layer, Residual)
+            new = new or (isinstance(layer, Frozen) and layer.owns_output)
+        yield layer
+
+
+def _has_halves(layer: Module) -> bool:
+    """Whether float16 takes part: 8-bit integers give float16 with it, but float32 after a Dropout."""
+    return any(parameter.dtype == np.float16 for parameter in layer.parameters())
 
 
 def _fused(chain: list[Module], names: Mapping[int, str]) -> tuple[Frozen, int]:
