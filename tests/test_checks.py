@@ -81,6 +81,14 @@ def test_what_is_no_array_of_real_numbers_is_refused(value):
         _checks.float_array("weight", value)
 
 
+@pytest.mark.parametrize("wanted", ["requires grad", "BFloat16"])
+def test_tensors_that_make_no_array(wanted):
+    torch = pytest.importorskip("torch")
+    tensor = torch.ones(2, requires_grad=True) if wanted == "requires grad" else torch.ones(2).bfloat16()
+    with pytest.raises(TypeError, match=rf"^weight: got Tensor \(.*{wanted}.*\), needs an array$"):
+        _checks.as_array("weight", tensor)
+
+
 def test_axes_and_shapes():
     _checks.axes("x", np.zeros((1, 2)), "N, C", "N, C, H, W")
     with pytest.raises(
@@ -108,6 +116,59 @@ def test_integers():
 def test_what_is_no_number_is_refused(value):
     with pytest.raises(TypeError, match=r"^p: got .*, needs a finite number of at least 0 and below 1$"):
         _checks.number("p", value, 0, below=1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.complex64(0.5),
+        np.array(0.5 + 3j),
+        np.array(True),
+        np.timedelta64(0, "s"),
+        np.array("0"),
+        np.str_("0"),
+    ],
+)
+def test_what_only_looks_like_a_number_is_refused(value):
+    """float() takes all of them, and drops an imaginary part."""
+    with pytest.raises(TypeError, match=r"^p: got .*, needs a finite number of at least 0$"):
+        _checks.number("p", value, 0)
+
+
+class Broken:
+    """Whose conversions raise what `error` is."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def fail(self, *arguments, **keywords):
+        raise self.error
+
+    __array__ = __float__ = __index__ = fail
+
+
+CONVERSIONS = {
+    "as_array": lambda value: _checks.as_array("n", value),
+    "integer": lambda value: _checks.integer("n", value),
+    "number": lambda value: _checks.number("n", value),
+}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("why"), KeyError("why"), TypeError("why"), ValueError("why")])
+@pytest.mark.parametrize("convert", CONVERSIONS)
+def test_whatever_a_conversion_raises_names_the_argument(convert, error):
+    with pytest.raises(TypeError, match=r"^n: got .*Broken.*, needs an? ") as caught:
+        CONVERSIONS[convert](Broken(error))
+    assert caught.value.__cause__ in (error, None)
+    assert caught.value.__cause__ is error or isinstance(error, (TypeError, ValueError))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()])
+@pytest.mark.parametrize("convert", CONVERSIONS)
+def test_no_memory_and_ctrl_c_stay_what_they_are(convert, error):
+    with pytest.raises(type(error)) as caught:
+        CONVERSIONS[convert](Broken(error))
+    assert caught.value is error
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, 1])

@@ -49,6 +49,16 @@ def argument_error(
     return kind(f"{name}: got {got}, needs {needs}")
 
 
+def _cause(error: Exception) -> Exception | None:
+    """What the error of an argument that did not convert is raised from; having no memory stays what it is.
+
+    None for what conversions raise of themselves; anything else is a fault of the argument's own methods.
+    """
+    if isinstance(error, MemoryError):
+        raise error
+    return None if isinstance(error, (TypeError, ValueError, OverflowError)) else error
+
+
 # ---- dtypes ----
 
 
@@ -89,8 +99,9 @@ def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
     if type(value) is not np.ndarray:
         try:
             value = np.asarray(value)
-        except ValueError as error:  # ragged nested sequences
-            raise argument_error(name, f"{type(value).__name__} ({error})", "an array", TypeError) from None
+        except Exception as error:  # ragged nested sequences, and what `__array__` raises
+            got = f"{type(value).__name__} ({error})"
+            raise argument_error(name, got, "an array", TypeError) from _cause(error)
     dtype = value.dtype
     if dtype.kind in "biu" or (dtype.kind == "f" and dtype.itemsize <= 8):
         return value
@@ -157,8 +168,8 @@ def integer(name: str, value: Any, minimum: int | None = None) -> int:
         raise argument_error(name, repr(value), needs, TypeError)
     try:
         result = operator.index(value)
-    except TypeError:
-        raise argument_error(name, repr(value), needs, TypeError) from None
+    except Exception as error:
+        raise argument_error(name, repr(value), needs, TypeError) from _cause(error)
     if minimum is not None and result < minimum:
         raise argument_error(name, result, needs)
     return result
@@ -177,6 +188,8 @@ def number(
 
     NaN is never within the bounds; without `finite`, infinity may be.
     """
+    if type(value) is float and minimum <= value <= maximum and value < below and math.isfinite(value):
+        return value
     needs = "a finite number" if finite else "a number"
     if minimum != -math.inf:
         needs += f" of at least {minimum:g}"
@@ -184,12 +197,14 @@ def number(
         needs += f" and at most {maximum:g}"
     if below != math.inf:
         needs += f" and below {below:g}"
-    if isinstance(value, (bool, np.bool_, str, bytes)):
+    # float() takes NumPy's complex numbers, and arrays of one element of anything.
+    kind = getattr(getattr(value, "dtype", None), "kind", "f")
+    if kind not in "iuf" or isinstance(value, (bool, str, bytes)):
         raise argument_error(name, repr(value), needs, TypeError)
     try:
         result = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise argument_error(name, repr(value), needs, TypeError) from None
+    except Exception as error:
+        raise argument_error(name, repr(value), needs, TypeError) from _cause(error)
     bounded = minimum <= result <= maximum and (result < below or below == math.inf)
     if not bounded or (finite and math.isinf(result)):
         raise argument_error(name, repr(value), needs)
