@@ -110,6 +110,9 @@ def test_integers():
     assert _checks.integer("n", np.int64(3)) == 3
     with pytest.raises(ValueError, match=r"^n: got 0, needs an integer of at least 1$"):
         _checks.integer("n", 0, 1)
+    assert _checks.integer("n", 3, 1, 3) == 3
+    with pytest.raises(ValueError, match=r"^n: got 4, needs an integer of at least 1 and at most 3$"):
+        _checks.integer("n", 4, 1, 3)
 
 
 @pytest.mark.parametrize("value", [True, "1", None, 1j])

@@ -116,6 +116,8 @@ def test_repr():
         ),
         (lambda: nn.AvgPool2d(2, layout="HWC"), ValueError, r"^layout: got 'HWC', needs 'NCHW' or 'NHWC'"),
         (lambda: nn.AvgPool2d(2, divisor_override=0.5), TypeError, r"^divisor_override: got 0\.5"),
+        (lambda: nn.AvgPool2d(2, divisor_override=0), ValueError, r"^divisor_override: got 0, needs an"),
+        (lambda: nn.AvgPool2d(2, divisor_override=10**400), ValueError, r"^divisor_override: got 10+, needs"),
         (lambda: nn.AdaptiveAvgPool2d(0), ValueError, r"^output_size: got 0, needs"),
         (lambda: nn.AdaptiveMaxPool2d((None, "a")), TypeError, r"^output_size: got 'a', needs"),
         (

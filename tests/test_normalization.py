@@ -433,6 +433,10 @@ def test_bad_local_response_norm_arguments_are_refused():
         fc.local_response_norm(x, 0)
     with pytest.raises(TypeError, match=r"^size: got 2.0, needs an integer"):
         fc.local_response_norm(x, 2.0)
+    for refused in (fc.local_response_norm, lambda x, size: fc.nn.LocalResponseNorm(size)):
+        with pytest.raises(ValueError, match=r"^size: got 10+, needs .* at most 9223372036854775807$"):
+            refused(x, 10**400)
+    np.testing.assert_array_equal(fc.local_response_norm(x + 1, 2**63 - 1), x + 1)
     with pytest.raises(ValueError, match=r"^alpha: got nan"):
         fc.local_response_norm(x, 3, float("nan"))
     with pytest.raises(ValueError, match=r"^grad_output: got shape \(2, 3\), needs shape \(1, 2, 3\)"):

@@ -43,7 +43,7 @@ def test_max_pool2d(name, bad):
     ("name", "bad"),
     BAD_POOL
     + [("count_include_pad", bad) for bad in [1, None, "yes"]]
-    + [("divisor_override", bad) for bad in [0, 1.5, True, "2", NAN]],
+    + [("divisor_override", bad) for bad in [0, 1.5, True, "2", NAN, 10**400, -(2**63)]],
     ids=case_id,
 )
 def test_avg_pool2d(name, bad):

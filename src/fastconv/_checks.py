@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = [
+    "MOST_INTEGER",
     "FloatArray",
     "argument_error",
     "as_array",
@@ -40,6 +41,9 @@ FLOAT16 = np.dtype(np.float16)
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 _FLOATS = (FLOAT16, FLOAT32, FLOAT64)
+
+MOST_INTEGER = (1 << 63) - 1
+"""What a C integer holds, and what converts to a float; for numbers that have no closer limit."""
 
 
 def argument_error(
@@ -161,16 +165,18 @@ def shape(name: str, array: NDArray[Any], wanted: Sequence[int], reason: str = "
 # ---- numbers ----
 
 
-def integer(name: str, value: Any, minimum: int | None = None) -> int:
-    """`value` as an int; TypeError for what isn't one (bool and 2.0 included), ValueError below `minimum`."""
+def integer(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
+    """`value` as an int; TypeError for what isn't one (bool and 2.0 included), ValueError out of bounds."""
     needs = "an integer" if minimum is None else f"an integer of at least {minimum}"
+    if maximum is not None:
+        needs += f" and at most {maximum}"
     if isinstance(value, (bool, np.bool_)):
         raise argument_error(name, repr(value), needs, TypeError)
     try:
         result = operator.index(value)
     except Exception as error:
         raise argument_error(name, repr(value), needs, TypeError) from _cause(error)
-    if minimum is not None and result < minimum:
+    if (minimum is not None and result < minimum) or (maximum is not None and result > maximum):
         raise argument_error(name, result, needs)
     return result
 

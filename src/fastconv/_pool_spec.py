@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv._checks import argument_error, boolean, choice, compute_dtype, integer
+from fastconv._checks import MOST_INTEGER, argument_error, boolean, choice, compute_dtype, integer
 from fastconv._kernels.arrays import exact
 from fastconv._kernels.pool import PoolGeometry
 from fastconv._spec import LAYOUTS, MOST_ELEMENTS, Pair, Sides, pair, sides, size
@@ -214,6 +214,14 @@ def _windows(
     return both[0], both[1]
 
 
+def divisor(value: Any) -> int:
+    """What sums are divided by in place of the number of pixels."""
+    checked = integer("divisor_override", value, -MOST_INTEGER, MOST_INTEGER)
+    if checked == 0:
+        raise argument_error("divisor_override", 0, "an integer other than 0")
+    return checked
+
+
 def pool_spec(
     x_shape: tuple[int, ...],
     kernel_size: Any,
@@ -253,7 +261,7 @@ def pool_spec(
             boolean("count_include_pad", count_include_pad),
         )
         if divisor_override is not None:
-            divisor_override = integer("divisor_override", divisor_override)
+            divisor_override = divisor(divisor_override)
         layout = choice("layout", layout, LAYOUTS)
     windows = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
     key = (x_shape, *windows, layout, name)
@@ -286,8 +294,6 @@ def _pool(
         count_include_pad,
     )
     if divisor_override is not None:
-        if divisor_override == 0:
-            raise argument_error("divisor_override", 0, "an integer other than 0")
         rows.divide_by(1)
         columns.divide_by(divisor_override)
     return PoolSpec(x_shape, rows, columns, layout == "NHWC")

@@ -35,10 +35,7 @@ def pair(name: str, value: Any, minimum: int) -> Pair:
 
 def size(name: str, value: Any, minimum: int) -> int:
     """An int from `minimum` to MOST_SIZE."""
-    checked = integer(name, value, minimum)
-    if checked > MOST_SIZE:
-        raise argument_error(name, checked, f"an integer of at most {MOST_SIZE}")
-    return checked
+    return integer(name, value, minimum, MOST_SIZE)
 
 
 def sides(name: str, value: Any) -> Sides | str:

@@ -355,7 +355,7 @@ def _check_response_norm(
     if x.ndim < 3:
         raise _checks.argument_error("x", f"shape {x.shape}", "at least 3 axes: (N, C, L) or (N, C, H, W)")
     return (
-        _checks.integer("size", size, 1),
+        _checks.integer("size", size, 1, _checks.MOST_INTEGER),
         _checks.number("alpha", alpha),
         _checks.number("beta", beta),
         _checks.number("k", k),

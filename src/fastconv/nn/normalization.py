@@ -150,7 +150,7 @@ class LocalResponseNorm(Layer):
     def __init__(
         self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, *, layout: str = "NCHW"
     ) -> None:
-        self.size = _checks.integer("size", size, 1)
+        self.size = _checks.integer("size", size, 1, _checks.MOST_INTEGER)
         self.alpha = _checks.number("alpha", alpha)
         self.beta = _checks.number("beta", beta)
         self.k = _checks.number("k", k)

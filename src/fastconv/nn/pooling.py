@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from fastconv import _checks, _spec, functional
 from fastconv._checks import FloatArray
-from fastconv._pool_spec import adaptive_spec, pool_spec
+from fastconv._pool_spec import adaptive_spec, divisor, pool_spec
 from fastconv.functional._pooling import maximum_way, mean_way
 from fastconv.functional._ways import Way
 from fastconv.nn.module import Layer
@@ -135,9 +135,7 @@ class AvgPool2d(_Pool):
     ) -> None:
         super().__init__(kernel_size, stride, padding, ceil_mode, layout)
         self.count_include_pad = _checks.boolean("count_include_pad", count_include_pad)
-        self.divisor_override = (
-            None if divisor_override is None else _checks.integer("divisor_override", divisor_override)
-        )
+        self.divisor_override = None if divisor_override is None else divisor(divisor_override)
 
     def _arguments(self) -> tuple[_spec.Pair, _spec.Pair, Any, bool, bool, int | None]:
         """What pooling and gradient take beside the arrays."""
