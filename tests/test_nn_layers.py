@@ -195,6 +195,17 @@ def test_losses(rng):
         loss.backward()
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4), (12, 2), (24,), (2, 13)], ids=str)
+def test_flatten_takes_the_gradient_of_its_output_alone(shape):
+    layer = nn.Flatten()
+    assert layer(np.zeros((2, 3, 4))).shape == (2, 12)
+    with pytest.raises(
+        ValueError, match=r"^grad_output: got shape .*, needs shape \(2, 12\), that of the output"
+    ):
+        layer.backward(np.zeros(shape))
+    np.testing.assert_array_equal(layer.backward(np.arange(24).reshape(2, 12)).ravel(), np.arange(24))
+
+
 # ---- constructors ----
 
 

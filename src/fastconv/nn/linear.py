@@ -59,9 +59,7 @@ class Flatten(Layer):
 
     def _backward(self, grad_output: ArrayLike, saved: Any) -> FloatArray:
         gradient = _checks.as_array("grad_output", grad_output)
-        if gradient.size != math.prod(saved):
-            needs = f"as many elements as the input of shape {saved}"
-            raise _checks.argument_error("grad_output", f"shape {gradient.shape}", needs)
+        _checks.shape("grad_output", gradient, self._flat(saved), "that of the output")
         return gradient.reshape(saved)
 
     def extra_repr(self) -> str:
