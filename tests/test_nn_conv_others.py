@@ -60,7 +60,7 @@ def test_multiply_adds_of_a_transposed_convolution(layout):
         ("Conv1d", "groups", 4),
         ("Conv1d", "layout", "NCHW"),
         ("Conv1d", "kernel_size", (3, 3)),
-        ("Conv1d", "padding", "full"),
+        *(("Conv1d", "padding", bad) for bad in ("full", ((1, 1), (2, 2)), (1, 1, 1), (1, -1), 1.0)),
         ("ConvTranspose2d", "padding", "same"),
         ("ConvTranspose2d", "groups", 4),
         ("ConvTranspose2d", "output_padding", -1),

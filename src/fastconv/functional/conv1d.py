@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastconv import _checks
 from fastconv._checks import FloatArray, argument_error, choice
-from fastconv._spec import size
+from fastconv._spec import Sides, size
 from fastconv.functional.conv import conv2d, conv2d_backward
 
 __all__ = ["conv1d", "conv1d_backward"]
@@ -162,13 +162,17 @@ def _filters(weight: ArrayLike) -> NDArray[Any]:
 
 def _both(stride: Any, padding: Any, dilation: Any) -> tuple[Any, Any, Any]:
     """The arguments of an image one pixel high."""
-    if isinstance(padding, (tuple, list)):
-        if len(padding) != 2:
-            raise argument_error("padding", padding, "an integer, (before, after), 'same' or 'valid'")
-        padding = ((0, 0), (size("padding", padding[0], 0), size("padding", padding[1], 0)))
-    elif not isinstance(padding, str):
-        padding = (0, size("padding", padding, 0))
-    return (1, size("stride", stride, 1)), padding, (1, size("dilation", dilation, 1))
+    return (1, size("stride", stride, 1)), signal_padding(padding), (1, size("dilation", dilation, 1))
+
+
+def signal_padding(padding: Any) -> Sides | str:
+    """The padding of a signal as that of an image one pixel high."""
+    if isinstance(padding, str):
+        return choice("padding", padding, ("same", "valid"))
+    before_after = padding if isinstance(padding, (tuple, list)) else (padding, padding)
+    if len(before_after) != 2:
+        raise argument_error("padding", padding, "an integer, (before, after), 'same' or 'valid'")
+    return (0, 0), (size("padding", before_after[0], 0), size("padding", before_after[1], 0))
 
 
 def _image(signal: NDArray[Any], layout: str) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastconv import _checks, _spec, functional
 from fastconv._checks import FloatArray
+from fastconv.functional.conv1d import signal_padding
 from fastconv.nn import init
 from fastconv.nn.module import WeightedLayer
 from fastconv.nn.parameter import Parameter, value_of
@@ -72,8 +73,8 @@ class Conv1d(WeightedLayer):
         self.out_channels = _checks.integer("out_channels", out_channels, 1)
         self.kernel_size = _spec.size("kernel_size", kernel_size, 1)
         self.stride = _spec.size("stride", stride, 1)
+        signal_padding(padding)
         self.padding = padding
-        _spec.sides("padding", padding)
         self.dilation = _spec.size("dilation", dilation, 1)
         self.groups = _checks.integer("groups", groups, 1)
         for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
