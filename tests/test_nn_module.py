@@ -1,6 +1,7 @@
 """Parameters, modules, containers, state and summary."""
 
 import copy
+import math
 import pickle
 from collections.abc import Iterator
 
@@ -427,6 +428,35 @@ def test_loading_what_is_there(rng):
     np.testing.assert_array_equal(model[0].bias.data, bias)
     with pytest.raises(ValueError, match=r"0\.bias of shape \(4,\) instead of \(5,\)"):
         model.load_state_dict({"0.bias": np.zeros(4)}, strict=False)
+
+
+@pytest.mark.parametrize("count", [math.nan, math.inf, 2.7, -1, np.uint64(2**63)])
+def test_a_number_of_batches_is_a_count(count):
+    norm = nn.BatchNorm2d(3, momentum=None)
+    norm(np.ones((2, 3, 1, 1)))
+    before = norm.state_dict()
+    state = before | {"running_mean": np.full(3, 7.0), "num_batches_tracked": count}
+    with pytest.raises(
+        ValueError, match=r"^state_dict: got num_batches_tracked = .*, which is no count, needs"
+    ):
+        norm.load_state_dict(state)
+    for name, value in norm.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    norm.load_state_dict(before | {"num_batches_tracked": np.float16(5)})
+    assert norm.num_batches_tracked == 5
+
+
+@pytest.mark.parametrize("name", ["num_batches_tracked", "running_mean"])
+@pytest.mark.parametrize("value", [0, [0.0, 0.0], np.int64(0)])
+def test_a_buffer_is_an_array(name, value):
+    norm = nn.BatchNorm2d(2)
+    with pytest.raises(
+        TypeError, match=rf"^{name}: got .*, needs an ndarray; assign numbers to {name}\[\.\.\.\]$"
+    ):
+        setattr(norm, name, value)
+    assert norm.state_dict()[name].sum() == 0
+    setattr(norm, name, None)
+    assert name not in norm.state_dict()
 
 
 def test_old_checkpoints_lack_the_number_of_batches():

@@ -104,6 +104,9 @@ class Module:
             raise _checks.argument_error(
                 name, type(value).__name__, f"a Parameter; assign arrays to {name}.data", TypeError
             )
+        elif name in self._buffers and value is not None and not isinstance(value, np.ndarray):
+            needs = f"an ndarray; assign numbers to {name}[...]"
+            raise _checks.argument_error(name, type(value).__name__, needs, TypeError)
         super().__setattr__(name, value)
 
     def _refuse_what_is_here(self, new: Mapping[str, Module]) -> None:
@@ -265,8 +268,8 @@ class Module:
         Raises
         ------
         ValueError
-            Names are missing or unexpected, shapes differ, or what is read-only would change; the message
-            lists all of them.
+            Names are missing or unexpected, shapes differ, what counts is no count, or what is read-only
+            would change; the message lists all of them.
         TypeError
             This is no mapping, a name is no string, or a value is no array of real numbers.
         """
@@ -294,6 +297,8 @@ class Module:
             value = _checks.as_array(name, given[name])
             if value.shape != target.shape:
                 complaints.append(f"{name} of shape {value.shape} instead of {target.shape}")
+            elif target.dtype.kind == "i" and not _are_counts(value):
+                complaints.append(f"{name} = {value}, which is no count")
             elif not target.flags.writeable:
                 if np.array_equal(value.astype(target.dtype), target, equal_nan=True):
                     continue
@@ -340,6 +345,11 @@ class Module:
         if not lines:
             return f"{self._get_name()}({self.extra_repr()})"
         return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _are_counts(numbers: NDArray[Any]) -> bool:
+    wide = numbers.astype(np.float64)
+    return bool(np.all((wide >= 0) & (wide < 2.0**63) & (wide == np.floor(wide))))
 
 
 class Layer(Module):
