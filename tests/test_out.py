@@ -81,6 +81,21 @@ def test_between_the_elements_of_an_input(name):
     np.testing.assert_array_equal(x, X)
 
 
+@every_function
+def test_a_mask_would_hide_the_result(name):
+    out = np.ma.array(np.zeros_like(X), mask=True)
+    with pytest.raises(TypeError, match=r"^out: got MaskedArray, needs an array without a mask$"):
+        FUNCTIONS[name](X, out)
+    assert not out.data.any()
+
+
+@every_function
+def test_other_kinds_of_arrays_are_written_to(name, tmp_path):
+    out = np.memmap(tmp_path / "out", np.float32, "w+", shape=X.shape)
+    assert FUNCTIONS[name](X, out) is out
+    np.testing.assert_array_equal(out, FUNCTIONS[name](X, np.empty_like(X)))
+
+
 @pytest.mark.parametrize("layout", ["NCL", "NLC"])
 def test_signals(layout):
     raw = np.arange(2 * 4 * 4 + 1, dtype=np.float32)

@@ -18,7 +18,7 @@ def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs:
     Raises
     ------
     TypeError
-        `out` is no array, or not of the result's dtype.
+        `out` is no array, a masked one, or not of the result's dtype.
     ValueError
         `out` is of another shape, read-only, or overlaps an input.
     """
@@ -26,6 +26,8 @@ def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs:
         raise argument_error(
             "out", type(out).__name__, f"an array of shape {shape} and dtype {dtype}", TypeError
         )
+    if type(out) is not np.ndarray and isinstance(out, np.ma.MaskedArray):
+        raise argument_error("out", "MaskedArray", "an array without a mask", TypeError)
     if out.shape != shape:
         raise argument_error("out", f"shape {out.shape}", f"shape {shape}")
     if out.dtype.newbyteorder("=") != dtype:
