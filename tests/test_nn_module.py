@@ -269,6 +269,26 @@ def test_residual(rng):
         nn.Residual(nn.Linear(5, 4))(x)
 
 
+class Listed(nn.Module):
+    def forward(self, x):
+        return np.asarray(x).tolist()
+
+
+def test_residual_of_lists():
+    for body, shortcut in ((nn.Sequential(), None), (Listed(), None), (nn.Sequential(), Listed())):
+        block = nn.Residual(body, shortcut)
+        for network in (block, nn.freeze(block)):
+            np.testing.assert_array_equal(network([-1.0, 2.0]), np.array([-2.0, 4.0]), strict=True)
+    with pytest.raises(TypeError, match=r"^x: got list \(.*, needs an array$"):
+        nn.Residual(nn.Sequential())([[1.0], [2.0, 3.0]])
+    block = nn.Residual(Listed())
+    block.body.forward = lambda x: x[:1]
+    with pytest.raises(
+        ValueError, match=r"^body: got shape \(1,\), needs shape \(2,\), that of the shortcut$"
+    ):
+        block([-1.0, 2.0])
+
+
 # ---- forward and backward belong together ----
 
 

@@ -111,8 +111,11 @@ class Residual(Layer):
         self.shortcut = shortcut
 
     def _forward(self, x: ArrayLike) -> tuple[FloatArray, Any]:
-        output = self.body.forward(x)
-        straight = _checks.as_array("x", x) if self.shortcut is None else self.shortcut.forward(x)
+        given = _checks.as_array("x", x)
+        output = _checks.as_array("body", self.body.forward(given))
+        straight = (
+            given if self.shortcut is None else _checks.as_array("shortcut", self.shortcut.forward(given))
+        )
         _checks.shape("body", output, straight.shape, "that of the shortcut")
         return plus(output, straight), ()
 

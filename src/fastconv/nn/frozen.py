@@ -311,7 +311,8 @@ class FrozenResidual(Frozen):
 
     def forward(self, x: ArrayLike) -> FloatArray:
         given: Any = _checks.as_array("x", x)
-        output, straight = self._body(given), self._shortcut(given)
+        output = _checks.as_array("body", self._body(given))
+        straight = _checks.as_array("shortcut", self._shortcut(given))
         _checks.shape("body", output, straight.shape, "that of the shortcut")
         return plus(output, straight, self._activation, overwrite=self._body.owns_output)
 
