@@ -1,5 +1,7 @@
 """One-dimensional convolution against the reference, numerical gradients and PyTorch."""
 
+import re
+
 import numpy as np
 import pytest
 import reference
@@ -132,6 +134,39 @@ def test_bad_arguments_are_refused(name, bad):
     given = {"x": np.ones((2, 4, 19)), "weight": np.ones((6, 4, 3))} | {name: bad}
     with pytest.raises((ValueError, TypeError), match=rf"^{name}: got .+, needs .+"):
         fc.conv1d(**given)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"out": np.ones((2, 6, 16))}, r"out: got shape \(2, 6, 16\), needs shape \(2, 6, 17\)"),
+        ({"out": [1.0]}, r"out: got list, needs an array of shape \(2, 6, 17\) and dtype float64"),
+        ({"weight": np.ones((6, 3, 3))}, r"weight: got shape \(6, 3, 3\), needs 4 input channels \(axis 1\)"),
+        ({"weight": np.ones((6, 4, 0))}, r"weight: got shape \(6, 4, 0\), needs a kernel of at least 1"),
+        ({"bias": np.ones(5)}, r"bias: got shape \(5,\), needs shape \(6,\), one number for each"),
+        ({"weight": np.ones((6, 4, 20))}, r"weight: got a kernel 20 wide .*, needs at most 19, the image"),
+        (
+            {"weight": np.ones((6, 4, 3, 2))},
+            r"weight: got shape \(6, 4, 3, 2\), needs 3 axes: \(out_channels",
+        ),
+        ({"grad_output": np.ones((2, 1, 1, 2))}, r"grad_output: got shape \(2, 1, 1, 2\), needs 2 or 3 axes"),
+        (
+            {"grad_output": np.ones((2, 6, 18))},
+            r"grad_output: got shape \(2, 6, 18\), needs shape \(2, 6, 17\)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("layout", ["NCL", "NLC"])
+def test_messages_know_of_one_dimension(layout, change, message):
+    given = {"x": np.ones((2, 4, 19)), "weight": np.ones((6, 4, 3))} | change
+    if layout == "NLC":
+        for name, array in given.items():
+            if name in ("x", "out", "grad_output") and np.ndim(array) == 3:
+                given[name] = array.swapaxes(1, 2)
+        message = re.sub(r"\(2, 6, (\d+)\\\)", r"(2, \1, 6\\)", message)
+    with pytest.raises((ValueError, TypeError), match=f"^{message}") as caught:
+        (fc.conv1d_backward if "grad_output" in change else fc.conv1d)(**given, layout=layout)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 @pytest.mark.parametrize(

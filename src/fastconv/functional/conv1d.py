@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from fastconv._spec import Sides, size
 from fastconv.functional.conv import conv2d, conv2d_backward
 
 __all__ = ["conv1d", "conv1d_backward"]
+
+_SHAPE = r"\(\d+(?:, \d+){2,3}\)"
 
 LAYOUTS = {"NCL": "NCHW", "NLC": "NHWC"}
 
@@ -70,18 +73,22 @@ def conv1d(
     signals = _signals("x", x, layout)
     if isinstance(out, np.ndarray) and out.ndim != signals.ndim:
         raise argument_error("out", f"shape {out.shape}", f"{signals.ndim} axes, as x has")
-    result = conv2d(
-        _image(signals, layout),
-        _filters(weight),
-        bias,
-        *_both(stride, padding, dilation),
-        groups,
-        padding_mode=padding_mode,
-        layout=LAYOUTS[layout],
-        algorithm=algorithm,
-        activation=activation,
-        out=_image(out, layout) if isinstance(out, np.ndarray) else out,
-    )
+    images, filters = _image(signals, layout), _filters(weight)
+    try:
+        result = conv2d(
+            images,
+            filters,
+            bias,
+            *_both(stride, padding, dilation),
+            groups,
+            padding_mode=padding_mode,
+            layout=LAYOUTS[layout],
+            algorithm=algorithm,
+            activation=activation,
+            out=_image(out, layout) if isinstance(out, np.ndarray) else out,
+        )
+    except (ValueError, TypeError) as error:
+        raise _in_one_dimension(error, layout) from None
     return out if out is not None else _signal(result, layout)
 
 
@@ -127,23 +134,42 @@ def conv1d_backward(
     >>> grad_x, grad_weight, grad_bias
     (array([[-1.,  1.,  0.]]), array([[[1., 2.]]]), array([1.]))
     """
-    signals = _signals("x", x, layout)
-    grad_x, grad_weight, grad_bias = conv2d_backward(
-        _image(_signals("grad_output", grad_output, layout), layout),
-        _image(signals, layout),
-        _filters(weight),
-        *_both(stride, padding, dilation),
-        groups,
-        padding_mode=padding_mode,
-        layout=LAYOUTS[layout],
-        algorithm=algorithm,
-        need=need,
-    )
+    images, filters = _image(_signals("x", x, layout), layout), _filters(weight)
+    gradient = _image(_signals("grad_output", grad_output, layout), layout)
+    try:
+        grad_x, grad_weight, grad_bias = conv2d_backward(
+            gradient,
+            images,
+            filters,
+            *_both(stride, padding, dilation),
+            groups,
+            padding_mode=padding_mode,
+            layout=LAYOUTS[layout],
+            algorithm=algorithm,
+            need=need,
+        )
+    except (ValueError, TypeError) as error:
+        raise _in_one_dimension(error, layout) from None
     return (
         None if grad_x is None else _signal(grad_x, layout),
         None if grad_weight is None else grad_weight[:, :, 0],
         grad_bias,
     )
+
+
+def _in_one_dimension(error: ValueError | TypeError, layout: str) -> ValueError | TypeError:
+    """The error of a convolution of images one pixel high, with the shapes that the caller knows."""
+    name, _, text = str(error).partition(":")
+    if name not in ("weight", "out", "grad_output"):
+        return error
+    height = -2 if name == "weight" or layout == "NCL" else -3
+
+    def without_height(shape: re.Match[str]) -> str:
+        sizes = shape[0].strip("()").split(", ")
+        del sizes[height]
+        return f"({', '.join(sizes)})"
+
+    return type(error)(f"{name}:{re.sub(_SHAPE, without_height, text)}")
 
 
 def _signals(name: str, value: ArrayLike, layout: str) -> NDArray[Any]:
