@@ -169,6 +169,35 @@ def test_results_that_fit_into_no_memory():
         fc.conv2d(np.broadcast_to(F32(1), (2**20, 2**20, 2**10, 2**10)), ones(1, 2**20, 1, 1))
 
 
+# ---- conv2d_algorithm ----
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        *(
+            ("x_shape", bad)
+            for bad in [5, None, (1, 4, 5), "1", (1, 4, 5.0, 6), (1, 4, -5, 6), (1, 2, 3, 4, 5)]
+        ),
+        *(("weight_shape", bad) for bad in [5, None, (6, 2, 3), (6, 2, 0, 2), (6, 3, 3, 2), (6, 2, 9, 2)]),
+        *(("dtype", bad) for bad in ["zz", "f4,(", "f2", int, 5, "<U3"]),
+        ("stride", 0),
+        ("groups", 3),
+        ("task", "both"),
+    ],
+    ids=case_id,
+)
+def test_conv2d_algorithm(name, bad):
+    arguments = {"x_shape": (2, 4, 5, 6), "weight_shape": (6, 2, 3, 2), "groups": 2, name: bad}
+    named = "(x_shape|weight_shape|groups)" if name in ("x_shape", "groups") else name
+    refuses(fc.conv2d_algorithm, named, arguments)
+
+
+def test_conv2d_algorithm_without_memory():
+    with pytest.raises(MemoryError, match=r"^x_shape: an image of "):
+        fc.conv2d_algorithm((2**20, 2**20, 2**10, 2**10), (1, 2**20, 1, 1))
+
+
 # ---- conv_output_size ----
 
 

@@ -527,7 +527,9 @@ def test_summary_takes_the_shape_of_one_sample(capsys):
     with pytest.raises(ValueError, match=r"^x: got shape \(3, 5\)"):
         model.summary((3, 5))
     for shape in ((3, "a"), 3, (2.0, 3), (True, 12)):
-        with pytest.raises(TypeError, match=r"^input_shape: got .*, needs a tuple of integers"):
+        with pytest.raises(
+            TypeError, match=r"^input_shape: got .*, needs (a tuple of integers|an integer of at least 0)$"
+        ):
             model.summary(shape)
     with pytest.raises(ValueError, match=r"^input_shape: got -1, needs an integer of at least 0"):
         model.summary((-1, 12))

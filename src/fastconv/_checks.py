@@ -32,6 +32,7 @@ __all__ = [
     "prepared",
     "result_dtype",
     "shape",
+    "sizes",
     "subset",
 ]
 
@@ -128,15 +129,16 @@ def float_array(name: str, value: ArrayLike, dtype: np.dtype[Any] | None = None)
     return prepared(array, compute_dtype(array) if dtype is None else dtype)
 
 
-def parameter_dtype(name: str, dtype: DTypeLike) -> np.dtype[Any]:
-    """`dtype`, which a layer is to keep its parameters in: float16, float32 or float64, native."""
+def parameter_dtype(name: str, dtype: DTypeLike, *, halves: bool = True) -> np.dtype[Any]:
+    """`dtype`, of parameters or computations: float16 (with `halves`), float32 or float64, native."""
+    needs = "float16, float32 or float64" if halves else "float32 or float64"
     try:
-        given = np.dtype(dtype)
-    except TypeError:
-        given = None
-    if given is None or given.newbyteorder("=") not in _FLOATS:
-        raise argument_error(name, repr(dtype), "float16, float32 or float64", TypeError)
-    return given.newbyteorder("=")
+        given = np.dtype(dtype).newbyteorder("=")
+    except Exception as error:
+        raise argument_error(name, repr(dtype), needs, TypeError) from _cause(error)
+    if given not in _FLOATS or (given == FLOAT16 and not halves):
+        raise argument_error(name, repr(dtype), needs, TypeError)
+    return given
 
 
 # ---- axes and shapes ----
@@ -160,6 +162,15 @@ def shape(name: str, array: NDArray[Any], wanted: Sequence[int], reason: str = "
     """Raise ValueError unless `array` has the shape `wanted`; `reason` tells where that comes from."""
     if array.shape != tuple(wanted):
         raise argument_error(name, f"shape {array.shape}", f"shape {tuple(wanted)}{reason and ', ' + reason}")
+
+
+def sizes(name: str, value: Any, needs: str) -> tuple[int, ...]:
+    """`value`, integers of at least 0, as a tuple; `needs` is told where it is no sequence at all."""
+    try:
+        extents = tuple(value)
+    except TypeError:
+        raise argument_error(name, repr(value), needs, TypeError) from None
+    return tuple(integer(name, extent, 0) for extent in extents)
 
 
 # ---- numbers ----

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fastconv._checks import argument_error, integer
+from fastconv._checks import argument_error, sizes
 from fastconv._kernels.geometry import ConvGeometry
 from fastconv._spec import MOST_ELEMENTS, Pair, Sides, pair, sides, windows
 
@@ -21,13 +21,10 @@ class ColumnsSpec(NamedTuple):
 def image_shape(name: str, value: Sequence[int]) -> tuple[int, ...]:
     """`value` as (N, C, H, W) or (C, H, W)."""
     needs = "3 or 4 axes: (C, H, W) or (N, C, H, W)"
-    try:
-        extents = tuple(value)
-    except TypeError:
-        raise argument_error(name, repr(value), needs, TypeError) from None
+    extents = sizes(name, value, needs)
     if len(extents) not in (3, 4):
         raise argument_error(name, extents, needs)
-    return tuple(integer(name, extent, 0) for extent in extents)
+    return extents
 
 
 def columns_spec(

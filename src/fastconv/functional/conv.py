@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -9,7 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv._checks import FloatArray, argument_error, choice, integer, shape, subset
+from fastconv._checks import (
+    FloatArray,
+    argument_error,
+    choice,
+    integer,
+    parameter_dtype,
+    shape,
+    sizes,
+    subset,
+)
 from fastconv._kernels import arrays, channel_sum
 from fastconv._kernels.isa import tile_shape
 from fastconv._kernels.memory import new_array
@@ -265,17 +275,16 @@ def conv2d_algorithm(
     >>> fc.conv2d_algorithm((16, 64, 56, 56), (256, 64, 1, 1))
     'im2col'
     """
-    x_sizes, weight_sizes = (
-        tuple(integer(name, n, 0) for n in given)
-        for name, given in (("x_shape", x_shape), ("weight_shape", weight_shape))
-    )
-    spec = conv_spec(x_sizes, weight_sizes, stride, padding, dilation, groups, padding_mode, layout)
+    x_sizes = sizes("x_shape", x_shape, "a sequence of integers, the shape of x")
+    weight_sizes = sizes("weight_shape", weight_shape, "a sequence of integers, the shape of weight")
+    try:
+        spec = conv_spec(x_sizes, weight_sizes, stride, padding, dilation, groups, padding_mode, layout)
+    except (ValueError, MemoryError) as error:  # x and weight are not its arguments
+        raise type(error)(re.sub("^(x|weight):", r"\1_shape:", str(error))) from None
     from fastconv import _plan
 
     choice("task", task, _plan.TASKS)
-    char = np.dtype(dtype).char
-    if char not in "fd":
-        raise argument_error("dtype", repr(dtype), "float32 or float64")
+    char = parameter_dtype("dtype", dtype, halves=False).char
     return _plan.choose(task, spec.geometry, tile_shape(char))
 
 

@@ -25,12 +25,7 @@ class _Row(NamedTuple):
 
 def summarize(module: Module, input_shape: Sequence[int]) -> str:
     """The table for an input of this shape, with or without the batch axis in front."""
-    try:
-        shape = tuple(_checks.integer("input_shape", size, 0) for size in input_shape)
-    except TypeError:
-        raise _checks.argument_error(
-            "input_shape", repr(input_shape), "a tuple of integers", TypeError
-        ) from None
+    shape = _checks.sizes("input_shape", input_shape, "a tuple of integers")
     try:
         rows = _run(module, shape)
     except (ValueError, TypeError) as error:
