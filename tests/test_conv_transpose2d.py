@@ -215,6 +215,10 @@ def test_bad_gradients_are_refused():
         fc.conv_transpose2d_backward(np.ones((2, 4, 7, 6)), x, weight, need=("input",))
     with pytest.raises(MemoryError):
         fc.conv_transpose2d(np.ones((1, 3, 2, 2)), weight, stride=2**30)
+    with pytest.raises(
+        MemoryError, match=r"^stride: a result of 1073741827 x 1073741827 pixels with its padding"
+    ):
+        fc.conv_transpose2d(np.ones((1, 3, 2, 2)), weight, stride=2**30, padding=2**29)
 
 
 TORCH_CASES = [

@@ -236,3 +236,20 @@ def test_flatten_takes_the_gradient_of_its_output_alone(shape):
 def test_bad_arguments_are_refused(build_layer, kind, message):
     with pytest.raises(kind, match=message):
         build_layer()
+
+
+@pytest.mark.parametrize(
+    "build_layer",
+    [
+        lambda: nn.Linear(2**63, 2),
+        lambda: nn.Linear(2**32, 2**32),
+        lambda: nn.BatchNorm2d(2**63),
+        lambda: nn.BatchNorm2d(2**60, affine=False),
+        lambda: nn.Conv1d(1, 2**63, 3),
+        lambda: nn.Conv2d(1, 1, 2**31 - 1),
+        lambda: nn.ConvTranspose2d(2**63, 1, 1),
+    ],
+)
+def test_layers_for_which_there_is_no_memory(build_layer):
+    with pytest.raises(MemoryError, match=r"^(weight|num_features): an array of shape \(.*\) does not fit"):
+        build_layer()

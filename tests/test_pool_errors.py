@@ -8,6 +8,7 @@ from bad_input import F32, NAN, NO_NUMBERS, NO_POSITIVE_PAIRS, case_id, ones, re
 
 import fastconv as fc
 
+EMPTY = np.zeros((0, 1, 1, 1), np.int64)
 POOL = {"x": ones(2, 3, 6, 7), "kernel_size": 2, "out": ones(2, 3, 3, 3)}
 BAD_POOL: list[tuple[str, Any]] = [
     *(("x", bad) for bad in NO_NUMBERS),
@@ -131,3 +132,20 @@ def test_results_that_fit_into_no_memory():
         fc.avg_pool2d_backward(ones(1, 1, 1, 1), (1, 1, 2**30, 2**31), (2**30, 2**31))
     with pytest.raises((ValueError, MemoryError)):
         fc.max_pool2d_backward(ones(1, 1, 1, 1), np.zeros((1, 1, 1, 1), int), (1, 1, 2**30, 2**31))
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda: fc.max_pool2d_backward(ones(0, 1, 1, 1), EMPTY, (0, 1, 2**40, 2**40)), "input_size"),
+        (lambda: fc.avg_pool2d_backward(ones(0, 1, 1, 1), (0, 1, 2**40, 2**40), 2), "input_size"),
+        (lambda: fc.avg_pool2d_backward(ones(1, 1, 1, 1), (1, 1, 2**40, 2**20), 2), "input_size"),
+        (lambda: fc.adaptive_avg_pool2d(ones(1, 1, 4, 4), 2**31 - 1), "output_size"),
+        (lambda: fc.adaptive_max_pool2d(ones(0, 1, 4, 4), 2**31 - 1), "output_size"),
+        (lambda: fc.adaptive_avg_pool2d(ones(4, 4, 2**10), 2**31 - 1, layout="NHWC"), "output_size"),
+    ],
+)
+def test_what_fits_into_no_memory_is_refused_before_there_are_tables(function, name, monkeypatch):
+    monkeypatch.setattr("fastconv._pool_spec.Windows", None)
+    with pytest.raises(MemoryError, match=rf"^{name}: an array of shape \(.*\) does not fit into memory$"):
+        function()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastconv._checks import MOST_INTEGER, argument_error, boolean, choice, compute_dtype, integer
 from fastconv._kernels.arrays import exact
 from fastconv._kernels.pool import PoolGeometry
-from fastconv._spec import LAYOUTS, MOST_ELEMENTS, Pair, Sides, pair, sides, size
+from fastconv._spec import LAYOUTS, Pair, Sides, check_fits, pair, sides, size
 
 Table = NDArray[np.intp]
 
@@ -130,13 +130,9 @@ class PoolSpec:
         self, x_shape: tuple[int, ...], rows: Windows, columns: Windows, channels_last: bool
     ) -> None:
         self.x_shape, self._rows, self._columns, self._last = x_shape, rows, columns, channels_last
-        out = (rows.outputs, columns.outputs)
-        self.out_shape = (*x_shape[:-3], *out, x_shape[-1]) if channels_last else (*x_shape[:-2], *out)
+        self.out_shape = _out_shape(x_shape, (rows.outputs, columns.outputs), channels_last)
         self._geometries: dict[np.dtype[Any], PoolGeometry] = {}
-        elements = [math.prod(shape) for shape in (self.x_shape, self.out_shape)]
-        if max(elements) > MOST_ELEMENTS:
-            raise MemoryError(f"x: a pool of {max(elements)} elements does not fit into memory")
-        self.work = sum(elements)
+        self.work = math.prod(x_shape) + math.prod(self.out_shape)
 
     def geometry(self, dtype: np.dtype[Any]) -> PoolGeometry:
         """What the kernels for a dtype read; those for float16 compute in float32."""
@@ -148,6 +144,10 @@ class PoolSpec:
             )
             self._geometries[dtype] = geometry
         return geometry
+
+
+def _out_shape(x_shape: tuple[int, ...], outputs: Pair, channels_last: bool) -> tuple[int, ...]:
+    return (*x_shape[:-3], *outputs, x_shape[-1]) if channels_last else (*x_shape[:-2], *outputs)
 
 
 def image_size(name: str, x_shape: tuple[int, ...], layout: str) -> Pair:
@@ -180,10 +180,8 @@ def scatter_work(
     ):
         if got != needed:
             raise argument_error(name, f"shape {got}", f"shape {needed}, {reason}")
-    elements = math.prod(input_size)
-    if elements > MOST_ELEMENTS:
-        raise MemoryError(f"input_size: an array of {elements} elements does not fit into memory")
-    return elements + math.prod(grad_shape)
+    check_fits("input_size", input_size)
+    return math.prod(input_size) + math.prod(grad_shape)
 
 
 def _windows(
@@ -284,8 +282,10 @@ def _pool(
     kernel = pair("kernel_size", kernel_size, 1)
     padding = sides("padding", padding)
     assert not isinstance(padding, str)
+    extents = image_size(name, x_shape, layout)
+    check_fits(name, x_shape)  # before there are tables as long as an axis
     rows, columns = _windows(
-        image_size(name, x_shape, layout),
+        extents,
         kernel,
         kernel if stride is None else pair("stride", stride, 1),
         padding,
@@ -325,10 +325,13 @@ def _adaptive(
     x_shape: tuple[int, ...], output_size: tuple[int | None, int | None], layout: str, name: str
 ) -> PoolSpec:
     extents = image_size(name, x_shape, layout)
-    rows, columns = (
-        adaptive_windows(extent, extent if outputs is None else outputs)
-        for extent, outputs in zip(extents, output_size, strict=True)
+    high, wide = (
+        extent if outputs is None else outputs for extent, outputs in zip(extents, output_size, strict=True)
     )
+    # Tables as long as both, which take seconds at such sizes, are made for what there is room for alone.
+    check_fits(name, x_shape)
+    check_fits("output_size", _out_shape(x_shape, (high, wide), layout == "NHWC"))
+    rows, columns = map(adaptive_windows, extents, (high, wide))
     return PoolSpec(x_shape, rows, columns, layout == "NHWC")
 
 

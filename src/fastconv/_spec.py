@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -21,6 +22,12 @@ LAYOUTS = ("NCHW", "NHWC")
 # products of sizes and steps fit 64 bits everywhere below.
 MOST_ELEMENTS = 1 << 56
 MOST_SIZE = (1 << 31) - 1
+
+
+def check_fits(name: str, shape: tuple[int, ...]) -> None:
+    """MemoryError where no memory has room for an array of this shape, of its other axes if one is empty."""
+    if math.prod(max(extent, 1) for extent in shape) > MOST_ELEMENTS:
+        raise MemoryError(f"{name}: an array of shape {shape} does not fit into memory")
 
 
 def pair(name: str, value: Any, minimum: int) -> Pair:

@@ -72,11 +72,10 @@ class TransposeSpec:
             got = f"{padding}, which leaves a result of {high} x {wide}"
             raise argument_error("padding", got, "a result of at least 1 x 1")
         images, out_channels = batch[0] if batch else 1, group_channels * groups
-        if (
-            max(images, 1) * max(out_channels, 1) * (high + sum(padding[0])) * (wide + sum(padding[1]))
-            > MOST_ELEMENTS
-        ):
-            raise MemoryError(f"stride: a result of {high} x {wide} pixels does not fit into memory")
+        padded_high, padded_wide = high + sum(padding[0]), wide + sum(padding[1])
+        if max(images, 1) * max(out_channels, 1) * padded_high * padded_wide > MOST_ELEMENTS:
+            got = f"a result of {padded_high} x {padded_wide} pixels with its padding"
+            raise MemoryError(f"stride: {got} does not fit into memory")
         self.weight_shape, self.out_channels = weight_shape, out_channels
         self.out_shape = (*batch, high, wide, out_channels) if last else (*batch, out_channels, high, wide)
         self.geometry = ConvGeometry(

@@ -84,6 +84,7 @@ class Conv1d(WeightedLayer):
         self.layout = _checks.choice("layout", layout, ("NCL", "NLC"))
         kept = _checks.parameter_dtype("dtype", dtype)
         shape = (self.out_channels, self.in_channels // self.groups, self.kernel_size)
+        _spec.check_fits("weight", shape)
         self.weight = Parameter(np.zeros(shape, kept))
         self.bias = Parameter(np.zeros(self.out_channels, kept)) if _checks.boolean("bias", bias) else None
         init.default_(self.weight, self.bias, _checks.generator("rng", rng))

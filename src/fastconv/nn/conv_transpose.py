@@ -86,6 +86,7 @@ class ConvTranspose2d(WeightedLayer):
         self.layout = _checks.choice("layout", layout, _spec.LAYOUTS)
         kept = _checks.parameter_dtype("dtype", dtype)
         shape = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
+        _spec.check_fits("weight", shape)
         self.weight = Parameter(np.zeros(shape, kept))
         self.bias = Parameter(np.zeros(self.out_channels, kept)) if _checks.boolean("bias", bias) else None
         init.default_(self.weight, self.bias, _checks.generator("rng", rng))

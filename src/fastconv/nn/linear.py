@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastconv import _checks, functional
+from fastconv import _checks, _spec, functional
 from fastconv._checks import FloatArray
 from fastconv.functional._ways import Way
 from fastconv.nn import init
@@ -107,7 +107,9 @@ class Linear(WeightedLayer):
         self.in_features = _checks.integer("in_features", in_features, 1)
         self.out_features = _checks.integer("out_features", out_features, 1)
         kept = _checks.parameter_dtype("dtype", dtype)
-        self.weight = Parameter(np.zeros((self.out_features, self.in_features), kept))
+        shape = (self.out_features, self.in_features)
+        _spec.check_fits("weight", shape)
+        self.weight = Parameter(np.zeros(shape, kept))
         self.bias = Parameter(np.zeros(self.out_features, kept)) if _checks.boolean("bias", bias) else None
         init.default_(self.weight, self.bias, _checks.generator("rng", rng))
 

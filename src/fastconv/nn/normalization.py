@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastconv import _checks, functional
+from fastconv import _checks, _spec, functional
 from fastconv._checks import FloatArray
 from fastconv.nn.module import Layer, WeightedLayer
 from fastconv.nn.parameter import Parameter, value_of
@@ -71,6 +71,7 @@ class BatchNorm2d(WeightedLayer):
         self.momentum = None if momentum is None else _checks.number("momentum", momentum, 0, 1)
         self.layout = _checks.choice("layout", layout, ("NCHW", "NHWC"))
         kept = _checks.parameter_dtype("dtype", dtype)
+        _spec.check_fits("num_features", (self.num_features,))
         learned = _checks.boolean("affine", affine)
         self.weight = Parameter(np.ones(self.num_features, kept)) if learned else None
         self.bias = Parameter(np.zeros(self.num_features, kept)) if learned else None
