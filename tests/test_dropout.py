@@ -101,6 +101,8 @@ def test_bad_arguments_are_refused():
         fc.dropout([1.0], training=1)
     with pytest.raises(TypeError, match=r"^x: got dtype complex"):
         fc.dropout([1j])
+    with pytest.raises(TypeError, match=r"^mask: got list \(.*inhomogeneous.*\), needs an array$"):
+        fc.dropout_backward(np.ones((2, 2)), [[True], [True, False]])
     with pytest.raises(TypeError, match=r"^mask: got dtype float64, needs an array of bool or None"):
         fc.dropout_backward([1.0], [1.0])
     with pytest.raises(ValueError, match=r"^grad_output: got shape \(1,\), needs shape \(2,\), that of mask"):

@@ -78,6 +78,17 @@ def dropout_backward(grad_output: ArrayLike, mask: NDArray[np.bool_] | None, p: 
     p : float
         As given to `dropout`.
 
+    Returns
+    -------
+    ndarray of the shape of `grad_output`
+
+    Raises
+    ------
+    ValueError
+        `p` is not between 0 and 1, or the shapes differ.
+    TypeError
+        `mask` is no array of bool.
+
     Examples
     --------
     >>> dropout_backward([1.0, 1.0], mask=[True, False], p=0.5)
@@ -87,7 +98,7 @@ def dropout_backward(grad_output: ArrayLike, mask: NDArray[np.bool_] | None, p: 
     grad, dtype = promote_one("grad_output", grad_output, halves=True)
     if mask is None:
         return np.array(grad, dtype)
-    kept = np.asarray(mask)
+    kept = _checks.as_array("mask", mask)
     if kept.dtype != np.bool_:
         raise _checks.argument_error("mask", f"dtype {kept.dtype}", "an array of bool or None", TypeError)
     _checks.shape("grad_output", grad, kept.shape, "that of mask")
