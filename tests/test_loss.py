@@ -206,6 +206,21 @@ def test_cross_entropy_of_nothing():
     np.testing.assert_array_equal(gradient, 0)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_weights_that_sum_to_nothing(dtype, smoothing):
+    """The mean divides by 0: not a number, as in PyTorch, but for the samples that are ignored."""
+    logits = np.array([[0, 1, 2], [1, 1, 1]], dtype)
+    for weight in ([0.0, 1.0, 1.0], [0.0, 0.0, 0.0]):
+        arguments = {"weight": np.array(weight, dtype), "label_smoothing": smoothing}
+        loss, gradient = fc.cross_entropy(logits, [0, -100], **arguments)
+        assert math.isnan(loss)
+        np.testing.assert_array_equal(gradient, [[math.nan] * 3, [0, 0, 0]])
+        summed, gradient = fc.cross_entropy(logits, [0, -100], reduction="sum", **arguments)
+        assert math.isfinite(summed)
+        assert np.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_extreme_logits(dtype):
     loss, gradient = fc.cross_entropy(np.array([[1e4, 0.0], [-1e4, 0.0]], dtype), [1, 1])

@@ -54,8 +54,9 @@ def cross_entropy(
     Returns
     -------
     loss : float
-        NaN for the mean over no sample at all.
+        NaN for the mean over no sample at all, or over weights that sum to 0.
     grad_logits : ndarray of the shape of `logits`
+        0 for ignored samples; NaN for others where the loss is it.
 
     Raises
     ------
@@ -101,7 +102,7 @@ def cross_entropy(
         class_weight,
         float(class_weight.sum(dtype=np.float64)),
         smoothing,
-        1 / by if by else 1,
+        1 / by if by else math.nan,
         threads_for(_WORK_A_SCORE * scores.size),
     )
     return total / by if by else math.nan, converted(gradient, dtype)
