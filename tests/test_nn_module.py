@@ -490,10 +490,13 @@ def test_copies_and_pickles(rng):
     model = small_network(rng)
     x = rng.standard_normal((3, 4))
     output = model(x)
-    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+    model.backward(output)
+    pickles = [pickle.dumps(model, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for other in (copy.deepcopy(model), *map(pickle.loads, pickles)):
         with pytest.raises(RuntimeError, match=r"got no forward before it"):
             other.backward(output)
         np.testing.assert_array_equal(other(x), output)
+        np.testing.assert_array_equal(other[0].weight.grad, model[0].weight.grad)
         other[0].weight.data[...] = 0
     np.testing.assert_array_equal(model(x), output)
 

@@ -46,6 +46,10 @@ class Parameter:
         self._data: FloatArray = np.array(given, kept, order="C")
         self._grad: FloatArray | None = None  # None stands for zeros not yet allocated
 
+    def __getstate__(self) -> tuple[None, dict[str, FloatArray | None]]:
+        """What is pickled by default; pickle's protocols 0 and 1 ask for a method, since there are slots."""
+        return None, {"_data": self._data, "_grad": self._grad}
+
     @property
     def data(self) -> FloatArray:
         """The value. What is assigned must have its shape, and is copied."""
