@@ -35,7 +35,15 @@ class Loss:
         return self.forward(prediction, target)
 
     def backward(self) -> FloatArray:
-        """The gradient of the latest loss by its prediction."""
+        """The gradient of the latest loss by its prediction.
+
+        It is the same array each time: scale or clip a copy of it.
+
+        Raises
+        ------
+        RuntimeError
+            There was no forward before, or it failed.
+        """
         if self._gradient is None:
             raise RuntimeError(f"{type(self).__name__}.backward: got no forward before it, needs one")
         return self._gradient
