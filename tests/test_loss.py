@@ -221,6 +221,14 @@ def test_weights_that_sum_to_nothing(dtype, smoothing):
         assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("raising", [False, True])
+def test_weights_that_are_not_finite_say_nothing(raising):
+    with np.errstate(all="raise" if raising else "warn"):
+        loss, gradient = fc.cross_entropy([[0.0, 1.0, 2.0]], [0], [np.inf, -np.inf, 1.0])
+    assert math.isnan(loss)
+    assert np.isnan(gradient).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_extreme_logits(dtype):
     loss, gradient = fc.cross_entropy(np.array([[1e4, 0.0], [-1e4, 0.0]], dtype), [1, 1])

@@ -71,6 +71,16 @@ def test_gradients_add_up():
         parameter.accumulate(np.zeros(1))
 
 
+@pytest.mark.parametrize("raising", [False, True])
+def test_gradients_that_are_not_finite_add_up_in_silence(raising):
+    linear = nn.Linear(1, 1, bias=False)
+    with np.errstate(all="raise" if raising else "warn"):
+        for gradient in (np.inf, -np.inf):
+            linear(np.ones((1, 1), np.float32))
+            linear.backward(np.full((1, 1), gradient, np.float32))
+    assert np.isnan(linear.weight.grad).all()
+
+
 def test_parameter_dtypes():
     assert nn.Parameter([1, 2], dtype="f4").dtype == np.float32
     assert nn.Parameter(np.ones(2, ">f8")).data.dtype.isnative

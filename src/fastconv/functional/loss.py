@@ -94,13 +94,15 @@ def cross_entropy(
         _check_probabilities(given, scores.shape)
         probability, divisor = computable(given, scores.dtype), float(math.prod(samples))
     by = divisor if reduction == "mean" else 1
+    with np.errstate(all="ignore"):
+        total_weight = float(class_weight.sum(dtype=np.float64))
     total, gradient = kernels.cross_entropy(
         scores,
         axis,
         own,
         probability,
         class_weight,
-        float(class_weight.sum(dtype=np.float64)),
+        total_weight,
         smoothing,
         1 / by if by else math.nan,
         threads_for(_WORK_A_SCORE * scores.size),

@@ -89,7 +89,8 @@ class Parameter:
         if self._grad is None:
             self._grad = np.require(gradient, self._data.dtype, ("C", "A", "W"))
         else:
-            self._grad += gradient
+            with np.errstate(all="ignore"):  # NumPy's error state has no say in what layers compute
+                self._grad += gradient
 
     def zero_grad(self) -> None:
         """Start a new sum of gradients."""
