@@ -15,15 +15,15 @@ from fastconv._kernels cimport memory
 from fastconv._kernels.correlation cimport align, all_finite, ceil_div, check_arrays
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for
-from fastconv._kernels.memory cimport take_workspace
+from fastconv._kernels.memory cimport for_threads, take_workspace
 from fastconv._kernels.threads cimport IN_TURN, PRODUCTS, parallel_for
 from fastconv._kernels.winograd_parts cimport (
     Parts, dense_geometry, dense_weight, image_at, images_at_once, join_weight, parts_of, room_for_images,
     split_images,
 )
 from fastconv._kernels.winograd_tiles cimport (
-    Axis, Canvas, Phase, Tiles, View, axis_of, block_tiles, canvas_of, load_grad_outputs, load_inputs,
-    part, phases_of, round_up, scratch_elements, tiles_at, view_of,
+    Axis, Canvas, Phase, Tiles, View, are_precise, axis_of, block_tiles, canvas_of, largest_bytes,
+    load_grad_outputs, load_inputs, part, phases_of, round_up, scratch_elements, tiles_at, view_of,
 )
 
 cnp.import_array()
@@ -45,6 +45,7 @@ cdef struct Reduction:
     Py_ssize_t bytes             # of either
     char *work                   # for each thread
     Py_ssize_t each
+    char *largest                # for each thread, see are_precise
 
 
 cdef void accumulate(const fc_kernels *table, int positions, Tiles s, Tiles w, Tiles v, Py_ssize_t tiles,
@@ -98,6 +99,7 @@ cdef Py_ssize_t reduce_part(const void *reduction, Py_ssize_t item, int thread) 
     cdef Py_ssize_t end = part(chunk + 1, p.chunks, p.canvas.tiles)
     cdef Py_ssize_t blocks = ceil_div(end - begin, block_tiles(p.canvas.positions))
     cdef Py_ssize_t block, first, tiles, i, k
+    cdef char *largest = p.largest + largest_bytes(table) * thread
     cdef char *scratch
     cdef char *sums
     cdef Tiles v, w, s
@@ -117,20 +119,25 @@ cdef Py_ssize_t reduce_part(const void *reduction, Py_ssize_t item, int thread) 
         for i in range(ceil_div(in_channels, lanes)):
             table.winograd_grad_weight(sums + i * lanes * taps * size, taps,
                                        s.data + size * (k * s.tile + i * lanes), s.position,
-                                       min(lanes, in_channels - i * lanes), p.canvas.taps_h, p.canvas.taps_w)
+                                       min(lanes, in_channels - i * lanes), largest, p.canvas.taps_h,
+                                       p.canvas.taps_w)
     return 0
 
 
 cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, const char *grad_output,
                     const char *x, char *grad, int num_threads) except -1:
-    """grad = gradient of the weight over some images; g is of one small kernel."""
+    """grad = gradient of the weight over some images; g is of one small kernel.
+
+    Returns whether it is as precise as results are to be.
+    """
     cdef Reduction p
     cdef Axis rows = axis_of(g.kernel_h, g.height, g.top, g.out_h, g.dilation_h)
     cdef Axis columns = axis_of(g.kernel_w, g.width, g.left, g.out_w, g.dilation_w)
     cdef Phase *phases = NULL
     cdef char *work = NULL
+    cdef char *largest = NULL
     cdef char *scratch
-    cdef Py_ssize_t parts, items, chunk
+    cdef Py_ssize_t parts, items, chunk, each_largest = largest_bytes(table)
     cdef Tiles v, w, s
     p.table = table
     p.groups = g.groups
@@ -145,7 +152,7 @@ cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, 
         p.canvas = canvas_of(images, &rows, &columns, phases)
         if p.bytes == 0 or p.canvas.tiles == 0:
             memset(p.grad_weight, 0, p.bytes)
-            return 0
+            return True
         p.in_block = round_up(ceil_div(p.in_channels, ceil_div(p.in_channels, GRAD_CHANNELS)), p.table.nr)
         p.in_blocks = ceil_div(p.in_channels, p.in_block)
         p.out_block = round_up(
@@ -156,21 +163,26 @@ cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, 
         items = parts * p.chunks
         num_threads = min(num_threads, items)
         p.each = reduction_bytes(&p, NULL, &v, &w, &s, &scratch)
-        p.work = work = take_workspace(num_threads * p.each + (p.chunks - 1) * p.bytes)
+        p.work = work = take_workspace(for_threads(p.each, num_threads) + (p.chunks - 1) * p.bytes)
         p.partial = work + num_threads * p.each
+        p.largest = largest = take_workspace(for_threads(each_largest, num_threads))
+        memset(largest, 0, num_threads * each_largest)
         with nogil:
             parallel_for(items, num_threads, reduce_part, &p, IN_TURN | PRODUCTS)
         for chunk in range(p.chunks - 1):
             p.table.add(p.grad_weight, p.partial + chunk * p.bytes, p.bytes // p.table.itemsize)
+        return are_precise(
+            table, largest, each_largest, num_threads, p.grad_weight, p.bytes // table.itemsize)
     finally:
+        memory.give_back(largest)
         memory.give_back(work)
         memory.give_back(phases)
-    return 0
 
 
 cdef int sum_parts(ConvGeometry g, const fc_kernels *table, const Parts *parts, cnp.ndarray grad_output,
                    cnp.ndarray x, cnp.ndarray grad, int num_threads) except -1:
     """The same where the kernel is a sum of parts, of as many images at a time as these are made of."""
+    cdef bint precise = True
     cdef ConvGeometry dense = dense_geometry(g, parts)
     cdef Py_ssize_t each = images_at_once(dense, parts, table), image = 0, images
     cdef cnp.ndarray total = dense_weight(dense, parts, cnp.PyArray_TYPE(grad))
@@ -180,14 +192,15 @@ cdef int sum_parts(ConvGeometry g, const fc_kernels *table, const Parts *parts, 
         while image < g.batch:
             images = min(each, g.batch - image)
             split_images(table, g, dense, parts, image_at(x, g.batch, image), dense_x, images, num_threads)
-            sum_images(dense, table, images, image_at(grad_output, g.batch, image), dense_x,
-                       cnp.PyArray_BYTES(more if image else total), num_threads)
+            precise &= sum_images(dense, table, images, image_at(grad_output, g.batch, image), dense_x,
+                                  cnp.PyArray_BYTES(more if image else total), num_threads)
             if image:
                 table.add(cnp.PyArray_DATA(total), cnp.PyArray_DATA(more), cnp.PyArray_SIZE(total))
             image += images
     finally:
         memory.give_back(dense_x)
-    return join_weight(dense, parts, total, grad, num_threads)
+    join_weight(dense, parts, total, grad, num_threads)
+    return precise
 
 
 def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndarray grad,
@@ -195,11 +208,12 @@ def grad_weight(ConvGeometry g, cnp.ndarray grad_output, cnp.ndarray x, cnp.ndar
     """grad = gradient of the weight; the order of its sums depends on the geometry alone."""
     cdef const fc_kernels *table = kernels_for(cnp.PyArray_TYPE(x))
     cdef Parts parts = parts_of(g)
+    cdef bint precise
     check_arrays(g, cnp.PyArray_TYPE(x), x, grad, None, grad_output)
     if parts.count > 1 and g.batch:
-        sum_parts(g, table, &parts, grad_output, x, grad, num_threads)
+        precise = sum_parts(g, table, &parts, grad_output, x, grad, num_threads)
     else:
-        sum_images(g, table, g.batch, cnp.PyArray_BYTES(grad_output), cnp.PyArray_BYTES(x),
-                   cnp.PyArray_BYTES(grad), num_threads)
-    if not all_finite(table, grad, num_threads):
+        precise = sum_images(g, table, g.batch, cnp.PyArray_BYTES(grad_output), cnp.PyArray_BYTES(x),
+                             cnp.PyArray_BYTES(grad), num_threads)
+    if not precise or not all_finite(table, grad, num_threads):
         conv_direct.grad_weight(g, grad_output, x, grad, num_threads)

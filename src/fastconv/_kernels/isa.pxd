@@ -205,14 +205,14 @@ cdef extern from "kernels.h" nogil:
             Py_ssize_t columns, Py_ssize_t tiles, Py_ssize_t step, int height, int width) noexcept nogil
         int (*winograd_output)(
             void *y, Py_ssize_t y_row, const void *m, Py_ssize_t m_position, Py_ssize_t m_tile,
-            Py_ssize_t tiles, Py_ssize_t step, const void *bias, int relu, int height,
+            Py_ssize_t tiles, Py_ssize_t step, const void *bias, int relu, void *largest, int height,
             int width) noexcept nogil
         void (*winograd_weight)(
             void *u, Py_ssize_t u_position, const void *g, Py_ssize_t column_step, Py_ssize_t depth_step,
             Py_ssize_t columns, Py_ssize_t depth, int flip, int height, int width) noexcept nogil
         void (*winograd_grad_weight)(
-            void *g, Py_ssize_t lane_step, const void *s, Py_ssize_t s_position, Py_ssize_t lanes, int height,
-            int width) noexcept nogil
+            void *g, Py_ssize_t lane_step, const void *s, Py_ssize_t s_position, Py_ssize_t lanes,
+            void *largest, int height, int width) noexcept nogil
         int (*join_sums)(
             void *dst, const void *a, const void *b, const void *bias, Py_ssize_t rows, int vectors,
             int relu) noexcept nogil

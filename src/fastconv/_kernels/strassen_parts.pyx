@@ -18,11 +18,13 @@ and the four quarters of the result
 (Winograd, "On multiplication of 2x2 matrices", 1971). Errors are about twice those of direct sums. Halves of
 pixels are those of one image, so that images don't meet.
 
-What isn't finite would spread, and numbers near the largest overflow before their sums do. Results that
-aren't finite are noticed, and the direct kernels then compute the call again.
+What isn't finite would spread, rounding errors do (see precision.pxd), and numbers near the largest overflow
+before their sums do. Results that aren't finite, or are small beside what they are made of, are noticed, and
+the direct kernels then compute the call again.
 """
 
 cimport numpy as cnp
+from libc.math cimport sqrt
 from libc.string cimport memcpy
 
 from fastconv._kernels cimport conv_direct
@@ -30,8 +32,12 @@ from fastconv._kernels.correlation cimport Correlation, channels_last, sum_lengt
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.operands cimport pack_weight_panel
 from fastconv._kernels.passes cimport Pack, Passes, pack_all
+from fastconv._kernels.precision cimport largest_of_some
 
 cnp.import_array()
+
+cdef enum:
+    MOST_TIMES_LARGER = 64   # see is_precise; of random numbers, five times as large
 
 
 cdef bint halves(ConvGeometry g, bint for_grad_input) noexcept:
@@ -93,4 +99,16 @@ cdef bint mend(const Correlation *c, const Passes *passes, Py_ssize_t spoilt, in
     if c.packed:
         plain.weight += passes.parts * passes.part_bytes
         plain.packed = False
-    return spoilt == 0 or (spoilt > 0 and conv_direct.correlate(&plain, num_threads))
+    if spoilt == 0 and is_precise(&plain):
+        return True
+    return spoilt >= 0 and conv_direct.correlate(&plain, num_threads)
+
+
+cdef bint is_precise(const Correlation *c) noexcept nogil:
+    """Whether results are not so small, beside a sum of products of their numbers' size, that the rounding of
+    sums of these may exceed what is promised for results; by some of each."""
+    cdef Py_ssize_t length = sum_length(c)
+    cdef double most = sqrt(<double>length)
+    most *= largest_of_some(c.kernels, c.x, c.batch * c.x_image)
+    most *= largest_of_some(c.kernels, c.weight, c.out_channels * length)
+    return most <= MOST_TIMES_LARGER * largest_of_some(c.kernels, c.out, c.batch * c.out_image)

@@ -23,11 +23,11 @@ from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
     fc_fetch_for_later, fc_fetch_rows, fc_kernels, fc_tile, new_tile, rows_of, vectors_for,
 )
-from fastconv._kernels.memory cimport take_workspace
+from fastconv._kernels.memory cimport for_threads, take_workspace
 from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
 from fastconv._kernels.winograd_tiles cimport (
-    Phase, Tiles, axis_of, block_tiles, canvas_of, load_inputs, part, phases_of, positions_of, round_up,
-    scratch_elements, store_outputs, tiles_at,
+    Phase, Tiles, are_precise, axis_of, block_tiles, canvas_of, largest_bytes, load_inputs, part, phases_of,
+    positions_of, round_up, scratch_elements, store_outputs, tiles_at,
 )
 
 cdef enum:
@@ -47,6 +47,7 @@ cdef struct Job:
     char *u                      # where all weights are to be, transformed
     char *work                   # for each thread
     Py_ssize_t each
+    char *largest                # for each thread, see are_precise
     Tiles v                      # of the block that all threads work on
     Py_ssize_t block, slices     # its number, and how many parts its channels are loaded in
 
@@ -251,7 +252,7 @@ cdef void load_block(
 
 cdef bint convolve_range(
         const Product *p, Tiles v, Py_ssize_t group, Py_ssize_t block, Py_ssize_t index,
-        char *work) noexcept nogil:
+        char *largest, char *work) noexcept nogil:
     """A block's V times one range of output channels. Returns whether all is finite."""
     cdef const fc_kernels *table = p.table
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
@@ -280,20 +281,25 @@ cdef bint convolve_range(
             channel += p.u_channels
         bias = <const char *>NULL if p.bias == NULL else p.bias + size * (group * p.panels + panel) * nr
         finite &= store_outputs(table, m, &p.y, &p.canvas, first, tiles, group * p.out_channels + panel * nr,
-                                channels, bias, p.relu, scratch)
+                                channels, bias, p.relu, largest, scratch)
         panel += count
     return finite
 
 
+cdef inline char *largest_by(const Job *job, int thread) noexcept nogil:
+    return job.largest + thread * largest_bytes(job.p.table)
+
+
 cdef Py_ssize_t convolve_item(const void *job, Py_ssize_t item, int thread) noexcept nogil:
     """One block of tiles times one range of output channels of one group. Returns 1 unless all is finite."""
-    cdef const Product *p = (<const Job *>job).p
-    cdef char *work = (<const Job *>job).work + (<const Job *>job).each * thread
+    cdef const Job *j = <const Job *>job
+    cdef const Product *p = j.p
+    cdef char *work = j.work + j.each * thread
     cdef Py_ssize_t group = item // (p.ranges * p.blocks), block = item % p.blocks
     cdef Tiles v = inputs_at(p, work)
     work += input_bytes(p)
     load_block(p, v, group, block, 0, p.in_channels, work)
-    return not convolve_range(p, v, group, block, item // p.blocks % p.ranges, work)
+    return not convolve_range(p, v, group, block, item // p.blocks % p.ranges, largest_by(j, thread), work)
 
 
 cdef Py_ssize_t convolve_shared(Job *job, int num_threads) noexcept nogil:
@@ -321,19 +327,20 @@ cdef Py_ssize_t load_slice(const void *job, Py_ssize_t item, int thread) noexcep
 
 cdef Py_ssize_t convolve_shared_item(const void *job, Py_ssize_t item, int thread) noexcept nogil:
     cdef const Job *j = <const Job *>job
-    return not convolve_range(j.p, j.v, 0, j.block, item, j.work + j.each * thread)
+    return not convolve_range(j.p, j.v, 0, j.block, item, largest_by(j, thread), j.work + j.each * thread)
 
 
 cdef int convolve(Product *p, int num_threads) except -1:
-    """All of p.y. Returns whether it is what IEEE arithmetic gives: see the top of this file."""
+    """All of p.y. Returns whether it is finite, and as precise as results are to be."""
     cdef Job job
     cdef Tiles m
     cdef Phase *phases = NULL
     cdef char *packed = NULL
     cdef char *work = NULL
+    cdef char *largest = NULL
     cdef char *u
     cdef char *scratch
-    cdef Py_ssize_t items, spoilt
+    cdef Py_ssize_t items, spoilt, each_largest = largest_bytes(p.table)
     try:
         phases = <Phase *>take_workspace(phases_of(&p.rows) * <Py_ssize_t>sizeof(Phase))
         p.canvas = canvas_of(p.images, &p.rows, &p.columns, phases)
@@ -347,8 +354,10 @@ cdef int convolve(Product *p, int num_threads) except -1:
             p.u = packed
         set_blocks(p, num_threads)
         job.p, job.each = p, lay_out(p, NULL, &m, &u, &scratch)
+        job.largest = largest = take_workspace(for_threads(each_largest, num_threads))
+        memset(largest, 0, num_threads * each_largest)
         if p.shared:
-            work = take_workspace(input_bytes(p) + num_threads * job.each)
+            work = take_workspace(input_bytes(p) + for_threads(job.each, num_threads))
             job.v, job.work = inputs_at(p, work), work + input_bytes(p)
             with nogil:
                 spoilt = convolve_shared(&job, num_threads)
@@ -356,11 +365,13 @@ cdef int convolve(Product *p, int num_threads) except -1:
             items = p.groups * p.ranges * p.blocks
             num_threads = min(num_threads, items)
             job.each += input_bytes(p)
-            job.work = work = take_workspace(num_threads * job.each)
+            job.work = work = take_workspace(for_threads(job.each, num_threads))
             with nogil:
                 spoilt = parallel_for(items, num_threads, convolve_item, &job, IN_TURN | PRODUCTS)
+        return spoilt == 0 and are_precise(
+            p.table, largest, each_largest, num_threads, p.y.data, p.images * p.y.image)
     finally:
+        memory.give_back(largest)
         memory.give_back(work)
         memory.give_back(packed)
         memory.give_back(phases)
-    return spoilt == 0

@@ -91,4 +91,8 @@ cdef void load_grad_outputs(
 cdef bint store_outputs(
     const fc_kernels *table, Tiles tiles, const View *y, const Canvas *canvas, Py_ssize_t tile,
     Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, const char *bias, bint relu,
-    char *scratch) noexcept nogil
+    char *largest, char *scratch) noexcept nogil
+cdef Py_ssize_t largest_bytes(const fc_kernels *table) noexcept nogil
+cdef bint are_precise(
+    const fc_kernels *table, const char *largest, Py_ssize_t each, int num_threads, const char *results,
+    Py_ssize_t count) noexcept nogil

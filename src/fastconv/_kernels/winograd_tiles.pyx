@@ -11,11 +11,13 @@ own. Along a row tiles of all phases interleave, so that pixels are loaded as th
 
 from libc.string cimport memset
 
-from fastconv._kernels.correlation cimport ceil_div
+from fastconv._kernels.correlation cimport align, ceil_div
+from fastconv._kernels.precision cimport largest_of, largest_of_some
 
 cdef enum:
-    MOST_ACROSS = 8        # images side by side
-    SEGMENT = 576          # positions of tiles transformed at a time, at most: half-written lines stay in L1
+    MOST_ACROSS = 8          # images side by side
+    SEGMENT = 576            # positions of tiles transformed at a time at most: half-written lines stay in L1
+    MOST_TIMES_LARGER = 32   # see are_precise; of random numbers, products are two or three times as large
 
 
 cdef View view_of(char *data, Py_ssize_t channels, Py_ssize_t height, Py_ssize_t width,
@@ -318,10 +320,10 @@ cdef void load_grad_outputs(
 cdef bint store_outputs(
         const fc_kernels *table, Tiles tiles, const View *y, const Canvas *canvas, Py_ssize_t tile,
         Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, const char *bias, bint relu,
-        char *scratch) noexcept nogil:
+        char *largest, char *scratch) noexcept nogil:
     """A^T m A + bias of `count` tiles from number `tile` on, into the images; bias: whole vectors or NULL.
 
-    Returns whether m is finite.
+    Returns whether m is finite; `largest` is for are_precise.
     """
     cdef Py_ssize_t size = table.itemsize, row = row_elements(table, canvas)
     cdef bint finite = True
@@ -333,7 +335,7 @@ cdef bint store_outputs(
         while first < channels:
             finite &= table.winograd_output(
                 scratch, row, tiles.data + first * size, tiles.position, tiles.tile, strip.count,
-                strip.step, <const char *>NULL if bias == NULL else bias + first * size, relu,
+                strip.step, <const char *>NULL if bias == NULL else bias + first * size, relu, largest,
                 canvas.taps_h, canvas.taps_w)
             store_lines(table, scratch, row, y, canvas, &strip, channel + first,
                         min(table.lanes, channels - first))
@@ -342,3 +344,21 @@ cdef bint store_outputs(
         tile += strip.count
         count -= strip.count
     return finite
+
+
+cdef Py_ssize_t largest_bytes(const fc_kernels *table) noexcept nogil:
+    """Of a thread's `largest`, zeros at first."""
+    return align(table.lanes * table.itemsize)
+
+
+cdef bint are_precise(
+        const fc_kernels *table, const char *largest, Py_ssize_t each, int num_threads, const char *results,
+        Py_ssize_t count) noexcept nogil:
+    """Whether no product is so large, beside the largest of some results, that its rounding may exceed what
+    is promised for results; each thread has the largest of its products, so many bytes from one to the next.
+    """
+    cdef double product = 0
+    cdef int i
+    for i in range(num_threads):
+        product = max(product, largest_of(table, largest + i * each, table.lanes))
+    return product <= MOST_TIMES_LARGER * largest_of_some(table, results, count)

@@ -40,6 +40,10 @@ static inline void fc_streamed(void)
 #endif
 }
 
+/* Terms of a sum that are added one to the other; then their sum is added to those of the terms before. Rounding of
+ * numbers of one sign grows with the number of additions that a term goes through, not with its root. */
+enum { FC_CHAIN = 512 };
+
 /* One tile of a matrix product,
  *     C[i*c_row + j] = sum_k A[i*a_row + offset(k)] * B[at(k) + j],
  * for i < rows and j < vectors * lanes (columns past the end must be readable
@@ -346,13 +350,16 @@ typedef struct {
      *   winograd_input        v = B^T x B      x: `patch` rows of `columns` pixels, overwritten
      *   winograd_grad_output  w = A y A^T      y: `tile` rows of `columns` pixels in room for `patch`, overwritten
      *   winograd_output       y = A^T m A + bias, then max(y, 0) with relu; bias: one vector, or NULL.
-     *                         Returns whether m is finite: a NaN or an infinity spoils its whole tile */
+     *                         Returns whether m is finite: a NaN or an infinity spoils its whole tile
+     * largest: a vector that grows to the largest absolute values of some elements of m, by lanes. Where these are
+     * far larger than results, so is their rounding. */
     void (*winograd_input)(void *v, ptrdiff_t v_position, ptrdiff_t v_tile, void *x, ptrdiff_t x_row,
                            ptrdiff_t columns, ptrdiff_t tiles, ptrdiff_t step, int height, int width);
     void (*winograd_grad_output)(void *w, ptrdiff_t w_position, ptrdiff_t w_tile, void *y, ptrdiff_t y_row,
                                  ptrdiff_t columns, ptrdiff_t tiles, ptrdiff_t step, int height, int width);
     int (*winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                           ptrdiff_t tiles, ptrdiff_t step, const void *bias, int relu, int height, int width);
+                           ptrdiff_t tiles, ptrdiff_t step, const void *bias, int relu, void *largest, int height,
+                           int width);
 
     /* u[k*nr + j] = G g G^T of the taps at g + k*depth_step + j*column_step, k < depth, for j < columns,
      * and 0 for columns <= j < nr. flip: the taps are taken backwards. */
@@ -360,9 +367,10 @@ typedef struct {
                             ptrdiff_t depth_step, ptrdiff_t columns, ptrdiff_t depth, int flip, int height,
                             int width);
 
-    /* g = G^T s G: taps at g + j*lane_step, j < lanes, from one vector at each position. */
+    /* g = G^T s G: taps at g + j*lane_step, j < lanes, from one vector at each position; `largest` as above, of
+     * s. */
     void (*winograd_grad_weight)(void *g, ptrdiff_t lane_step, const void *s, ptrdiff_t s_position,
-                                 ptrdiff_t lanes, int height, int width);
+                                 ptrdiff_t lanes, void *largest, int height, int width);
 
     /* dst = a + b + bias, then max(dst, 0) with relu: `rows` rows of `vectors` vectors, as bias is one. b and bias
      * may be NULL, dst may be a. Returns whether all of a + b is finite. */

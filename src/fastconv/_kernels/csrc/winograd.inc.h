@@ -222,19 +222,28 @@ FC_INLINE void FC(winograd_store)(T *to, VEC result, VEC bias, int relu)
     V(store)(to, relu ? V(max)(V(zero)(), result) : result);
 }
 
+/* The largest of a line of a tile's products and those before: of 0, 1 and the last one, since each pixel has its part
+ * in one of these. */
+FC_INLINE VEC FC(larger_product)(VEC largest, const VEC s[6])
+{
+    return V(max)(V(abs)(s[0]), V(max)(V(abs)(s[1]), V(max)(V(abs)(s[5]), largest)));
+}
+
 /* Every position of m enters one of the four corners of y at least, so they tell whether all are finite: the
  * sum of 0 times each of them is NaN, or it is 0. */
 FC_INLINE VEC FC(winograd_output_plane)(T *y, ptrdiff_t y_row, const T *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                                        ptrdiff_t tiles, ptrdiff_t step, VEC bias, int relu, int side)
+                                        ptrdiff_t tiles, ptrdiff_t step, VEC bias, int relu, T *largest, int side)
 {
     const int tile = FC_PATCH + 1 - side;
     const VEC zero = V(zero)();
     VEC s[6], r[FC_MAX_TILE], half[FC_MAX_TILE][6], corners = zero;
+    VEC product = V(load)(largest);
     ptrdiff_t number = 0;
     for (ptrdiff_t t = 0; t < tiles; t++, m += m_tile, y += fc_next_tile(&number, step, tile) * LANES) {
         for (int j = 0; j < 6; j++) {
             const T *at = m + j * m_position;
             for (int i = 0; i < 6; i++) s[i] = V(load)(at + 6 * i * m_position);
+            if (j <= 1 || j == 5) product = FC(larger_product)(product, s);
             FC(winograd_at)(r, s, side);
             for (int i = 0; i < tile; i++) half[i][j] = r[i];
         }
@@ -246,37 +255,42 @@ FC_INLINE VEC FC(winograd_output_plane)(T *y, ptrdiff_t y_row, const T *m, ptrdi
             for (int j = 0; j < tile; j++) FC(winograd_store)(to + j * step * LANES, r[j], bias, relu);
         }
     }
+    V(store)(largest, product);
     return corners;
 }
 
 /* Here its two ends tell. */
 FC_INLINE VEC FC(winograd_output_line)(T *y, ptrdiff_t y_row, const T *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                                       ptrdiff_t tiles, ptrdiff_t step, VEC bias, int relu, int width, int side)
+                                       ptrdiff_t tiles, ptrdiff_t step, VEC bias, int relu, int width, T *largest,
+                                       int side)
 {
     const int tile = FC_PATCH + 1 - side;
     const ptrdiff_t y_step = width == 1 ? y_row : step * LANES;
     const VEC zero = V(zero)();
-    VEC s[6], r[FC_MAX_TILE], ends = zero;
+    VEC s[6], r[FC_MAX_TILE], ends = zero, product = V(load)(largest);
     ptrdiff_t number = 0;
     for (ptrdiff_t t = 0; t < tiles;
          t++, m += m_tile, y += fc_next_tile(&number, step, fc_tile_width(width)) * LANES) {
         for (int i = 0; i < 6; i++) s[i] = V(load)(m + i * m_position);
+        product = FC(larger_product)(product, s);
         FC(winograd_at)(r, s, side);
         ends = V(fma)(zero, r[0], V(fma)(zero, r[tile - 1], ends));
         for (int i = 0; i < tile; i++) FC(winograd_store)(y + i * y_step, r[i], bias, relu);
     }
+    V(store)(largest, product);
     return ends;
 }
 
 static int FC(winograd_output)(void *y, ptrdiff_t y_row, const void *m, ptrdiff_t m_position, ptrdiff_t m_tile,
-                               ptrdiff_t tiles, ptrdiff_t step, const void *bias_, int relu, int height, int width)
+                               ptrdiff_t tiles, ptrdiff_t step, const void *bias_, int relu, void *largest,
+                               int height, int width)
 {
     const VEC bias = bias_ ? V(load)(bias_) : V(zero)();
     if (height == width)
         return FC(all_zero)(FC_FOR_SIDE(width, FC(winograd_output_plane), y, y_row, m, m_position, m_tile, tiles,
-                                        step, bias, relu));
+                                        step, bias, relu, largest));
     return FC(all_zero)(FC_FOR_SIDE(height * width, FC(winograd_output_line), y, y_row, m, m_position, m_tile, tiles,
-                                    step, bias, relu, width));
+                                    step, bias, relu, width, largest));
 }
 
 /* w = A y of one line, whose pixels are y_step apart. */
@@ -359,13 +373,14 @@ static void FC(winograd_weight)(void *u, ptrdiff_t u_position, const void *g, pt
 
 /* g = G^T s G, or G^T s for one row. */
 FC_INLINE void FC(winograd_grad_weight_of)(T *g, ptrdiff_t lane_step, const T *from, ptrdiff_t s_position,
-                                           ptrdiff_t lanes, int plane, int side)
+                                           ptrdiff_t lanes, T *largest, int plane, int side)
 {
     const int rows = plane ? side : 1;
     T taps[FC_MAX_TAPS * LANES];
-    VEC s[6], r[FC_MAX_SIDE], half[FC_MAX_SIDE][6];
+    VEC s[6], r[FC_MAX_SIDE], half[FC_MAX_SIDE][6], product = V(load)(largest);
     for (int j = 0; j < 6; j++) {
         for (int i = 0; i < (plane ? 6 : 1); i++) s[i] = V(load)(from + (6 * i + j) * s_position);
+        if (j <= 1 || j == 5) product = plane ? FC(larger_product)(product, s) : V(max)(V(abs)(s[0]), product);
         if (plane) FC(winograd_gt)(r, s, side);
         for (int i = 0; i < rows; i++) half[i][j] = plane ? r[i] : s[i];
     }
@@ -373,12 +388,14 @@ FC_INLINE void FC(winograd_grad_weight_of)(T *g, ptrdiff_t lane_step, const T *f
         FC(winograd_gt)(r, half[i], side);
         for (int j = 0; j < side; j++) V(store)(taps + (side * i + j) * LANES, r[j]);
     }
+    V(store)(largest, product);
     FC(lanes_to)(g, lane_step, 1, taps, lanes, rows * side);
 }
 
 static void FC(winograd_grad_weight)(void *g, ptrdiff_t lane_step, const void *s, ptrdiff_t s_position,
-                                     ptrdiff_t lanes, int height, int width)
+                                     ptrdiff_t lanes, void *largest, int height, int width)
 {
-    if (height == width) FC_FOR_SIDE(width, FC(winograd_grad_weight_of), g, lane_step, s, s_position, lanes, 1);
-    else FC_FOR_SIDE(height * width, FC(winograd_grad_weight_of), g, lane_step, s, s_position, lanes, 0);
+    if (height == width)
+        FC_FOR_SIDE(width, FC(winograd_grad_weight_of), g, lane_step, s, s_position, lanes, largest, 1);
+    else FC_FOR_SIDE(height * width, FC(winograd_grad_weight_of), g, lane_step, s, s_position, lanes, largest, 0);
 }

@@ -1,0 +1,102 @@
+"""The promised bounds of errors hold for numbers unlike random ones: of one sign, of many sizes."""
+
+import numpy as np
+import pytest
+import reference
+from cases import assert_within, error_bound, to_nchw, to_nhwc
+
+import fastconv as fc
+
+EVERYTHING = ("forward", "grad_x", "grad_weight")
+
+
+def results(x, weight, grad_output, layout, **how):
+    """The convolution and its gradients by the input and by the weight, in NCHW."""
+    if layout == "NHWC":
+        x, grad_output = to_nhwc(x), to_nhwc(grad_output)
+    output = fc.conv2d(x, weight, layout=layout, **how)
+    grad_x, grad_weight, _ = fc.conv2d_backward(grad_output, x, weight, layout=layout, **how)
+    if layout == "NHWC":
+        output, grad_x = to_nchw(output), to_nchw(grad_x)
+    return output, grad_x, grad_weight
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("algorithm", ["auto", "direct", "im2col"])
+@pytest.mark.parametrize(
+    ("channels", "filters", "size", "kernel"),
+    [(30_000, 7, 4, 1), (5, 30_000, 3, 1), (16, 6, 64, 3), (512, 12, 9, 9), (2048, 20, 3, 3)],
+)
+def test_long_sums_of_one_sign(channels, filters, size, kernel, algorithm, layout):
+    """Each sum is the number of its products times their value; rounding errors of one sign do not cancel."""
+    x = np.full((1, channels, size, size), np.float32(1 / 3))
+    weight = np.full((filters, channels, kernel, kernel), np.float32(0.61))
+    grad_output = np.full((1, filters, size - kernel + 1, size - kernel + 1), np.float32(1.7))
+    pixel, tap, gradient = (float(array.flat[0]) for array in (x, weight, grad_output))
+    outputs = grad_output[0, 0].size
+    seen = reference.conv2d_backward(
+        np.ones_like(grad_output[:, :1]), x[:, :1], np.ones((1, 1, kernel, kernel))
+    )[0]
+    expected = (
+        np.full(grad_output.shape, channels * kernel**2 * pixel * tap),
+        np.broadcast_to(seen * filters * tap * gradient, x.shape),
+        np.full(weight.shape, outputs * pixel * gradient),
+    )
+    lengths = (channels * kernel**2, filters * int(seen.max()), outputs)
+    got = results(x, weight, grad_output, layout, algorithm=algorithm)
+    for name, actual, correct, length in zip(EVERYTHING, got, expected, lengths, strict=True):
+        assert actual.dtype == np.float32, name
+        assert_within(actual, correct, error_bound(np.float32, length, algorithm))
+
+
+# Of a kernel's taps, or of a gradient's pixels, some are zero, and the pixels that only they meet are large.
+def masked_columns(x, weight, grad_output):
+    x[..., -1], weight[..., -1] = 1e6, 0
+
+
+def masked_rows(x, weight, grad_output):
+    x[..., -1, :], weight[..., -1, :] = -1e5, 0
+
+
+def masked_channels(x, weight, grad_output):
+    half = x.shape[1] // 2
+    x[:, :half], weight[:, :half] = 1e6, 0
+
+
+def masked_gradients(x, weight, grad_output):
+    x[..., ::8] *= 1e4
+    grad_output[...] = 0
+    grad_output[..., 4::8] = 1
+
+
+MASKS = [masked_columns, masked_rows, masked_channels, masked_gradients]
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("mask", MASKS, ids=lambda mask: mask.__name__)
+@pytest.mark.parametrize(
+    ("channels", "filters", "kernel", "algorithm"),
+    [
+        (64, 48, (3, 3), "auto"),
+        (64, 48, (3, 3), "winograd"),
+        (16, 24, (2, 2), "winograd"),
+        (16, 24, (5, 5), "winograd"),
+        (16, 24, (1, 4), "winograd"),
+        (16, 24, (3, 1), "winograd"),
+        (3, 24, (7, 7), "winograd"),
+        (64, 64, (1, 1), "strassen"),
+    ],
+    ids=str,
+)
+def test_large_pixels_that_meet_zeros_alone(channels, filters, kernel, algorithm, mask, layout, rng):
+    x, weight = (
+        rng.standard_normal(shape).astype(np.float32)
+        for shape in ((1, channels, 34, 33), (filters, channels, *kernel))
+    )
+    grad_output = rng.standard_normal(reference.conv2d(x, weight).shape).astype(np.float32)
+    mask(x, weight, grad_output)
+    expected = reference.conv2d(x, weight), *reference.conv2d_backward(grad_output, x, weight)[:2]
+    lengths = (weight[0].size, weight[:, 0].size, grad_output[0, 0].size)
+    got = results(x, weight, grad_output, layout, algorithm=algorithm)
+    for actual, correct, length in zip(got, expected, lengths, strict=True):
+        assert_within(actual, correct, error_bound(np.float32, length, algorithm))
