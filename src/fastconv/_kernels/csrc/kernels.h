@@ -53,13 +53,13 @@ enum { FC_CHAIN = 512 };
  * b_step is vectors * lanes.
  * ahead, read where a_table is the only table: NULL, or two lists of lines, of each of which a share is fetched before
  * every ahead_terms terms.
- * The sum runs over k in order, one fused accumulator an element, so the result
- * depends on the operands alone.
+ * The sum runs over k in order, FC_CHAIN terms in one fused accumulator an element and
+ * then those sums, so the result depends on the operands alone.
  *
  * stream, heeded where a_row is 1 and there is no table: C is written past the cache. c and c_row are multiples of a
  * cache line then, accumulate is 0, and fc_streamed() must follow in the end.
  *
- * accumulate: the old C is the first term of the sum. Otherwise that term is
+ * accumulate: these are added to the old C. Otherwise the first term of all is
  * row_bias[i], or column_bias[j], or zero where both are NULL.
  * relu: the stored value is max(sum, 0), and NaN where the sum is NaN.
  */
