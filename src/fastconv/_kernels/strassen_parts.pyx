@@ -108,7 +108,10 @@ cdef bint is_precise(const Correlation *c) noexcept nogil:
     """Whether results are not so small, beside a sum of products of their numbers' size, that the rounding of
     sums of these may exceed what is promised for results; by some of each."""
     cdef Py_ssize_t length = sum_length(c)
+    # Where taps are flipped, c.weight is the last one.
+    cdef Py_ssize_t first = min(0, (c.taps_h - 1) * c.weight_h) + min(0, (c.taps_w - 1) * c.weight_w)
+    cdef const char *weight = c.weight + c.kernels.itemsize * first
     cdef double most = sqrt(<double>length)
     most *= largest_of_some(c.kernels, c.x, c.batch * c.x_image)
-    most *= largest_of_some(c.kernels, c.weight, c.out_channels * length)
+    most *= largest_of_some(c.kernels, weight, c.out_channels * length)
     return most <= MOST_TIMES_LARGER * largest_of_some(c.kernels, c.out, c.batch * c.out_image)
