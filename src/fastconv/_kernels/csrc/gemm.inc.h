@@ -39,7 +39,7 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
     for (int j = 0; j < vectors; j++) {
         if (tile->accumulate) {
             FC_UNROLL
-            for (int i = 0; i < rows; i++) acc[i][j] = V(zero)();
+            for (int i = 0; i < rows; i++) acc[i][j] = V(load)(c + i * c_row + j * LANES);
         } else if (row_bias) {
             FC_UNROLL
             for (int i = 0; i < rows; i++) acc[i][j] = V(set1)(row_bias[i]);
@@ -65,8 +65,7 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
     const ptrdiff_t *a_offset = tile->a_table, *b_offset = tile->b_table;
     const T *a = tile->a, *b = tile->b;
     const ptrdiff_t row = packed ? 1 : tile->a_row;
-    ptrdiff_t k = 0, part = 0, at = 0; /* part: where the terms end that are summed in registers */
-    int add = tile->accumulate;
+    ptrdiff_t k = 0, end = depth, at = 0;
     const int pointers = !packed && rows <= FC(POINTERS);
     const T *from[FC(POINTERS) + 1];
     if (pointers) {
@@ -76,13 +75,10 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
             FC_KEEP_POINTER(from[i]);
         }
     }
-    for (;;) {
-        ptrdiff_t end;
-        if (k == part) part = depth - k > FC_CHAIN ? k + FC_CHAIN : depth;
-        end = part;
+    do {
         if (fetching) {
             for (int j = 0; j < 2; j++) fc_fetch_share(tile->ahead + j);
-            if (end - k > tile->ahead_terms) end = k + tile->ahead_terms;
+            end = depth - k > tile->ahead_terms ? k + tile->ahead_terms : depth;
         }
         FC_STEPS
         for (; k < end; k++) {
@@ -104,27 +100,8 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
             if (!b_table) b += b_step;
             if (!a_table) at += step;
         }
-        if (k >= depth) break;
-        if (k < part) continue;
-        FC_UNROLL
-        for (int i = 0; i < rows; i++) {
-            FC_UNROLL
-            for (int j = 0; j < vectors; j++) {
-                T *to = c + i * c_row + j * LANES;
-                V(store)(to, add ? V(add)(V(load)(to), acc[i][j]) : acc[i][j]);
-                acc[i][j] = V(zero)();
-            }
-        }
-        add = 1;
-    }
+    } while (k < depth);
 
-    if (add) {
-        FC_UNROLL
-        for (int i = 0; i < rows; i++) {
-            FC_UNROLL
-            for (int j = 0; j < vectors; j++) acc[i][j] = V(add)(V(load)(c + i * c_row + j * LANES), acc[i][j]);
-        }
-    }
     if (tile->relu) {
         FC_UNROLL
         for (int i = 0; i < rows; i++) {

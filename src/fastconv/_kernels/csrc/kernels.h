@@ -40,10 +40,6 @@ static inline void fc_streamed(void)
 #endif
 }
 
-/* Terms of a sum that are added one to the other; then their sum is added to those of the terms before. Rounding of
- * numbers of one sign grows with the number of additions that a term goes through, not with its root. */
-enum { FC_CHAIN = 512 };
-
 /* One tile of a matrix product,
  *     C[i*c_row + j] = sum_k A[i*a_row + offset(k)] * B[at(k) + j],
  * for i < rows and j < vectors * lanes (columns past the end must be readable
@@ -53,13 +49,13 @@ enum { FC_CHAIN = 512 };
  * b_step is vectors * lanes.
  * ahead, read where a_table is the only table: NULL, or two lists of lines, of each of which a share is fetched before
  * every ahead_terms terms.
- * The sum runs over k in order, FC_CHAIN terms in one fused accumulator an element and
- * then those sums, so the result depends on the operands alone.
+ * The sum runs over k in order, one fused accumulator an element, so the result
+ * depends on the operands alone.
  *
  * stream, heeded where a_row is 1 and there is no table: C is written past the cache. c and c_row are multiples of a
  * cache line then, accumulate is 0, and fc_streamed() must follow in the end.
  *
- * accumulate: these are added to the old C. Otherwise the first term of all is
+ * accumulate: the old C is the first term of the sum. Otherwise that term is
  * row_bias[i], or column_bias[j], or zero where both are NULL.
  * relu: the stored value is max(sum, 0), and NaN where the sum is NaN.
  */

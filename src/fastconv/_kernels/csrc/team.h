@@ -7,8 +7,9 @@
  * at once where nobody waits for this processor. And it stays awake while others are about to be done, lest one of
  * them wake it on its own processor.
  *
- * Which processors a thread may use is the same afterwards, also where another process decides it meanwhile. Where all
- * of them are taken it stays. Other systems have no such calls, and look after this themselves.
+ * Which processors a thread may use is the same afterwards; what another process decides meanwhile holds, but for the
+ * instant between two calls of the system. Where all processors are taken it stays. Other systems have no such calls,
+ * and look after this themselves.
  */
 #ifndef FASTCONV_TEAM_H
 #define FASTCONV_TEAM_H
