@@ -22,8 +22,9 @@ from fastconv._kernels.winograd_parts cimport (
     split_images,
 )
 from fastconv._kernels.winograd_tiles cimport (
-    Axis, Canvas, Phase, Tiles, View, are_precise, axis_of, block_tiles, canvas_of, largest_bytes,
-    load_grad_outputs, load_inputs, part, phases_of, round_up, scratch_elements, tiles_at, view_of,
+    Axis, Canvas, Phase, Tiles, View, are_precise, axis_of, block_tiles, canvas_of, largest_by,
+    load_grad_outputs, load_inputs, part, phases_of, round_up, scratch_elements, take_largest, tiles_at,
+    view_of,
 )
 
 cnp.import_array()
@@ -99,7 +100,7 @@ cdef Py_ssize_t reduce_part(const void *reduction, Py_ssize_t item, int thread) 
     cdef Py_ssize_t end = part(chunk + 1, p.chunks, p.canvas.tiles)
     cdef Py_ssize_t blocks = ceil_div(end - begin, block_tiles(p.canvas.positions))
     cdef Py_ssize_t block, first, tiles, i, k
-    cdef char *largest = p.largest + largest_bytes(table) * thread
+    cdef char *largest = largest_by(table, p.largest, thread)
     cdef char *scratch
     cdef char *sums
     cdef Tiles v, w, s
@@ -137,7 +138,7 @@ cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, 
     cdef char *work = NULL
     cdef char *largest = NULL
     cdef char *scratch
-    cdef Py_ssize_t parts, items, chunk, each_largest = largest_bytes(table)
+    cdef Py_ssize_t parts, items, chunk
     cdef Tiles v, w, s
     p.table = table
     p.groups = g.groups
@@ -165,14 +166,12 @@ cdef int sum_images(ConvGeometry g, const fc_kernels *table, Py_ssize_t images, 
         p.each = reduction_bytes(&p, NULL, &v, &w, &s, &scratch)
         p.work = work = take_workspace(for_threads(p.each, num_threads) + (p.chunks - 1) * p.bytes)
         p.partial = work + num_threads * p.each
-        p.largest = largest = take_workspace(for_threads(each_largest, num_threads))
-        memset(largest, 0, num_threads * each_largest)
+        p.largest = largest = take_largest(table, num_threads)
         with nogil:
             parallel_for(items, num_threads, reduce_part, &p, IN_TURN | PRODUCTS)
         for chunk in range(p.chunks - 1):
             p.table.add(p.grad_weight, p.partial + chunk * p.bytes, p.bytes // p.table.itemsize)
-        return are_precise(
-            table, largest, each_largest, num_threads, p.grad_weight, p.bytes // table.itemsize)
+        return are_precise(table, largest, num_threads, p.grad_weight, p.bytes // table.itemsize)
     finally:
         memory.give_back(largest)
         memory.give_back(work)

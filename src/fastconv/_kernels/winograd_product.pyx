@@ -26,8 +26,8 @@ from fastconv._kernels.isa cimport (
 from fastconv._kernels.memory cimport for_threads, take_workspace
 from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
 from fastconv._kernels.winograd_tiles cimport (
-    Phase, Tiles, are_precise, axis_of, block_tiles, canvas_of, largest_bytes, load_inputs, part, phases_of,
-    positions_of, round_up, scratch_elements, store_outputs, tiles_at,
+    Phase, Tiles, are_precise, axis_of, block_tiles, canvas_of, largest_by, load_inputs, part, phases_of,
+    positions_of, round_up, scratch_elements, store_outputs, take_largest, tiles_at,
 )
 
 cdef enum:
@@ -286,10 +286,6 @@ cdef bint convolve_range(
     return finite
 
 
-cdef inline char *largest_by(const Job *job, int thread) noexcept nogil:
-    return job.largest + thread * largest_bytes(job.p.table)
-
-
 cdef Py_ssize_t convolve_item(const void *job, Py_ssize_t item, int thread) noexcept nogil:
     """One block of tiles times one range of output channels of one group. Returns 1 unless all is finite."""
     cdef const Job *j = <const Job *>job
@@ -299,7 +295,8 @@ cdef Py_ssize_t convolve_item(const void *job, Py_ssize_t item, int thread) noex
     cdef Tiles v = inputs_at(p, work)
     work += input_bytes(p)
     load_block(p, v, group, block, 0, p.in_channels, work)
-    return not convolve_range(p, v, group, block, item // p.blocks % p.ranges, largest_by(j, thread), work)
+    return not convolve_range(p, v, group, block, item // p.blocks % p.ranges,
+                              largest_by(p.table, j.largest, thread), work)
 
 
 cdef Py_ssize_t convolve_shared(Job *job, int num_threads) noexcept nogil:
@@ -327,7 +324,8 @@ cdef Py_ssize_t load_slice(const void *job, Py_ssize_t item, int thread) noexcep
 
 cdef Py_ssize_t convolve_shared_item(const void *job, Py_ssize_t item, int thread) noexcept nogil:
     cdef const Job *j = <const Job *>job
-    return not convolve_range(j.p, j.v, 0, j.block, item, largest_by(j, thread), j.work + j.each * thread)
+    return not convolve_range(j.p, j.v, 0, j.block, item, largest_by(j.p.table, j.largest, thread),
+                              j.work + j.each * thread)
 
 
 cdef int convolve(Product *p, int num_threads) except -1:
@@ -340,7 +338,7 @@ cdef int convolve(Product *p, int num_threads) except -1:
     cdef char *largest = NULL
     cdef char *u
     cdef char *scratch
-    cdef Py_ssize_t items, spoilt, each_largest = largest_bytes(p.table)
+    cdef Py_ssize_t items, spoilt
     try:
         phases = <Phase *>take_workspace(phases_of(&p.rows) * <Py_ssize_t>sizeof(Phase))
         p.canvas = canvas_of(p.images, &p.rows, &p.columns, phases)
@@ -354,8 +352,7 @@ cdef int convolve(Product *p, int num_threads) except -1:
             p.u = packed
         set_blocks(p, num_threads)
         job.p, job.each = p, lay_out(p, NULL, &m, &u, &scratch)
-        job.largest = largest = take_workspace(for_threads(each_largest, num_threads))
-        memset(largest, 0, num_threads * each_largest)
+        job.largest = largest = take_largest(p.table, num_threads)
         if p.shared:
             work = take_workspace(input_bytes(p) + for_threads(job.each, num_threads))
             job.v, job.work = inputs_at(p, work), work + input_bytes(p)
@@ -369,7 +366,7 @@ cdef int convolve(Product *p, int num_threads) except -1:
             with nogil:
                 spoilt = parallel_for(items, num_threads, convolve_item, &job, IN_TURN | PRODUCTS)
         return spoilt == 0 and are_precise(
-            p.table, largest, each_largest, num_threads, p.y.data, p.images * p.y.image)
+            p.table, largest, num_threads, p.y.data, p.images * p.y.image)
     finally:
         memory.give_back(largest)
         memory.give_back(work)

@@ -92,7 +92,8 @@ cdef bint store_outputs(
     const fc_kernels *table, Tiles tiles, const View *y, const Canvas *canvas, Py_ssize_t tile,
     Py_ssize_t count, Py_ssize_t channel, Py_ssize_t channels, const char *bias, bint relu,
     char *largest, char *scratch) noexcept nogil
-cdef Py_ssize_t largest_bytes(const fc_kernels *table) noexcept nogil
+cdef char *take_largest(const fc_kernels *table, int num_threads) except NULL
+cdef char *largest_by(const fc_kernels *table, char *largest, int thread) noexcept nogil
 cdef bint are_precise(
-    const fc_kernels *table, const char *largest, Py_ssize_t each, int num_threads, const char *results,
+    const fc_kernels *table, char *largest, int num_threads, const char *results,
     Py_ssize_t count) noexcept nogil

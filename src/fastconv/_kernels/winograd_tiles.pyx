@@ -12,6 +12,7 @@ own. Along a row tiles of all phases interleave, so that pixels are loaded as th
 from libc.string cimport memset
 
 from fastconv._kernels.correlation cimport align, ceil_div
+from fastconv._kernels.memory cimport for_threads, take_workspace
 from fastconv._kernels.precision cimport largest_of, largest_of_some
 
 cdef enum:
@@ -346,19 +347,29 @@ cdef bint store_outputs(
     return finite
 
 
-cdef Py_ssize_t largest_bytes(const fc_kernels *table) noexcept nogil:
-    """Of a thread's `largest`, zeros at first."""
+cdef char *take_largest(const fc_kernels *table, int num_threads) except NULL:
+    """Zeros, which each thread's products raise to the largest of them, by lanes."""
+    cdef Py_ssize_t bytes = for_threads(largest_bytes(table), num_threads)
+    cdef char *largest = take_workspace(bytes)
+    memset(largest, 0, bytes)
+    return largest
+
+
+cdef inline Py_ssize_t largest_bytes(const fc_kernels *table) noexcept nogil:
     return align(table.lanes * table.itemsize)
 
 
+cdef char *largest_by(const fc_kernels *table, char *largest, int thread) noexcept nogil:
+    return largest + thread * largest_bytes(table)
+
+
 cdef bint are_precise(
-        const fc_kernels *table, const char *largest, Py_ssize_t each, int num_threads, const char *results,
+        const fc_kernels *table, char *largest, int num_threads, const char *results,
         Py_ssize_t count) noexcept nogil:
     """Whether no product is so large, beside the largest of some results, that its rounding may exceed what
-    is promised for results; each thread has the largest of its products, so many bytes from one to the next.
-    """
+    is promised for results."""
     cdef double product = 0
     cdef int i
     for i in range(num_threads):
-        product = max(product, largest_of(table, largest + i * each, table.lanes))
+        product = max(product, largest_of(table, largest_by(table, largest, i), table.lanes))
     return product <= MOST_TIMES_LARGER * largest_of_some(table, results, count)
