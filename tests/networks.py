@@ -1,4 +1,4 @@
-"""Networks that tests freeze."""
+"""Networks of tests: of convolutions, to be frozen, and of linear layers."""
 
 import numpy as np
 
@@ -31,3 +31,11 @@ def small_network(rng):
 
 
 IMAGE = np.random.default_rng(5).standard_normal((2, 3, 6, 6)).astype(np.float32)
+
+
+def linear_network(rng=None):
+    return nn.Sequential(
+        nn.Linear(4, 5, dtype=np.float64, rng=rng),
+        nn.Tanh(),
+        nn.Residual(nn.Linear(5, 5, dtype=np.float64, rng=rng)),
+    )
