@@ -15,7 +15,8 @@ needs_sources = pytest.mark.skipif(
     not CSRC.is_dir(), reason="fastconv is installed and its sources aren't here"
 )
 
-SPECS = ["_spec", "_pool_spec", "_columns_spec", "_transpose_spec", "_threads", "_plan"]
+PLAN = ["_plan", "_work", "_costs", "_costs_wide"]
+SPECS = ["_spec", "_pool_spec", "_columns_spec", "_transpose_spec", "_threads", *PLAN]
 
 # From the ground up. A module belongs to the longest name here that begins its own.
 FLOORS = [

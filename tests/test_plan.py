@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import _plan
+from fastconv import _plan, _work
 from fastconv._kernels import conv_winograd
 from fastconv._kernels.isa import tile_shape
 from fastconv._spec import conv_spec
@@ -58,7 +58,45 @@ def test_kernels_of_a_layer(name: str) -> None:
     assert [_plan.kernels(task, "auto", g, AVX2) for task in _plan.TASKS] == kernels
 
 
+# What differs with AVX-512's tile.
 WIDE = (14, 32, 16)
+WIDE_LAYERS = {
+    "3x3 of a 7x7 image": ("winograd", "winograd", "direct"),
+    "3x3, stride 2": ("strassen", "direct", "direct"),
+    "3x3, stride 2, of 32 channels": ("direct", "direct", "direct"),
+    "3x3, stride 2, of 256": ("strassen", "direct", "direct"),
+    "2x2, stride 2": ("direct", "direct", "direct"),
+    "4x4, stride 2, few channels": ("direct", "winograd", "direct"),
+    "1x1": ("im2col", "direct", "direct"),
+    "1x1 of many channels": ("strassen", "strassen", "direct"),
+    "1x1 of half as many": ("strassen", "im2col", "direct"),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_kernels_of_a_layer_with_wide_tiles(name: str) -> None:
+    x_shape, weight_shape, stride, padding, *kernels = LAYERS[name]
+    g = conv_spec(x_shape, weight_shape, stride, padding, 1, 1, "zeros", "NCHW").geometry
+    expected = WIDE_LAYERS.get(name, kernels)
+    assert [_plan.kernels(task, "auto", g, WIDE) for task in _plan.TASKS] == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "weight_shape", "task", "kernels"),
+    [
+        ((64, 512, 2, 2), (512, 512, 3, 3), "grad_weight", "winograd"),  # direct: 1.3 of the time
+        ((8, 192, 8, 8), (256, 192, 5, 5), "grad_input", "direct"),  # winograd: twice the time
+        ((8, 256, 13, 13), (8, 256, 3, 3), "grad_input", "winograd"),  # direct: 1.4
+        ((4, 256, 112, 112), (8, 256, 3, 3), "forward", "winograd"),  # direct: 1.3
+    ],
+)
+def test_kernels_with_wide_tiles(
+    x_shape: tuple[int, ...], weight_shape: tuple[int, ...], task: str, kernels: str
+) -> None:
+    """As measured, where a model's mistake was dear."""
+    padding = 0 if weight_shape[2] == 5 else 1
+    g = conv_spec(x_shape, weight_shape, 1, padding, 1, 1, "zeros", "NCHW").geometry
+    assert _plan.kernels(task, "auto", g, WIDE) == kernels
 
 
 @pytest.mark.parametrize(
@@ -154,7 +192,17 @@ def test_tiles_of_a_dilated_image(size: int, dilation: int) -> None:
 def test_products_that_are_not_with_padding(axis: tuple[int, ...]) -> None:
     size, out, taps, stride, dilation, before = axis
     inputs = [i * stride + tap * dilation - before for i in range(out) for tap in range(taps)]
-    assert _plan.seen(*axis) == sum(0 <= i < size for i in inputs) / len(inputs)
+    assert _work.products(*axis) == sum(0 <= i < size for i in inputs)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_gradient_has_the_products_of_its_convolution(stride: int, padding: int) -> None:
+    """Its windows reach beyond grad_output, into zeros, the farther the less the image was padded."""
+    g = conv_spec((2, 6, 9, 11), (8, 6, 3, 3), stride, padding, 1, 1, "zeros", "NCHW").geometry
+    forward, gradient = (_plan.work(task, g, WIDE) for task in _plan.TASKS[:2])
+    counts = [w.seen * w.pixels * w.length * w.out_channels for w in (forward, gradient)]
+    assert counts[0] == pytest.approx(counts[1])
 
 
 @pytest.mark.parametrize(
