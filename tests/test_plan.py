@@ -65,7 +65,7 @@ WIDE_LAYERS = {
     "3x3, stride 2": ("strassen", "direct", "direct"),
     "3x3, stride 2, of 32 channels": ("direct", "direct", "direct"),
     "3x3, stride 2, of 256": ("strassen", "direct", "direct"),
-    "2x2, stride 2": ("direct", "direct", "direct"),
+    "2x2, stride 2": ("strassen", "direct", "direct"),
     "4x4, stride 2, few channels": ("direct", "winograd", "direct"),
     "1x1": ("im2col", "direct", "direct"),
     "1x1 of many channels": ("strassen", "strassen", "direct"),

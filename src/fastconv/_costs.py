@@ -57,7 +57,7 @@ def cost_rows(w: Work) -> float:
     filled: float = ceil_to(w.row, w.lanes)
     if 0 < w.row % w.columns <= w.lanes:
         filled += w.lanes // 3
-    filled *= w.pixels / max(w.row, 1)
+    filled *= w.lines
     each = 1.2 if w.pointwise else 1.08
     if 1 < w.out_channels <= w.rows // 2:
         each *= 1.9
@@ -146,11 +146,10 @@ def cost_direct_weight(w: Work) -> float:
 def cost_rows_weight(w: Work) -> float:
     """As cost_rows; each tile of sums begins every row anew. 1x1: no two windows share what they read."""
     planes, terms = 3, 4  # of a tile
-    rows = w.pixels / max(w.row, 1)
     each = 1.4 if w.pointwise else 1.1
-    product = each * rows * ceil_to(w.row, w.lanes) * w.length * w.out_channels / fused_a_cycle(w)
+    product = each * w.lines * ceil_to(w.row, w.lanes) * w.length * w.out_channels / fused_a_cycle(w)
     tiles = ceil_div(w.out_channels, planes) * -(-w.length // terms)
-    return w.groups * (product + 8 * rows * tiles + 0.35 * w.pixels * w.in_channels + 0.4 * w.results)
+    return w.groups * (product + 8 * w.lines * tiles + 0.35 * w.pixels * w.in_channels + 0.4 * w.results)
 
 
 def cost_winograd_weight(w: Work) -> float:

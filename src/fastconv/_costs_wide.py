@@ -58,7 +58,7 @@ def cost_rows(w: Work) -> float:
     if w.stride > 1:
         each = 0.15 if w.stride in (2, 4) else 0.6
         load += (22 * w.lines + each * w.pixels) * w.stride**2 * w.in_channels
-    store = 0.36 * w.results
+    store = (0.36 + 0.05 * far(w)) * w.results
     if w.step > 1:
         load /= 2
         store += 6 * w.step * w.lines * w.out_channels + (0 if w.step == 2 else 1.5 * w.results)
@@ -66,7 +66,7 @@ def cost_rows(w: Work) -> float:
     elif w.row < w.lanes:
         store += 34 * w.lines * w.out_channels
     elif w.pointwise:
-        store += 2.5 * far(w) * w.results
+        store += 2.4 * far(w) * w.results
     return w.groups * (product + load + store + take_weight(w, 0.45))
 
 
@@ -105,8 +105,7 @@ def cost_transform(w: Work) -> float:
 
 def cost_parts(w: Work) -> float:
     """Moving pixels between an image and its parts, where a kernel has several, and making room for them."""
-    each = (1 if w.stride <= 2 else 2) + 30 / max(w.row, 1)
-    return 20000 + each * w.parted if w.parted else 0
+    return 20000 + (1 + 30 / max(w.row, 1)) * w.parted if w.parted else 0
 
 
 def cost_winograd(w: Work) -> float:
@@ -156,7 +155,7 @@ def cost_strassen(w: Work) -> float:
     ones are copied first, of weights, and of results."""
     half = ceil_to(w.out_channels // 2, w.lanes)
     product = 7 / 8 * 1.08 * w.halved * w.pixels * w.length * 2 * half / w.lanes
-    load = (0.95 if w.pointwise else 1.9) * w.stride**2 * w.pixels * w.in_channels
+    load = (0.95 if w.pointwise else 1.4) * w.stride**2 * w.pixels * w.in_channels
     return w.groups * (60000 + product + load + 2.2 * w.results + take_weight(w, 1.5))
 
 
