@@ -67,9 +67,9 @@ def runs(task: str, g: ConvGeometry, rng: np.random.Generator) -> dict[str, Call
         else:
             module.grad_weight(g, y, x, result, 1)
 
-    able = [name for name in _plan.MODULES if _plan.able(name, task, g) and name != "depthwise"]
-    if task == "grad_weight":  # Others' are direct, or not made for speed.
-        able = [name for name in able if name in ("direct", "rows", "winograd")]
+    able = [name for name in _plan.MODULES if _plan.able(name, task, g)]
+    if task == "grad_weight":  # Strassen's is direct, and im2col's is not made for speed.
+        able = [name for name in able if name in ("direct", "rows", "depthwise", "winograd")]
     return {name: partial(run, _plan.MODULES[name]) for name in able}
 
 
