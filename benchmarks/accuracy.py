@@ -30,12 +30,13 @@ row or column, as `conv1d` has them. "products" is how many are summed into an e
 bound that `algorithm="auto"` keeps, 16 sqrt(products) + 32; `"direct"` and `"im2col"` keep
 4 sqrt(products) + 4. A dash: the algorithm cannot do the layer.
 
-Rounding errors of a plain sum of random numbers grow like the root of its length, and less where it is cut
-into pieces, as PyTorch does in its gradients of the input and, with AVX-512, in its outputs, and fastconv in
-gradients of the weight. Winograd multiplies transformed numbers, whose rounding weighs more: about twice as
-much in 3x3 layers, three times with 2x2 kernels, as 3x3 with stride 2 is made of, and no more than direct
-along one axis. Strassen multiplies sums and differences of quarters and adds the products up again: its
-errors are about twice those of direct. The gradient of the weight it leaves to direct.
+Rounding errors of a plain sum of random numbers grow like the root of its length, those of equal numbers
+like the length. So fastconv cuts sums of more than 576 products into pieces, all of which are summed before
+they are added up; PyTorch with AVX-512 has smaller ones, but none in most gradients of the weight. Winograd
+multiplies transformed numbers, whose rounding weighs more: two to four times as much in 3x3 layers, and
+hardly more than that of direct along one axis. Strassen multiplies sums and differences of quarters and adds
+the products up again: its errors are two to four times those of direct. The gradient of the weight it leaves
+to direct.
 
 By `python benchmarks/accuracy.py` on {processor}, {isa}, fastconv {version}, PyTorch {torch}."""
 

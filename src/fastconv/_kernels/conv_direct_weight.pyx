@@ -16,7 +16,7 @@ from fastconv._kernels.correlation cimport (
     Correlation, align, ceil_div, forward_correlation, movers, panel_vectors, sum_length,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport fc_ahead, fc_kernels, fc_tile, kernels_for, new_tile, rows_of
+from fastconv._kernels.isa cimport FC_ADD, fc_ahead, fc_kernels, fc_tile, kernels_for, new_tile, rows_of
 from fastconv._kernels.memory cimport for_threads, give_back, take
 from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, a_pass, band_elements, chunk_at, cut, cut_flat, fill_pixels, load_band,
@@ -193,7 +193,7 @@ cdef void add_products(
     tile.depth = pixels
     tile.a_row = column_step if along_taps else band.channel
     tile.a_table = table
-    tile.accumulate = accumulate
+    tile.accumulate = FC_ADD if accumulate else 0
     if along_taps:
         ahead[1].planes = 0
     pace(&tile, ahead, ceil_div(lines_of(&ahead[0]), tiles * a_block),

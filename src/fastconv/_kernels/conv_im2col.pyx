@@ -22,8 +22,8 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
-    FC_POINTER_ROWS, FC_STREAMED, fc_ahead, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile,
-    vectors_for,
+    FC_ADD, FC_POINTER_ROWS, FC_STREAMED, fc_ahead, fc_fetch_share, fc_kernels, fc_tile, kernels_for,
+    new_tile, vectors_for,
 )
 from fastconv._kernels.operands cimport Band, Chunk, Chunks, chunk_at, pack_weight_panel, terms_follow
 from fastconv._kernels.passes cimport Passes, Portion, pack_all, passes_of, run_passes, shares
@@ -250,7 +250,7 @@ cdef void compute_panels(
     tile.depth = block.depth
     tile.a_row, tile.a_step = job.a_row, job.a_step
     tile.b_step = nr
-    tile.accumulate = not block.first
+    tile.accumulate = 0 if block.first else FC_ADD
     tile.relu = c.relu and block.last
     for strip in range(t.strips.begin, t.strips.end):
         tile.a = strip_at(t, strip) + block.term * job.a_step * c.kernels.itemsize

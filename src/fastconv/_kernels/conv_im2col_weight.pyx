@@ -13,7 +13,7 @@ from fastconv._kernels.correlation cimport (
     Correlation, align, ceil_div, channels_last, forward_correlation, strip_height, sum_length,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, new_tile
+from fastconv._kernels.isa cimport FC_ADD, fc_kernels, fc_tile, kernels_for, new_tile
 from fastconv._kernels.memory cimport for_threads, give_back, take
 from fastconv._kernels.operands cimport (
     Band, Chunk, Chunks, band_elements, chunk_at, cut, fill_pixels, fill_table, load_band,
@@ -119,7 +119,7 @@ cdef Py_ssize_t sum_panel(const void *weight_job, Py_ssize_t item, int thread) n
         pixels = fill_pixels(&chunk, c.out_w, c.out_image, c.out_row, c.out_pixel, pixel_table)
         pack_terms(c, &chunk, &band, table + term, terms, pixels, turned, packed)
         tile.depth = pixels
-        tile.accumulate = index > from_chunk
+        tile.accumulate = FC_ADD if index > from_chunk else 0
         for strip in range(job.strips):
             tile.rows = <int>min(job.height, c.out_channels - strip * job.height)
             tile.a = c.out + size * (chunk.image * c.out_image + chunk.row * c.out_row

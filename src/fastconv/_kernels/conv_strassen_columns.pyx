@@ -16,7 +16,7 @@ from fastconv._kernels.correlation cimport (
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
-    fc_ahead, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile, vectors_for,
+    FC_ADD, fc_ahead, fc_fetch_share, fc_kernels, fc_tile, kernels_for, new_tile, vectors_for,
 )
 from fastconv._kernels.operands cimport Band, Chunk, Chunks, chunk_at
 from fastconv._kernels.passes cimport PACKED_BYTES, Passes, Portion, passes_of, run_passes, shares
@@ -214,7 +214,7 @@ cdef void multiply(
     tile.a_row = 1
     tile.a_step = job.height
     tile.b_step = tile.c_row = nr
-    tile.accumulate = term > 0
+    tile.accumulate = FC_ADD if term > 0 else 0
     for product in range(PRODUCTS):
         for strip in range(t.strips.begin, t.strips.end):
             tile.rows = <int>rows_of(job, strip)

@@ -14,7 +14,7 @@ from fastconv._kernels import conv_direct
 from fastconv._kernels cimport memory
 from fastconv._kernels.correlation cimport align, all_finite, ceil_div, check_arrays
 from fastconv._kernels.geometry cimport ConvGeometry
-from fastconv._kernels.isa cimport fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for
+from fastconv._kernels.isa cimport FC_ADD, fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for
 from fastconv._kernels.memory cimport for_threads, take_workspace
 from fastconv._kernels.threads cimport IN_TURN, PRODUCTS, parallel_for
 from fastconv._kernels.winograd_parts cimport (
@@ -60,7 +60,7 @@ cdef void accumulate(const fc_kernels *table, int positions, Tiles s, Tiles w, T
     tile.a_step = w.tile
     tile.b_step = v.tile
     tile.c_row = s.tile
-    tile.accumulate = not first
+    tile.accumulate = 0 if first else FC_ADD
     for position in range(positions):
         for panel in range(ceil_div(in_channels, nr)):
             tile.b = v.data + size * (position * v.position + panel * nr)

@@ -1,7 +1,7 @@
 """The sums of a panel of output channels for the pixels of a chunk, tile by tile: conv_direct's inner loops.
 
-A sum is taken in blocks of ROW_BYTES of weights for each row of a tile: these and the pixels that they meet
-stay in the nearest caches while all tiles of a chunk run over them.
+A sum is taken in blocks, each a chain of its own, of ROW_BYTES of weights for each row of a tile at most:
+these and the pixels that they meet stay in the nearest caches while all tiles of a chunk run over them.
 
 Padding is not computed with where channels and a tile's rows are many: sums are taken tap by tap, each for
 those outputs of a tile that see it. With stride 1 those of all outputs are, since neighbouring taps share
@@ -12,7 +12,9 @@ NaN, so that its channels' windows have to meet the padding.
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport Correlation, ceil_div, part_of, sum_length
-from fastconv._kernels.isa cimport FC_MAX_NR, fc_ahead, fc_kernels, fc_tile, new_tile, rows_of
+from fastconv._kernels.isa cimport (
+    FC_ADD, FC_CHAIN, FC_GO_ON, FC_MAX_MR, FC_MAX_NR, fc_ahead, fc_kernels, fc_tile, new_tile, rows_of,
+)
 from fastconv._kernels.operands cimport fill_table
 from fastconv._kernels.ranges cimport Range, seen_by
 from fastconv._kernels.read_ahead cimport LINE, pace
@@ -122,8 +124,8 @@ cdef void compute_panel(
 
 
 cdef inline Py_ssize_t blocks_of(const Correlation *c, const PanelJob *job) noexcept nogil:
-    cdef Py_ssize_t most = ROW_BYTES * c.kernels.mr
-    return max(1, ceil_div(sum_length(c) * job.width * c.kernels.itemsize, most))
+    cdef Py_ssize_t length = sum_length(c), most = ROW_BYTES * c.kernels.mr
+    return max(1, ceil_div(length * job.width * c.kernels.itemsize, most), ceil_div(length, FC_CHAIN))
 
 
 cdef void add_at_once(
@@ -140,7 +142,7 @@ cdef void add_at_once(
         tile.depth = length * (block + 1) // blocks - begin
         tile.a_table = job.table + begin
         tile.b = job.weights + begin * job.width * size
-        tile.accumulate = job.accumulate or block > 0
+        tile.accumulate = FC_ADD if job.accumulate or block > 0 else 0
         tile.relu = c.relu and block == blocks - 1
         set_pace(c, job, tile, ahead, block == blocks - 1)
         for image in range(job.chunk.images):
@@ -186,13 +188,21 @@ cdef void add_by_taps(
 cdef void add_runs(
         const Correlation *c, const PanelJob *job, fc_tile whole, Py_ssize_t line, Py_ssize_t at, bint down,
         Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """Terms [begin, end), by taps, of a tile that begins at `at` of a line; taps seen alike in one go."""
+    """Terms [begin, end), by taps, of a tile that begins at `at` of a line; taps seen alike in one go.
+
+    However often it is interrupted, a block's sum is one chain: no result depends on the others of its tile.
+    """
     cdef const Range *across = job.seen_rows if down else job.seen_columns
-    cdef Py_ssize_t length = sum_length(c), tap = begin // c.in_channels, term = begin
+    cdef Py_ssize_t tap = begin // c.in_channels, term = begin
+    cdef bint first = begin == 0, relu = c.relu and end == sum_length(c), in_line, seen_by_all
+    cdef char sums[FC_MAX_MR * FC_MAX_NR * 8]
     cdef Range seen, run        # outputs of the tile
-    cdef bint in_line
+    cdef fc_tile block = whole
+    block.accumulate = 0
+    if not first:
+        block.c = sums
+        block.c_row, block.column_bias = job.width, NULL
     run.first = run.last = 0
-    whole.accumulate = begin > 0
     while term < end:
         if down:
             in_line = within(line, job.seen_columns[tap % c.taps_w])
@@ -203,18 +213,36 @@ cdef void add_runs(
         seen.first = max(seen.first - at, 0)
         seen.last = min(seen.last - at, <Py_ssize_t>whole.rows) if in_line else 0
         if seen.first != run.first or seen.last != run.last:
-            add_run(c, job, &whole, run, begin, term)
+            add_run(c, job, &block, run, begin, term)
             run, begin = seen, term
         tap += 1
         term = tap * c.in_channels
-    if end == length and c.relu and run.first == 0 and run.last == whole.rows:
-        whole.relu = 1
-        add_run(c, job, &whole, run, begin, end)
+    seen_by_all = run.first == 0 and run.last == whole.rows
+    if seen_by_all and not first and not block.accumulate:
+        block = whole
+        block.accumulate = FC_ADD
+    if seen_by_all and block.c == whole.c:
+        block.relu = relu
+        add_run(c, job, &block, run, begin, end)
         return
-    add_run(c, job, &whole, run, begin, end)
-    if not whole.accumulate or (end == length and c.relu):
-        whole.depth, whole.relu = 0, end == length and c.relu
+    add_run(c, job, &block, run, begin, end)
+    if block.accumulate and not first:
+        add_block(c, &whole, sums, job.width)
+    if relu or (first and not block.accumulate):
+        whole.accumulate = FC_GO_ON if block.accumulate or not first else 0
+        whole.depth, whole.relu = 0, relu
         c.kernels.gemm_tile(&whole)
+
+
+cdef inline void add_block(
+        const Correlation *c, const fc_tile *tile, const char *sums, Py_ssize_t width) noexcept nogil:
+    """Adds sums [row][width] to the results of a tile."""
+    cdef Py_ssize_t size = c.kernels.itemsize, i
+    if tile.c_row == width:
+        c.kernels.add(tile.c, sums, tile.rows * width)
+        return
+    for i in range(tile.rows):
+        c.kernels.add(<char *>tile.c + i * tile.c_row * size, sums + i * width * size, width)
 
 
 cdef inline bint within(Py_ssize_t output, Range outputs) noexcept nogil:
@@ -232,7 +260,7 @@ cdef inline void add_run(
     if not whole.accumulate and run.last - run.first < whole.rows:
         whole.depth = 0
         c.kernels.gemm_tile(whole)
-        whole.accumulate = 1
+        whole.accumulate = FC_GO_ON
     tile = whole[0]
     tile.a = <const char *>tile.a + run.first * tile.a_row * size
     tile.c = <char *>tile.c + run.first * tile.c_row * size
@@ -244,7 +272,7 @@ cdef inline void add_run(
     else:
         tile.b_table = job.tap_table + sum_length(c) + begin
     c.kernels.gemm_tile(&tile)
-    whole.accumulate = 1
+    whole.accumulate = FC_GO_ON
 
 
 cdef inline void set_steps(

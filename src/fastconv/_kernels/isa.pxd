@@ -34,7 +34,11 @@ cdef extern from "kernels.h" nogil:
     void fc_fetch_for_later(const char *first, Py_ssize_t bytes)
     void fc_fetch_planes(fc_ahead *, Py_ssize_t)
 
-    enum: FC_STREAMED
+    enum:
+        FC_CHAIN
+        FC_ADD
+        FC_GO_ON
+        FC_STREAMED
     void fc_streamed()
 
     ctypedef struct fc_tile:

@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memset
 
 from fastconv._kernels.correlation cimport ceil_div
 from fastconv._kernels.isa cimport (
-    FC_MAX_NR, fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for,
+    FC_ADD, FC_MAX_NR, fc_kernels, fc_tile, kernels_for, new_tile, rows_of, vectors_for,
 )
 from fastconv._kernels.memory cimport for_threads, give_back, take_workspace
 from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
@@ -92,14 +92,14 @@ cdef Cut cut_product(const Product *p, int num_threads) noexcept nogil:
     count_blocks(p, &cut)
     # By sizes alone, since it decides the order of a sum.
     cut.ranges = max(1, min(ITEMS // cut.blocks, p.depth // RANGE))
+    cut.terms = ceil_div(p.depth, cut.ranges)
+    cut.terms = ceil_div(cut.terms, ceil_div(cut.terms, min(<Py_ssize_t>MOST_DEPTH, copied // cut.rows)))
     while cut.blocks * cut.ranges < least and (cut.columns > kernels.nr or cut.rows > kernels.mr):
         if cut.columns > kernels.nr and (cut.columns > cut.rows or cut.rows <= kernels.mr):
             cut.columns = ceil_div(cut.columns // 2, kernels.nr) * kernels.nr
         else:
             cut.rows = ceil_div(cut.rows // 2, kernels.mr) * kernels.mr
         count_blocks(p, &cut)
-    cut.terms = ceil_div(p.depth, cut.ranges)
-    cut.terms = ceil_div(cut.terms, ceil_div(cut.terms, min(<Py_ssize_t>MOST_DEPTH, copied // cut.rows)))
     cut.a_step, cut.b_step = step_of(cut.rows, size), step_of(cut.columns, size)
     cut.a_bytes, cut.b_bytes = cut.terms * cut.a_step * size, cut.terms * cut.b_step * size
     cut.block_bytes = cut.rows * cut.columns * size
@@ -147,7 +147,7 @@ cdef Py_ssize_t multiply_block(const void *job, Py_ssize_t item, int thread) noe
     tile.a_row, tile.a_step, tile.b_step = 1, cut.a_step, cut.b_step
     while term < end:
         terms = min(cut.terms, end - term)
-        tile.depth, tile.accumulate = terms, term > begin
+        tile.depth, tile.accumulate = terms, FC_ADD if term > begin else 0
         tile.relu = p.relu and cut.ranges == 1 and term + terms == end
         copy_terms(kernels, &p.a, row, rows, term, terms, a, cut.a_step, rows)
         copy_terms(kernels, &p.b, column, columns, term, terms, b, cut.b_step, padded)

@@ -21,7 +21,7 @@ from fastconv._kernels cimport memory
 from fastconv._kernels.correlation cimport align, ceil_div, movers
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport (
-    fc_fetch_for_later, fc_fetch_rows, fc_kernels, fc_tile, new_tile, rows_of, vectors_for,
+    FC_ADD, fc_fetch_for_later, fc_fetch_rows, fc_kernels, fc_tile, new_tile, rows_of, vectors_for,
 )
 from fastconv._kernels.memory cimport for_threads, take_workspace
 from fastconv._kernels.threads cimport EVENLY, IN_TURN, PRODUCTS, parallel_for
@@ -88,6 +88,13 @@ cdef inline Py_ssize_t u_position(const Product *p) noexcept nogil:
     return p.u_channels * p.table.nr + 64 // p.table.itemsize
 
 
+cdef Py_ssize_t slice_channels(const Product *p) noexcept nogil:
+    """Input channels of a slice of a panel of U, whose products are summed by themselves: the last one has
+    fewer. By sizes alone, since it decides the order of a sum."""
+    cdef Py_ssize_t slices = ceil_div(p.in_channels * p.table.nr * p.table.itemsize, PANEL_BYTES)
+    return max(1, round_up(ceil_div(p.in_channels, max(1, slices)), p.table.lanes))
+
+
 cdef Weights weights_of(ConvGeometry g, const char *data, bint for_grad_input) noexcept nogil:
     """For the input's gradient with flipped taps and the channels' roles exchanged."""
     cdef Py_ssize_t taps = g.kernel_h * g.kernel_w, row = taps * (g.in_channels // g.groups)
@@ -137,7 +144,7 @@ cdef Py_ssize_t transform_item(const void *job, Py_ssize_t item, int thread) noe
 cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
     """Shares the tiles, and where they are few also the output channels, out to the threads."""
     cdef Py_ssize_t rows = p.table.mr, tiles = p.canvas.tiles
-    cdef Py_ssize_t blocks, units, slices
+    cdef Py_ssize_t blocks, units
     p.shared = p.few and p.groups == 1 and num_threads > 1 and tiles < LEAST_TILES * rows * num_threads
     if p.few:
         blocks = ceil_div(tiles * p.in_channels, MOST_V * (num_threads if p.shared else 1))
@@ -156,8 +163,8 @@ cdef void set_blocks(Product *p, int num_threads) noexcept nogil:
     p.block_panels = ceil_div(p.range_panels, ceil_div(p.range_panels * p.table.nr, BLOCK_CHANNELS))
     if p.u == NULL:
         p.block_panels = 1
-        slices = max(1, ceil_div(p.in_channels * p.table.nr * p.positions * p.table.itemsize, U_BYTES))
-        p.u_channels = max(1, round_up(ceil_div(p.in_channels, slices), p.table.lanes))
+        p.u_channels = slice_channels(p)
+        p.u_channels *= max(1, U_BYTES // (p.u_channels * p.table.nr * p.positions * p.table.itemsize))
     elif p.shared:
         p.block_panels = min(ceil_div(BLOCK_CHANNELS, p.table.nr), ceil_div(p.panels, num_threads))
     if p.shared:
@@ -178,7 +185,7 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
     cdef Py_ssize_t size = table.itemsize, nr = table.nr
     cdef Py_ssize_t u_step = u_position(p)
     cdef Py_ssize_t channels = min(p.u_channels, p.in_channels - first)
-    cdef Py_ssize_t slices = max(1, ceil_div(channels * nr * size, PANEL_BYTES))
+    cdef Py_ssize_t depth = slice_channels(p), slices = max(1, ceil_div(channels, depth))
     cdef Py_ssize_t panels = ceil_div(out_channels, nr), v_bytes = size * tiles * v.tile, v_share
     cdef Py_ssize_t position, panel, i, channel, j, heights, rows, larger, ahead, share
     cdef const char *next_v
@@ -199,9 +206,9 @@ cdef void multiply(const Product *p, Tiles v, Tiles m, Py_ssize_t tiles, const c
             rows = tiles // heights
             larger = tiles - rows * heights     # register tiles with a row more
             for i in range(slices):
-                channel = part(i, slices, channels)
-                tile.depth = part(i + 1, slices, channels) - channel
-                tile.accumulate = first + i > 0
+                channel = i * depth
+                tile.depth = min(depth, channels - channel)
+                tile.accumulate = FC_ADD if first + channel > 0 else 0
                 tile.b = u + size * ((panel * p.positions + position) * u_step + channel * nr)
                 ahead = size * nr * tile.depth
                 share = ceil_div(ahead, heights)

@@ -18,7 +18,7 @@ FC_INLINE void FC(combine_block)(const fc_tile *tile, ptrdiff_t columns, ptrdiff
     const T *a = (const T *)tile->a + row * tile->a_row + k * tile->a_step;
     const T *b = (const T *)tile->b + k * b_step;
     T *c = (T *)tile->c + row * c_row;
-    const int fresh = k == 0 && !tile->accumulate;
+    const int fresh = k == 0;
     VEC factor[2][FC(COMBINED)];
     FC_UNROLL
     for (int i = 0; i < rows; i++)
@@ -28,7 +28,7 @@ FC_INLINE void FC(combine_block)(const fc_tile *tile, ptrdiff_t columns, ptrdiff
     for (; j + LANES <= columns; j += LANES) {
         VEC sum[2];
         FC_UNROLL
-        for (int i = 0; i < rows; i++) sum[i] = fresh ? V(zero)() : V(load)(c + i * c_row + j);
+        for (int i = 0; i < rows; i++) sum[i] = V(zero)();
         FC_UNROLL
         for (int t = 0; t < terms; t++) {
             VEC x = V(load)(b + t * b_step + j);
@@ -36,14 +36,15 @@ FC_INLINE void FC(combine_block)(const fc_tile *tile, ptrdiff_t columns, ptrdiff
             for (int i = 0; i < rows; i++) sum[i] = V(fma)(factor[i][t], x, sum[i]);
         }
         FC_UNROLL
-        for (int i = 0; i < rows; i++) V(store)(c + i * c_row + j, sum[i]);
+        for (int i = 0; i < rows; i++)
+            V(store)(c + i * c_row + j, fresh ? sum[i] : V(add)(V(load)(c + i * c_row + j), sum[i]));
     }
     if (j == columns) return;
     for (int i = 0; i < rows; i++) {
         T lanes[LANES];
-        VEC sum = fresh ? V(zero)() : FC(load_some)(c + i * c_row + j, columns - j);
+        VEC sum = V(zero)();
         for (int t = 0; t < terms; t++) sum = V(fma)(factor[i][t], FC(load_some)(b + t * b_step + j, columns - j), sum);
-        V(store)(lanes, sum);
+        V(store)(lanes, fresh ? sum : V(add)(FC(load_some)(c + i * c_row + j, columns - j), sum));
         for (ptrdiff_t l = 0; j + l < columns; l++) c[i * c_row + j + l] = lanes[l];
     }
 }

@@ -4,7 +4,8 @@
  * serves every output row of the block that it meets. Rows outside the image are rows of zeros,
  * columns outside it are lanes that are not loaded, so nothing is ever copied to make room for padding.
  * The last block of a row, and the last rows of a plane, overlap the ones before: what is computed twice is
- * the same both times, as each output's sum runs over tap columns, then tap rows, wherever the block lies.
+ * the same both times, as each output's sum runs over tap columns, then tap rows, wherever the block lies (those of
+ * large kernels in chains of whole columns, see FC_CHAIN).
  * Where registers are many, 3x3 and 5x5 with stride 1 have a way of their own: conv_depthwise_sliding.inc.h.
  */
 enum { FC(DEPTHWISE_ROWS) = 7, FC(DEPTHWISE_MOST) = 7 };
@@ -209,18 +210,26 @@ FC_INLINE void FC(depthwise_any_block)(const fc_depthwise *d, VEC *acc, const T 
                                        ptrdiff_t from, const T *weight, const int stride, const int vectors,
                                        const int edge)
 {
-    for (ptrdiff_t j = 0; j < d->taps_w; j++) {
-        for (ptrdiff_t i = 0; i < d->taps_h; i++) {
-            const ptrdiff_t y = top + i * d->dilation_h;
-            if (y < 0 || y >= d->height) continue;
-            const VEC tap = V(set1)(weight[i * d->weight_h + j * d->weight_w]);
-            FC_UNROLL
-            for (int b = 0; b < vectors; b++) {
-                const ptrdiff_t at = from + j * d->dilation_w + b * LANES * d->stride_w;
-                VEC in = FC(load_columns)(x + y * d->x_row, at, d->width, d->stride_w, LANES, stride, edge);
-                acc[b] = V(fma)(in, tap, acc[b]);
+    const ptrdiff_t taps_h = d->taps_h, taps_w = d->taps_w, columns = taps_h < FC_CHAIN ? FC_CHAIN / taps_h : 1;
+    for (ptrdiff_t begin = 0, j = 0; j < taps_w; begin = j) {
+        VEC chain[4];
+        FC_UNROLL
+        for (int b = 0; b < vectors; b++) chain[b] = begin ? V(zero)() : acc[b];
+        for (; j < taps_w && j < begin + columns; j++) {
+            for (ptrdiff_t i = 0; i < taps_h; i++) {
+                const ptrdiff_t y = top + i * d->dilation_h;
+                if (y < 0 || y >= d->height) continue;
+                const VEC tap = V(set1)(weight[i * d->weight_h + j * d->weight_w]);
+                FC_UNROLL
+                for (int b = 0; b < vectors; b++) {
+                    const ptrdiff_t at = from + j * d->dilation_w + b * LANES * d->stride_w;
+                    VEC in = FC(load_columns)(x + y * d->x_row, at, d->width, d->stride_w, LANES, stride, edge);
+                    chain[b] = V(fma)(in, tap, chain[b]);
+                }
             }
         }
+        FC_UNROLL
+        for (int b = 0; b < vectors; b++) acc[b] = begin ? V(add)(acc[b], chain[b]) : chain[b];
     }
 }
 

@@ -96,21 +96,31 @@ FC_INLINE void FC(run_any)(const fc_depthwise *d, const FC(run) * run, const int
                     column = d->dilation_w * d->x_pixel;
     const T *bias = d->bias;
     const V(mask) mask = V(range)(0, channels);
+    const ptrdiff_t rows = d->taps_w < FC_CHAIN ? FC_CHAIN / d->taps_w : 1; /* of taps, in a chain */
     for (ptrdiff_t c = 0; c < channels; c += LANES) {
         if (!narrow && c + LANES > channels) c = channels - LANES;
         VEC acc[FC(DEPTHWISE_RUN)];
         const VEC first = bias ? FC(load_edge)(bias + c, mask, narrow) : V(zero)();
         FC_UNROLL
         for (int q = 0; q < count; q++) acc[q] = first;
-        for (ptrdiff_t i = run->i0; i < run->i1; i++) {
-            const T *x = run->x + i * d->dilation_h * d->x_row + run->j0 * column + c;
-            const T *weight = (const T *)d->weight + (i * d->taps_w + run->j0) * channels + c;
-            for (ptrdiff_t j = run->j0; j < run->j1; j++, x += column, weight += channels) {
-                const VEC tap = FC(load_edge)(weight, mask, narrow);
-                FC_UNROLL
-                for (int q = 0; q < count; q++)
-                    acc[q] = V(fma)(FC(load_edge)(x + q * next, mask, narrow), tap, acc[q]);
+        for (ptrdiff_t i = run->i0; i < run->i1;) {
+            const int goes_on = i >= rows;
+            const ptrdiff_t end = (i / rows + 1) * rows;
+            VEC chain[FC(DEPTHWISE_RUN)];
+            FC_UNROLL
+            for (int q = 0; q < count; q++) chain[q] = goes_on ? V(zero)() : acc[q];
+            for (; i < run->i1 && i < end; i++) {
+                const T *x = run->x + i * d->dilation_h * d->x_row + run->j0 * column + c;
+                const T *weight = (const T *)d->weight + (i * d->taps_w + run->j0) * channels + c;
+                for (ptrdiff_t j = run->j0; j < run->j1; j++, x += column, weight += channels) {
+                    const VEC tap = FC(load_edge)(weight, mask, narrow);
+                    FC_UNROLL
+                    for (int q = 0; q < count; q++)
+                        chain[q] = V(fma)(FC(load_edge)(x + q * next, mask, narrow), tap, chain[q]);
+                }
             }
+            FC_UNROLL
+            for (int q = 0; q < count; q++) acc[q] = goes_on ? V(add)(acc[q], chain[q]) : chain[q];
         }
         FC_UNROLL
         for (int q = 0; q < count; q++) {
@@ -138,10 +148,10 @@ FC_INLINE void FC(run_weight_shared)(const fc_depthwise *d, const FC(run) * run,
         FC(load_run)(in, d, run, run->x + i * d->x_row + c, mask, kind, count, edge, partial);
         FC_UNROLL
         for (int j = 0; j < kind.kernel; j++) {
-            VEC acc = V(load)(sum + j * sums_step);
+            VEC acc = V(zero)();
             FC_UNROLL
             for (int q = 0; q < count; q++) acc = V(fma)(in[q * kind.stride + j], g[q], acc);
-            V(store)(sum + j * sums_step, acc);
+            V(store)(sum + j * sums_step, V(add)(V(load)(sum + j * sums_step), acc));
         }
     }
 }
@@ -158,11 +168,11 @@ FC_INLINE void FC(run_weight_any)(const fc_depthwise *d, const FC(run) * run, T 
         const T *x = run->x + i * d->dilation_h * d->x_row + run->j0 * column + c;
         T *sum = sums + (i * d->taps_w + run->j0) * sums_step + c;
         for (ptrdiff_t j = run->j0; j < run->j1; j++, x += column, sum += sums_step) {
-            VEC acc = V(load)(sum);
+            VEC acc = V(zero)();
             FC_UNROLL
             for (int q = 0; q < count; q++)
                 acc = V(fma)(FC(load_edge)(x + q * next, mask, partial), g[q], acc);
-            V(store)(sum, acc);
+            V(store)(sum, V(add)(V(load)(sum), acc));
         }
     }
 }

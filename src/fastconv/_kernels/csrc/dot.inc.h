@@ -19,19 +19,19 @@ FC_INLINE void FC(sums_of_lanes)(T *sums, VEC a[FC_DOT_COLUMNS])
     for (int j = 0; j < vectors; j++) V(store)(sums + j * LANES, a[j]);
 }
 
-FC_INLINE void FC(dot_block)(const fc_dot *dot, const int rows, const int columns)
+/* sums[i][j] += terms [k, end) of the products of rows of A and B: a chain in each lane. */
+FC_INLINE void FC(dot_chains)(const fc_dot *dot, ptrdiff_t k, ptrdiff_t end, T (*sums)[FC_DOT_COLUMNS], const int rows,
+                              const int columns)
 {
     VEC acc[FC_DOT_ROWS][FC_DOT_COLUMNS];
-    const ptrdiff_t a_row = dot->a_row, b_row = dot->b_row, depth = dot->depth;
-    const T *a = dot->a, *b = dot->b, *bias = dot->bias;
-    T *c = dot->c;
+    const ptrdiff_t a_row = dot->a_row, b_row = dot->b_row;
+    const T *a = dot->a, *b = dot->b;
 
     FC_UNROLL
     for (int i = 0; i < rows; i++)
         FC_UNROLL
         for (int j = 0; j < FC_DOT_COLUMNS; j++) acc[i][j] = V(zero)();
-    ptrdiff_t k = 0;
-    for (; k + LANES <= depth; k += LANES) {
+    for (; k + LANES <= end; k += LANES) {
         VEC x[FC_DOT_ROWS];
         FC_UNROLL
         for (int i = 0; i < rows; i++) x[i] = V(load)(a + i * a_row + k);
@@ -42,8 +42,8 @@ FC_INLINE void FC(dot_block)(const fc_dot *dot, const int rows, const int column
             for (int i = 0; i < rows; i++) acc[i][j] = V(fma)(x[i], y, acc[i][j]);
         }
     }
-    if (k < depth) {
-        const V(mask) rest = V(range)(0, depth - k);
+    if (k < end) {
+        const V(mask) rest = V(range)(0, end - k);
         VEC x[FC_DOT_ROWS];
         FC_UNROLL
         for (int i = 0; i < rows; i++) x[i] = V(load_where)(rest, a + i * a_row + k);
@@ -56,11 +56,25 @@ FC_INLINE void FC(dot_block)(const fc_dot *dot, const int rows, const int column
     }
     FC_UNROLL
     for (int i = 0; i < rows; i++) {
-        T sums[FC_DOT_COLUMNS + LANES];
-        FC(sums_of_lanes)(sums, acc[i]);
+        T more[FC_DOT_COLUMNS + LANES];
+        FC(sums_of_lanes)(more, acc[i]);
+        FC_UNROLL
+        for (int j = 0; j < columns; j++) sums[i][j] += more[j];
+    }
+}
+
+FC_INLINE void FC(dot_block)(const fc_dot *dot, const int rows, const int columns)
+{
+    const ptrdiff_t depth = dot->depth, longest = FC_CHAIN * LANES;
+    const T *bias = dot->bias;
+    T *c = dot->c, sums[FC_DOT_ROWS][FC_DOT_COLUMNS] = {{0}};
+    for (ptrdiff_t k = 0; k < depth; k += longest)
+        FC(dot_chains)(dot, k, depth - k < longest ? depth : k + longest, sums, rows, columns);
+    FC_UNROLL
+    for (int i = 0; i < rows; i++) {
         FC_UNROLL
         for (int j = 0; j < columns; j++) {
-            const T sum = bias ? sums[j] + bias[j] : sums[j];
+            const T sum = bias ? sums[i][j] + bias[j] : sums[i][j];
             c[i * dot->c_row + j] = dot->relu && sum < 0 ? 0 : sum;
         }
     }

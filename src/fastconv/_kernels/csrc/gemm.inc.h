@@ -29,7 +29,7 @@ enum { FC_PACKED = 1, FC_A_TABLE = 2, FC_B_TABLE = 4, FC_FETCHING = 8, FC_STREAM
 FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vectors, const int kind)
 {
     const int packed = kind & FC_PACKED, a_table = kind & FC_A_TABLE, b_table = kind & FC_B_TABLE;
-    const int fetching = kind & FC_FETCHING;
+    const int fetching = kind & FC_FETCHING, add = tile->accumulate == FC_ADD;
     VEC acc[NARROW_ROWS][4];
     const T *row_bias = tile->row_bias, *column_bias = tile->column_bias;
     T *c = tile->c;
@@ -37,14 +37,14 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
 
     FC_UNROLL
     for (int j = 0; j < vectors; j++) {
-        if (tile->accumulate) {
+        if (tile->accumulate == FC_GO_ON) {
             FC_UNROLL
             for (int i = 0; i < rows; i++) acc[i][j] = V(load)(c + i * c_row + j * LANES);
-        } else if (row_bias) {
+        } else if (row_bias && !add) {
             FC_UNROLL
             for (int i = 0; i < rows; i++) acc[i][j] = V(set1)(row_bias[i]);
         } else {
-            VEC start = column_bias ? V(load)(column_bias + j * LANES) : V(zero)();
+            VEC start = column_bias && !add ? V(load)(column_bias + j * LANES) : V(zero)();
             FC_UNROLL
             for (int i = 0; i < rows; i++) acc[i][j] = start;
         }
@@ -52,7 +52,7 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
 
     const int stream = kind & FC_STREAMING && tile->stream;
     /* Stores wait one for the other where their lines are not in the cache. */
-    if (c_row >= FC(APART) && !stream && !tile->accumulate) {
+    if (c_row >= FC(APART) && !stream && tile->accumulate != FC_GO_ON) {
         FC_UNROLL
         for (int i = 0; i < rows; i++) {
             FC_UNROLL
@@ -102,6 +102,13 @@ FC_INLINE void FC(gemm_rows)(const fc_tile *tile, const int rows, const int vect
         }
     } while (k < depth);
 
+    if (add) {
+        FC_UNROLL
+        for (int i = 0; i < rows; i++) {
+            FC_UNROLL
+            for (int j = 0; j < vectors; j++) acc[i][j] = V(add)(V(load)(c + i * c_row + j * LANES), acc[i][j]);
+        }
+    }
     if (tile->relu) {
         FC_UNROLL
         for (int i = 0; i < rows; i++) {
@@ -167,9 +174,30 @@ FC_TILE_CASES(FC_WIDE_BODIES)
 FC_TILE_CASES(FC_NARROW_BODIES)
 FC_NARROW_CASES(FC_NARROW_BODIES)
 
+/* A long sum: a chain for each equal part of it. */
+FC_NOINLINE void FC(in_chains)(const fc_tile *whole, void (*chain)(const fc_tile *tile))
+{
+    const ptrdiff_t depth = whole->depth, chains = (depth + FC_CHAIN - 1) / FC_CHAIN;
+    const ptrdiff_t b_step = whole->a_table ? whole->vectors * LANES : whole->b_step;
+    fc_tile tile = *whole;
+    tile.stream = 0;
+    for (ptrdiff_t i = 0; i < chains; i++) {
+        const ptrdiff_t first = depth * i / chains;
+        tile.depth = depth * (i + 1) / chains - first;
+        if (whole->a_table) tile.a_table = whole->a_table + first;
+        else tile.a = (const T *)whole->a + first * whole->a_step;
+        if (whole->b_table) tile.b_table = whole->b_table + first;
+        else tile.b = (const T *)whole->b + first * b_step;
+        tile.relu = whole->relu && i + 1 == chains;
+        chain(&tile);
+        tile.accumulate = FC_ADD;
+    }
+}
+
 static void FC(gemm_tile)(const fc_tile *tile)
 {
-    if (tile->vectors == 1) {
+    if (tile->depth > FC_CHAIN) FC(in_chains)(tile, FC(gemm_tile));
+    else if (tile->vectors == 1) {
         switch (tile->rows) { FC_TILE_CASES(FC_NARROW) FC_NARROW_CASES(FC_NARROW) }
     } else {
         switch (tile->rows) { FC_TILE_CASES(FC_WIDE) }
@@ -186,7 +214,8 @@ static void FC(gemm_tile)(const fc_tile *tile)
 
 static void FC(gemm_window)(const fc_tile *tile)
 {
-    switch (tile->rows) { FC_TILE_CASES(FC_WINDOW) }
+    if (tile->depth > FC_CHAIN) FC(in_chains)(tile, FC(gemm_window));
+    else switch (tile->rows) { FC_TILE_CASES(FC_WINDOW) }
 }
 
 #undef FC_STEPS

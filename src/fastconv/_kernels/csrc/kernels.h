@@ -28,6 +28,13 @@ enum { FC_MAX_MR = 14, FC_MAX_NR = 32, FC_MAX_WINDOW = 4 };
 /* Tiles of at most so many rows take rows of A that lie apart, with a pointer each, as fast as packed ones. */
 enum { FC_POINTER_ROWS = 6 };
 
+/* Most terms of a sum that are added one to the other. Of longer sums such chains are added up: the errors of equal
+ * numbers, all rounded the same way, would grow with the length of the sum (docs/algorithms.md). */
+enum { FC_CHAIN = 576 };
+
+/* What a tile does with the old C: see fc_tile. */
+enum { FC_ADD = 1, FC_GO_ON = 2 };
+
 /* Bytes of a result from which on it is written past the cache: nothing of it would still be there when it is read,
  * and what is written otherwise is read from memory first. */
 enum { FC_STREAMED = 1 << 25 };
@@ -49,14 +56,14 @@ static inline void fc_streamed(void)
  * b_step is vectors * lanes.
  * ahead, read where a_table is the only table: NULL, or two lists of lines, of each of which a share is fetched before
  * every ahead_terms terms.
- * The sum runs over k in order, one fused accumulator an element, so the result
- * depends on the operands alone.
+ * The sum runs over k in order, one fused accumulator an element, so the result depends on the operands alone: as one
+ * chain, or as equal ones of at most FC_CHAIN terms where it is longer.
  *
  * stream, heeded where a_row is 1 and there is no table: C is written past the cache. c and c_row are multiples of a
  * cache line then, accumulate is 0, and fc_streamed() must follow in the end.
  *
- * accumulate: the old C is the first term of the sum. Otherwise that term is
- * row_bias[i], or column_bias[j], or zero where both are NULL.
+ * accumulate: FC_ADD adds the sum to the old C; with FC_GO_ON the old C is the first term of the sum. With neither (0)
+ * that term is row_bias[i], or column_bias[j], or zero where both are NULL.
  * relu: the stored value is max(sum, 0), and NaN where the sum is NaN.
  */
 typedef struct {
@@ -275,8 +282,9 @@ typedef struct {
     void (*gemm_tile)(const fc_tile *tile);
     void (*dot)(const fc_dot *dot);
 
-    /* The sum of gemm_tile for any number of rows and for j < columns, touching nothing beyond: for long rows
-     * of B that are read once, in order. depth is at least 1; a_table, relu and the biases are not looked at. */
+    /* The sum of gemm_tile, in other chains, for any number of rows and for j < columns, touching nothing beyond: for
+     * long rows of B that are read once, in order. depth is at least 1; accumulate, a_table, relu and the biases are
+     * not looked at. */
     void (*combine)(const fc_tile *tile, ptrdiff_t columns);
 
     /* The same with A packed (a_row 1) and row k of B at b + b_table[k], anywhere; at most mr rows with one vector

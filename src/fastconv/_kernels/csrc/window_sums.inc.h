@@ -31,7 +31,7 @@ FC_INLINE void FC(sum_tile)(const fc_window_sums *w, ptrdiff_t plane, ptrdiff_t 
     FC_UNROLL
     for (int i = 0; i < planes; i++)
         FC_UNROLL
-        for (int j = 0; j < terms; j++) acc[i][j] = V(load)(sums + i * sums_plane + j * LANES);
+        for (int j = 0; j < terms; j++) acc[i][j] = V(zero)();
     for (ptrdiff_t image = 0; image < w->images; image++)
         for (ptrdiff_t row = 0; row < w->rows; row++) {
             const T *a = (const T *)w->a + image * w->a_image + row * w->a_row + plane * a_plane;
@@ -65,7 +65,10 @@ FC_INLINE void FC(sum_tile)(const fc_window_sums *w, ptrdiff_t plane, ptrdiff_t 
     FC_UNROLL
     for (int i = 0; i < planes; i++)
         FC_UNROLL
-        for (int j = 0; j < terms; j++) V(store)(sums + i * sums_plane + j * LANES, acc[i][j]);
+        for (int j = 0; j < terms; j++) {
+            T *sum = sums + i * sums_plane + j * LANES;
+            V(store)(sum, V(add)(V(load)(sum), acc[i][j]));
+        }
 }
 
 /* The same with a single window of ones: what the planes sum up to, added to what it was before. */
