@@ -329,6 +329,7 @@ def _blocks() -> list[ConvCase]:
         ConvCase("many-filters", (1, 9, 6, 5), (203, 9, 3, 3), padding=1),
         ConvCase("many-pixels", (1, 2, 61, 67), (5, 2, 1, 1)),
         ConvCase("work-3x3", (5, 16, 23, 19), (24, 16, 3, 3), padding=1),
+        ConvCase("work-small-images", (17, 33, 2, 3), (40, 33, 3, 3), padding=1),
         ConvCase("work-1x1", (3, 130, 14, 14), (70, 130, 1, 1)),
         ConvCase("work-strided", (4, 20, 27, 25), (33, 20, 3, 3), stride=2, padding=1),
         ConvCase("work-depthwise", (7, 23, 15, 17), (23, 1, 3, 3), padding=1, groups=23),

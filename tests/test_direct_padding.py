@@ -33,29 +33,54 @@ def _cases() -> list[ConvCase]:
         {"padding": 5, "dilation": (3, 4), "stride": (2, 3)},
     ]
     kernels = [(3, 3), (1, 5), (4, 1), (2, 2)]
-    return [
-        ConvCase(f"geometry-{i}-kernel-{h}x{w}", (2, MANY, 9, 11), (19, MANY, h, w), **geometry)
-        for i, geometry in enumerate(geometries)
-        for h, w in kernels
-    ] + [
-        ConvCase("nothing-but-borders", (2, MANY, 2, 3), (5, MANY, 7, 7), padding=3),
-        ConvCase("windows-of-padding-alone", (1, MANY, 3, 3), (5, MANY, 2, 2), padding=6),
-        ConvCase("one-pixel", (3, MANY, 1, 1), (33, MANY, 3, 3), padding=1),
-        ConvCase("long-rows", (1, MANY, 4, 131), (9, MANY, 3, 3), padding=1, stride=2),
-        ConvCase("many-rows", (1, 130, 45, 20), (3, 130, 3, 3), padding=1, stride=2),
-        ConvCase("chunks-of-padding", (1, 130, 45, 20), (3, 130, 3, 3), padding=((70, 90), (1, 1)), stride=2),
-        ConvCase("blocks", (1, 700, 5, 5), (20, 700, 3, 3), padding=1),
-        ConvCase("bad-strides", (2, 64, 16, 32), (17, 64, 3, 3), padding=1, stride=2),
-        # So many products of an input that tiles of few rows have the channels of a pixel as neighbours.
-        ConvCase("turned", (2, MANY, 9, 11), (60, MANY, 3, 3), padding=((0, 1), (2, 0)), stride=2),
-        ConvCase("turned-power-of-two", (1, 128, 9, 7), (70, 128, 3, 3), padding=1, stride=2),
-        ConvCase("turned-pixels", (2, 16, 13, 17), (131, 16, 1, 1)),
-        ConvCase("turned-windows-of-padding-alone", (1, MANY, 3, 3), (130, MANY, 2, 2), padding=6),
-        ConvCase("turned-one-pixel", (3, 17, 1, 1), (33, 17, 3, 3), padding=1),
-        ConvCase("turned-chunks-of-padding", (1, 130, 45, 2), (15, 130, 3, 3), padding=((70, 90), (4, 1))),
-        ConvCase("turned-groups", (2, 2 * MANY, 7, 8), (120, MANY, 3, 3), padding=1, stride=2, groups=2),
-        ConvCase("groups", (2, 2 * MANY, 7, 8), (10, MANY, 3, 3), padding=1, stride=2, groups=2),
-    ]
+    return (
+        [
+            ConvCase(f"geometry-{i}-kernel-{h}x{w}", (2, MANY, 9, 11), (19, MANY, h, w), **geometry)
+            for i, geometry in enumerate(geometries)
+            for h, w in kernels
+        ]
+        + [
+            # Of small images, enough for tiles that go across them: fewer and more than such a tile has.
+            ConvCase(
+                f"{images}-images-of-{h}x{w}-kernel-{kernel}",
+                (images, 70, h, w),
+                (35, 70, kernel, kernel),
+                **how,
+            )
+            for images in (7, 13, 14, 15, 29)
+            for h, w, kernel, how in [
+                (2, 2, 3, {"padding": 1}),
+                (3, 1, 3, {"padding": ((0, 2), (1, 1))}),
+                (4, 4, 4, {}),
+                (7, 8, 2, {"padding": ((1, 0), (1, 0)), "dilation": 2}),
+            ]
+        ]
+        + [
+            ConvCase("across-strided-rows", (15, MANY, 7, 5), (17, MANY, 3, 3), padding=1, stride=(2, 1)),
+            ConvCase("across-groups", (15, 2 * MANY, 4, 4), (20, MANY, 3, 3), padding=1, groups=2),
+            ConvCase("nothing-but-borders", (2, MANY, 2, 3), (5, MANY, 7, 7), padding=3),
+            ConvCase("windows-of-padding-alone", (1, MANY, 3, 3), (5, MANY, 2, 2), padding=6),
+            ConvCase("one-pixel", (3, MANY, 1, 1), (33, MANY, 3, 3), padding=1),
+            ConvCase("long-rows", (1, MANY, 4, 131), (9, MANY, 3, 3), padding=1, stride=2),
+            ConvCase("many-rows", (1, 130, 45, 20), (3, 130, 3, 3), padding=1, stride=2),
+            ConvCase(
+                "chunks-of-padding", (1, 130, 45, 20), (3, 130, 3, 3), padding=((70, 90), (1, 1)), stride=2
+            ),
+            ConvCase("blocks", (1, 700, 5, 5), (20, 700, 3, 3), padding=1),
+            ConvCase("bad-strides", (2, 64, 16, 32), (17, 64, 3, 3), padding=1, stride=2),
+            # So many products of an input that tiles of few rows have the channels of a pixel as neighbours.
+            ConvCase("turned", (2, MANY, 9, 11), (60, MANY, 3, 3), padding=((0, 1), (2, 0)), stride=2),
+            ConvCase("turned-power-of-two", (1, 128, 9, 7), (70, 128, 3, 3), padding=1, stride=2),
+            ConvCase("turned-pixels", (2, 16, 13, 17), (131, 16, 1, 1)),
+            ConvCase("turned-windows-of-padding-alone", (1, MANY, 3, 3), (130, MANY, 2, 2), padding=6),
+            ConvCase("turned-one-pixel", (3, 17, 1, 1), (33, 17, 3, 3), padding=1),
+            ConvCase(
+                "turned-chunks-of-padding", (1, 130, 45, 2), (15, 130, 3, 3), padding=((70, 90), (4, 1))
+            ),
+            ConvCase("turned-groups", (2, 2 * MANY, 7, 8), (120, MANY, 3, 3), padding=1, stride=2, groups=2),
+            ConvCase("groups", (2, 2 * MANY, 7, 8), (10, MANY, 3, 3), padding=1, stride=2, groups=2),
+        ]
+    )
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
@@ -77,12 +102,15 @@ def test_values(case: ConvCase, layout: str, dtype: type[np.floating]) -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_relu_is_the_last_step_of_every_output(stride: int, dtype: type[np.floating]) -> None:
+@pytest.mark.parametrize(("images", "height", "width"), [(2, 8, 9), (15, 3, 2)])
+def test_relu_is_the_last_step_of_every_output(
+    images: int, height: int, width: int, stride: int, dtype: type[np.floating]
+) -> None:
     rng = np.random.default_rng(3)
     convolution = fc.nn.Conv2d(MANY, 20, 3, stride=stride, padding=2, rng=rng, dtype=dtype)
     convolution.bias.data[:] = rng.normal(size=20)
     frozen = fc.nn.freeze(fc.nn.Sequential(convolution, fc.nn.ReLU()))
-    x = rng.normal(size=(2, MANY, 8, 9)).astype(dtype)
+    x = rng.normal(size=(images, MANY, height, width)).astype(dtype)
     weight, bias = convolution.weight.data, convolution.bias.data
     expected = np.maximum(reference.conv2d(x, weight, bias, stride=stride, padding=2), 0)
     assert_within(frozen(x), expected, 1e-4 if dtype is np.float32 else 1e-12)
@@ -91,12 +119,13 @@ def test_relu_is_the_last_step_of_every_output(stride: int, dtype: type[np.float
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("images", "size"), [(1, 9), (15, 4)])
 def test_padding_times_a_weight_that_is_not_finite(
-    stride: int, value: float, packed: bool, dtype: type[np.floating]
+    images: int, size: int, stride: int, value: float, packed: bool, dtype: type[np.floating]
 ) -> None:
     """It is NaN, at the border of that weight's channel and nowhere else."""
     rng = np.random.default_rng(5)
-    x = rng.normal(size=(1, MANY, 9, 9)).astype(dtype)
+    x = rng.normal(size=(images, MANY, size, size)).astype(dtype)
     convolution = fc.nn.Conv2d(MANY, 70, 3, stride=stride, padding=1, bias=False, rng=rng, dtype=dtype)
     convolution.weight.data[65, 3, 0, 1] = value
     weight = convolution.weight.data

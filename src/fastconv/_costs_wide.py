@@ -151,10 +151,11 @@ def cost_winograd_weight(w: Work) -> float:
 
 
 def cost_strassen(w: Work) -> float:
-    """As cost_direct, with an eighth of the products less, but none left out: sums of inputs, of which padded
-    ones are copied first, of weights, and of results."""
+    """As cost_direct, with an eighth of the products less, but none left out, and tiles as short as rows are:
+    sums of inputs, of which padded ones are copied first, of weights, and of results."""
     half = ceil_to(w.out_channels // 2, w.lanes)
     product = 7 / 8 * 1.08 * w.halved * w.pixels * w.length * 2 * half / w.lanes
+    product *= max(1, LATENCY / max(w.row, 1))
     load = (0.95 if w.pointwise else 1.4) * w.stride**2 * w.pixels * w.in_channels
     return w.groups * (60000 + product + load + 2.2 * w.results + take_weight(w, 1.5))
 

@@ -17,7 +17,8 @@ from fastconv._kernels.correlation cimport (
     has_finite_sum, panel_vectors, part_of, sum_length, weight_correlation,
 )
 from fastconv._kernels.direct_panel cimport (
-    PanelJob, compute_panel, fill_tables, most_taps, packed_by_taps, store_panel, sums_by_taps, turns,
+    PanelJob, compute_panel, fill_tables, goes_across, most_taps, packed_by_taps, store_panel, sums_by_taps,
+    turns,
 )
 from fastconv._kernels.geometry cimport ConvGeometry
 from fastconv._kernels.isa cimport fc_ahead, kernels_for
@@ -32,6 +33,7 @@ cnp.import_array()
 
 cdef enum:
     BAND_BYTES = 327680       # of a band, of which the channels of a block are in use at a time
+    ACROSS_BYTES = 1310720    # of a band of images that share tiles: much of it is padding that isn't there
     PIXELS = 1024             # of a chunk, at most
 
 
@@ -78,7 +80,10 @@ cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
     cdef Py_ssize_t panels = c.groups * ceil_div(c.out_channels, nr) * c.part_count
     cdef Job job
     job.c = c
-    job.chunks = cut(c, BAND_BYTES, PIXELS, shares(num_threads))
+    if goes_across(c):      # threads share out channels before tiles get shorter
+        job.chunks = cut(c, ACROSS_BYTES, PIXELS, max(1, min(shares(num_threads), c.batch // c.kernels.mr)))
+    else:
+        job.chunks = cut(c, BAND_BYTES, PIXELS, shares(num_threads))
     job.passes = passes_of(c, panels, packed_bytes(c), job.chunks.count, panels, num_threads)
     # What follows begins with a pair of lines, which are fetched together.
     job.table = 2 * LINE * ceil_div(
@@ -145,6 +150,7 @@ cdef bint compute_chunk(
     job.x = NULL
     job.rows = job.vectors = 0
     job.unpadded = job.accumulate = False
+    job.across = goes_across(c) and chunk.images >= c.out_w
     for item in range(portion.begin, portion.end):
         panel = item // c.part_count
         job.weights = portion.packed + (item - portion.first) * whole.passes.part_bytes
@@ -165,7 +171,7 @@ cdef bint compute_chunk(
         job.channel += group * c.out_channels
         # Where a tile's vectors lie in the result as they do in registers, they go there at once.
         job.in_place = c.out_channel == 1 and job.channels == job.width
-        job.fetch_out = not job.in_place and beyond_cache(c, c.out_image)
+        job.fetch_out = not job.in_place and not job.across and beyond_cache(c, c.out_image)
         compute_panel(part, &job, ahead, tiles)
         if not job.in_place:
             store_panel(part, &job, tiles, turned)

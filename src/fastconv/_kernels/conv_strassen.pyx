@@ -206,7 +206,7 @@ cdef bint compute_piece(
     fill_table(c, &a0, room.table)
     fill_table(c, &s, room.sums_table)
     t.job.rows = a.rows
-    t.job.accumulate = t.job.in_place = t.job.fetch_out = False
+    t.job.accumulate = t.job.across = t.job.in_place = t.job.fetch_out = False
     set_at_once(c, &t.job)
     t.job.chunk, t.first_channel = &a, 0
 

@@ -5,6 +5,8 @@ from fastconv._kernels.ranges cimport Range
 
 cdef enum:
     TAP_CHANNELS = 32   # fewer make sums of one tap too short
+    ACROSS_COLUMNS = 2      # of results: tiles across a batch of images are longer, and see taps alike,
+    ACROSS_PADDED = 8       # which is all that they are better at where rows are longer
     TURNED_CHANNELS = 16    # fewer are not worth a turned band,
     TURNED_PRODUCTS = 128   # nor are fewer products that an input takes part in
 
@@ -15,6 +17,7 @@ ctypedef struct PanelJob:
     Py_ssize_t rows                 # of each image of the chunk
     bint by_taps                    # whether the sums of some outputs are taken so
     Range rows_at_once, columns_at_once     # the others
+    bint across                     # tiles have a pixel of several images, not several of a line
     bint unpadded                   # the band: no window's part outside of the image is read
     Py_ssize_t *table               # of the terms of a sum, as fill_table has it
     Py_ssize_t *tap_table           # of the same, by taps: pixels, then weights
@@ -32,11 +35,18 @@ ctypedef struct PanelJob:
 cdef inline bint sums_by_taps(const Correlation *c) noexcept nogil:
     return c.in_channels >= TAP_CHANNELS and c.kernels.mr >= FC_TAP_ROWS
 
+cdef inline bint goes_across(const Correlation *c) noexcept nogil:
+    """Whether tiles go across images, since rows of results are short."""
+    return (sums_by_taps(c) and not channels_last(c) and c.stride_w == 1 and c.taps_h * c.taps_w > 1
+            and c.out_w <= (ACROSS_PADDED if c.left > 0 else ACROSS_COLUMNS)
+            and c.batch >= c.kernels.mr // 2)
+
 cdef inline bint turns(const Correlation *c) noexcept nogil:
-    """Whether bands are worth turning (see Correlation.turned): tiles of few rows wait for the cache
-    otherwise, where each term is a line of its own."""
-    return (not channels_last(c) and c.kernels.mr < FC_TAP_ROWS and c.in_channels >= TURNED_CHANNELS
-            and c.out_channels * c.taps_h * c.taps_w >= TURNED_PRODUCTS * c.stride_h * c.stride_w)
+    """Whether bands of planes are worth turning (see Correlation.turned): tiles of few rows, or of images,
+    wait for the cache otherwise, where each term is a line of its own."""
+    return goes_across(c) or (
+        not channels_last(c) and c.kernels.mr < FC_TAP_ROWS and c.in_channels >= TURNED_CHANNELS
+        and c.out_channels * c.taps_h * c.taps_w >= TURNED_PRODUCTS * c.stride_h * c.stride_w)
 
 cdef inline bint packed_by_taps(const Correlation *c) noexcept nogil:
     """Whether channels are the innermost loop of packed weights."""

@@ -6,7 +6,7 @@ these and the pixels that they meet stay in the nearest caches while all tiles o
 Padding is not computed with where channels and a tile's rows are many: sums are taken tap by tap, each for
 those outputs of a tile that see it. With stride 1 those of all outputs are, since neighbouring taps share
 what they read; else only those of windows that the border cuts. Where a weight isn't finite, 0 times it is
-NaN, so that its channels' windows have to meet the padding.
+NaN, so that its channels' windows have to meet the padding. Where images are small, tiles go across them.
 """
 
 from libc.string cimport memcpy, memset
@@ -18,6 +18,12 @@ from fastconv._kernels.isa cimport (
 from fastconv._kernels.operands cimport fill_table
 from fastconv._kernels.ranges cimport Range, seen_by
 from fastconv._kernels.read_ahead cimport LINE, pace
+
+# The outputs of a tile: along a row, down a column, or of several images.
+cdef enum Way:
+    ALONG
+    DOWN
+    ACROSS
 
 cdef enum:
     ROW_BYTES = 9216    # of the weights of a panel, for each row of a tile: terms of a sum at a time
@@ -112,15 +118,17 @@ cdef void compute_panel(
         memcpy(column_bias, c.bias + job.channel * size, job.channels * size)
         tile.column_bias = column_bias
     add_at_once(c, job, &tile, ahead, tiles)
-    if job.by_taps:
+    if job.across:
+        add_across(c, job, &tile, ahead, tiles)
+    elif job.by_taps:
         above.first, above.last = 0, job.rows_at_once.first
         below.first, below.last = job.rows_at_once.last, job.rows
         left.first, left.last = 0, job.columns_at_once.first
         right.first, right.last = job.columns_at_once.last, c.out_w
-        add_by_taps(c, job, &tile, above, all_of(c.out_w), False, ahead, tiles)
-        add_by_taps(c, job, &tile, below, all_of(c.out_w), False, ahead, tiles)
-        add_by_taps(c, job, &tile, job.rows_at_once, left, True, ahead, tiles)
-        add_by_taps(c, job, &tile, job.rows_at_once, right, True, ahead, tiles)
+        add_by_taps(c, job, &tile, above, all_of(c.out_w), ALONG, ahead, tiles)
+        add_by_taps(c, job, &tile, below, all_of(c.out_w), ALONG, ahead, tiles)
+        add_by_taps(c, job, &tile, job.rows_at_once, left, DOWN, ahead, tiles)
+        add_by_taps(c, job, &tile, job.rows_at_once, right, DOWN, ahead, tiles)
 
 
 cdef inline Py_ssize_t blocks_of(const Correlation *c, const PanelJob *job) noexcept nogil:
@@ -136,7 +144,7 @@ cdef void add_at_once(
     cdef Py_ssize_t tiles_a_row = ceil_div(
         job.columns_at_once.last - job.columns_at_once.first, rows_of(kernels, job.vectors))
     cdef Py_ssize_t block, begin, image, row, column, index
-    set_steps(c, job, tile, False)
+    set_steps(c, job, tile, ALONG)
     for block in range(blocks):
         begin = length * block // blocks
         tile.depth = length * (block + 1) // blocks - begin
@@ -157,44 +165,68 @@ cdef void add_at_once(
 
 
 cdef void add_by_taps(
-        const Correlation *c, const PanelJob *job, fc_tile *tile, Range rows, Range columns, bint down,
+        const Correlation *c, const PanelJob *job, fc_tile *tile, Range rows, Range columns, Way way,
         fc_ahead *ahead, char *tiles) noexcept nogil:
-    """`down`: in tiles along a column, not a row."""
+    """Outputs in these rows and columns, in tiles along rows or down columns."""
     cdef Py_ssize_t length = sum_length(c), blocks = blocks_of(c, job)
-    cdef Range outer = columns if down else rows, inner = rows if down else columns
+    cdef Range outer = columns if way == DOWN else rows, inner = rows if way == DOWN else columns
     cdef Py_ssize_t tiles_a_line = ceil_div(inner.last - inner.first, rows_of(c.kernels, job.vectors))
     cdef Py_ssize_t block, image, line, at, index
-    set_steps(c, job, tile, down)
+    set_steps(c, job, tile, way)
     tile.b = job.weights
     for block in range(blocks):
         tile.depth = length // blocks
-        if not down:
+        if way == ALONG:
             set_pace(c, job, tile, ahead, block == blocks - 1)
         for image in range(job.chunk.images):
             for line in range(outer.first, outer.last):
                 at = inner.first
                 for index in range(tiles_a_line):
                     tile.rows = <int>((inner.last - at) // (tiles_a_line - index))
-                    if down:
+                    if way == DOWN:
                         place(c, job, tile, image, at, line, tiles)
+                        add_runs(c, job, tile[0], at, line, way, block, blocks)
                     else:
                         place(c, job, tile, image, line, at, tiles)
                         fetch_out(c, job, tile, image, line, at, ahead)
-                    add_runs(c, job, tile[0], line, at, down, length * block // blocks,
-                             length * (block + 1) // blocks)
+                        add_runs(c, job, tile[0], line, at, way, block, blocks)
                     at += tile.rows
 
 
+cdef void add_across(
+        const Correlation *c, const PanelJob *job, fc_tile *tile, fc_ahead *ahead,
+        char *tiles) noexcept nogil:
+    """All outputs, by taps, in tiles of the same pixel of several images."""
+    cdef Py_ssize_t length = sum_length(c), blocks = blocks_of(c, job), images = job.chunk.images
+    cdef Py_ssize_t tiles_a_pixel = ceil_div(images, rows_of(c.kernels, job.vectors))
+    cdef Py_ssize_t block, row, column, image, index
+    set_steps(c, job, tile, ACROSS)
+    tile.b = job.weights
+    for block in range(blocks):
+        tile.depth = length // blocks
+        set_pace(c, job, tile, ahead, block == blocks - 1)
+        for row in range(job.rows):
+            for column in range(c.out_w):
+                image = 0
+                for index in range(tiles_a_pixel):
+                    tile.rows = <int>((images - image) // (tiles_a_pixel - index))
+                    place(c, job, tile, image, row, column, tiles)
+                    add_runs(c, job, tile[0], row, column, ACROSS, block, blocks)
+                    image += tile.rows
+
+
 cdef void add_runs(
-        const Correlation *c, const PanelJob *job, fc_tile whole, Py_ssize_t line, Py_ssize_t at, bint down,
-        Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """Terms [begin, end), by taps, of a tile that begins at `at` of a line; taps seen alike in one go.
+        const Correlation *c, const PanelJob *job, fc_tile whole, Py_ssize_t row, Py_ssize_t column, Way way,
+        Py_ssize_t number, Py_ssize_t blocks) noexcept nogil:
+    """A block of the sums, by taps, of a tile whose first output is in this row and column; taps seen alike
+    in one go.
 
     However often it is interrupted, a block's sum is one chain: no result depends on the others of its tile.
     """
-    cdef const Range *across = job.seen_rows if down else job.seen_columns
+    cdef Py_ssize_t length = sum_length(c)
+    cdef Py_ssize_t begin = length * number // blocks, end = length * (number + 1) // blocks
     cdef Py_ssize_t tap = begin // c.in_channels, term = begin
-    cdef bint first = begin == 0, relu = c.relu and end == sum_length(c), in_line, seen_by_all
+    cdef bint first = number == 0, relu = c.relu and end == length, seen_by_all
     cdef char sums[FC_MAX_MR * FC_MAX_NR * 8]
     cdef Range seen, run        # outputs of the tile
     cdef fc_tile block = whole
@@ -204,14 +236,8 @@ cdef void add_runs(
         block.c_row, block.column_bias = job.width, NULL
     run.first = run.last = 0
     while term < end:
-        if down:
-            in_line = within(line, job.seen_columns[tap % c.taps_w])
-            seen = across[tap // c.taps_w]
-        else:
-            in_line = within(line, job.seen_rows[tap // c.taps_w])
-            seen = across[tap % c.taps_w]
-        seen.first = max(seen.first - at, 0)
-        seen.last = min(seen.last - at, <Py_ssize_t>whole.rows) if in_line else 0
+        seen = seen_of_tile(&job.seen_rows[tap // c.taps_w], &job.seen_columns[tap % c.taps_w], row, column,
+                            whole.rows, way)
         if seen.first != run.first or seen.last != run.last:
             add_run(c, job, &block, run, begin, term)
             run, begin = seen, term
@@ -245,7 +271,23 @@ cdef inline void add_block(
         c.kernels.add(<char *>tile.c + i * tile.c_row * size, sums + i * width * size, width)
 
 
-cdef inline bint within(Py_ssize_t output, Range outputs) noexcept nogil:
+cdef inline Range seen_of_tile(
+        const Range *rows, const Range *columns, Py_ssize_t row, Py_ssize_t column, Py_ssize_t count,
+        Way way) noexcept nogil:
+    """Which of a tile's outputs see a tap that outputs in these rows and columns see."""
+    cdef Range seen = all_of(count)
+    if way != DOWN and not within(row, rows):
+        seen.last = 0
+    elif way != ALONG and not within(column, columns):
+        seen.last = 0
+    elif way == ALONG:
+        seen.first, seen.last = max(columns.first - column, 0), min(columns.last - column, count)
+    elif way == DOWN:
+        seen.first, seen.last = max(rows.first - row, 0), min(rows.last - row, count)
+    return seen
+
+
+cdef inline bint within(Py_ssize_t output, const Range *outputs) noexcept nogil:
     return outputs.first <= output < outputs.last
 
 
@@ -276,13 +318,17 @@ cdef inline void add_run(
 
 
 cdef inline void set_steps(
-        const Correlation *c, const PanelJob *job, fc_tile *tile, bint down) noexcept nogil:
-    tile.a_row = c.stride_h * job.band.row if down else job.band.step
+        const Correlation *c, const PanelJob *job, fc_tile *tile, Way way) noexcept nogil:
     tile.a_step, tile.b_step = 0, job.width
-    if job.in_place:
-        tile.c_row = c.out_row if down else c.out_pixel
+    if way == ALONG:
+        tile.a_row = job.band.step
+        tile.c_row = c.out_pixel if job.in_place else job.width
+    elif way == DOWN:
+        tile.a_row = c.stride_h * job.band.row
+        tile.c_row = c.out_row if job.in_place else c.out_w * job.width
     else:
-        tile.c_row = c.out_w * job.width if down else job.width
+        tile.a_row = job.band.image
+        tile.c_row = c.out_image if job.in_place else job.rows * c.out_w * job.width
     tile.a_table = tile.b_table = NULL
     tile.ahead = NULL
     tile.relu = 0
