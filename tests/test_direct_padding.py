@@ -53,6 +53,10 @@ def _cases() -> list[ConvCase]:
                 (3, 1, 3, {"padding": ((0, 2), (1, 1))}),
                 (4, 4, 4, {}),
                 (7, 8, 2, {"padding": ((1, 0), (1, 0)), "dilation": 2}),
+                (4, 4, 3, {"padding": 1, "stride": 2}),
+                (8, 7, 4, {"padding": 1, "stride": 2}),
+                (5, 6, 1, {"stride": (1, 2)}),
+                (3, 9, 3, {"padding": 2, "stride": 3}),
             ]
         ]
         + [

@@ -33,7 +33,7 @@ cnp.import_array()
 
 cdef enum:
     BAND_BYTES = 327680       # of a band, of which the channels of a block are in use at a time
-    ACROSS_BYTES = 1310720    # of a band of images that share tiles: much of it is padding that isn't there
+    ACROSS_BYTES = 1048576    # of a band of images that share tiles: much of it is padding that isn't there
     PIXELS = 1024             # of a chunk, at most
 
 
@@ -85,6 +85,8 @@ cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
     else:
         job.chunks = cut(c, BAND_BYTES, PIXELS, shares(num_threads))
     job.passes = passes_of(c, panels, packed_bytes(c), job.chunks.count, panels, num_threads)
+    if goes_across(c) and job.chunks.count % num_threads:
+        job.passes.at_once = ceil_div(job.passes.at_once, num_threads)
     # What follows begins with a pair of lines, which are fetched together.
     job.table = 2 * LINE * ceil_div(
         3 * sum_length(c) * sizeof(Py_ssize_t) + most_taps(c) * sizeof(Range), 2 * LINE)
@@ -150,7 +152,7 @@ cdef bint compute_chunk(
     job.x = NULL
     job.rows = job.vectors = 0
     job.unpadded = job.accumulate = False
-    job.across = goes_across(c) and chunk.images >= c.out_w
+    job.across = goes_across(c) and (c.stride_w > 1 or chunk.images >= c.out_w)
     for item in range(portion.begin, portion.end):
         panel = item // c.part_count
         job.weights = portion.packed + (item - portion.first) * whole.passes.part_bytes

@@ -6,6 +6,7 @@ from fastconv._kernels.ranges cimport Range
 cdef enum:
     TAP_CHANNELS = 32   # fewer make sums of one tap too short
     ACROSS_COLUMNS = 2      # of results: tiles across a batch of images are longer, and see taps alike,
+    ACROSS_STRIDED = 4
     ACROSS_PADDED = 8       # which is all that they are better at where rows are longer
     TURNED_CHANNELS = 16    # fewer are not worth a turned band,
     TURNED_PRODUCTS = 128   # nor are fewer products that an input takes part in
@@ -37,9 +38,11 @@ cdef inline bint sums_by_taps(const Correlation *c) noexcept nogil:
 
 cdef inline bint goes_across(const Correlation *c) noexcept nogil:
     """Whether tiles go across images, since rows of results are short."""
-    return (sums_by_taps(c) and not channels_last(c) and c.stride_w == 1 and c.taps_h * c.taps_w > 1
-            and c.out_w <= (ACROSS_PADDED if c.left > 0 else ACROSS_COLUMNS)
-            and c.batch >= c.kernels.mr // 2)
+    cdef Py_ssize_t most = ACROSS_PADDED if c.left > 0 and c.stride_w == 1 else ACROSS_COLUMNS
+    if c.stride_w > 1:
+        most = ACROSS_STRIDED
+    return (sums_by_taps(c) and not channels_last(c) and (c.stride_w > 1 or c.taps_h * c.taps_w > 1)
+            and c.out_w <= most and c.batch >= c.kernels.mr // 2)
 
 cdef inline bint turns(const Correlation *c) noexcept nogil:
     """Whether bands of planes are worth turning (see Correlation.turned): tiles of few rows, or of images,

@@ -78,7 +78,7 @@ cdef void fill_tables(const Correlation *c, PanelJob *job) noexcept nogil:
     cdef Py_ssize_t tap, row, column, channel, k = 0, taps = c.taps_h * c.taps_w
     set_at_once(c, job)
     job.by_taps = sums_by_taps(c)
-    if job.by_taps and c.stride_w == 1 and taps > 1:
+    if job.across or (job.by_taps and c.stride_w == 1 and taps > 1):
         job.rows_at_once.last = 0
     elif job.unpadded:
         job.rows_at_once = in_chunk(
