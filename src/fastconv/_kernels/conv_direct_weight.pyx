@@ -30,9 +30,11 @@ cnp.import_array()
 cdef enum:
     BAND_BYTES = 327680       # of a band that is copied
     MOST_BYTES = 1 << 30      # of one that lies in the image, of which some channels are in use at a time
+    SMALL_BYTES = 1048576     # of one of small images, so that a chunk has
+    LEAST_PIXELS = 128        # if there are so many: sums are read and written for each chunk
     PIXELS = 1024             # of a chunk, at most;
     POINT_PIXELS = 256        # for 1x1 kernels, whose chunks share no rows: panels stay in the nearest cache
-    PACKED_BYTES = 4194304    # of partial sums at a time; more channels take several passes over the images
+    PACKED_BYTES = 6291456    # of partial sums at a time: more channels take several passes over the images
     TURNED_BYTES = 262144     # of panels of grad_output at a time, or one panel
     SPLITS = 8                # most parts that the sum is cut into
     LEAST_SPLITS = 4          # where the partial sums allow: threads that share a part read the same input
@@ -68,7 +70,10 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
     cdef Py_ssize_t most = POINT_PIXELS if sum_length(&whole) == whole.in_channels else PIXELS
     job.c = cut_flat(&whole, most)
     # These sizes must not depend on the number of threads: they decide the order of the sums.
-    job.chunks = cut(&job.c, BAND_BYTES if needs_bands(&job.c) else MOST_BYTES, most, 1)
+    cdef Py_ssize_t band_bytes = BAND_BYTES if needs_bands(&job.c) else MOST_BYTES
+    job.chunks = cut(&job.c, band_bytes, most, 1)
+    if job.chunks.images * job.chunks.rows * job.c.out_w < LEAST_PIXELS:
+        job.chunks = cut(&job.c, max(<Py_ssize_t>SMALL_BYTES, band_bytes), LEAST_PIXELS, 1)
     job.length = sum_length(&job.c)
     job.panels = ceil_div(job.c.out_channels, nr) * g.groups
     job.panel_bytes = align(job.length * nr * size)
@@ -95,13 +100,20 @@ def grad_weight(ConvGeometry g not None, cnp.ndarray grad_output not None, cnp.n
         job.first = 0
         while job.first < job.panels:
             job.passed = min(panels_a_pass, job.panels - job.first)
-            job.ranges = min(job.passed, ceil_div(2 * num_threads, job.splits)) if num_threads > 1 else 1
+            job.ranges = ranges_of(&job, num_threads)
             parallel_for(job.splits * job.ranges, num_threads, sum_panels, &job, IN_TURN | PRODUCTS)
             parallel_for(job.passed, movers(job.splits * job.passed * job.panel_bytes, num_threads),
                          finish_panel, &job, EVENLY)
             job.first += job.passed
         give_back(job.sums)
         give_back(job.private)
+
+
+cdef Py_ssize_t ranges_of(const WeightJob *job, int num_threads) noexcept nogil:
+    """Each range loads all bands of its split: no more of them than threads where these get equal shares."""
+    if num_threads == 1 or (job.splits == 1 and job.passed % num_threads == 0):
+        return num_threads
+    return min(job.passed, ceil_div(2 * num_threads, job.splits))
 
 
 cdef Py_ssize_t sum_panels(const void *weight_job, Py_ssize_t item, int thread) noexcept nogil:
