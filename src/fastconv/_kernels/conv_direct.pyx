@@ -5,8 +5,9 @@ Pixels are broadcast from a padded band of the input, wherever stride and dilati
 lie in vectors, their weights packed in panels [sum][channels of a tile]. Nothing of the size of a column
 matrix exists. How the sums of a panel are taken, and which bands of planes are turned: direct_panel.pyx.
 
-Workspace: packed weights (see passes.pyx), and for each thread a band of about BAND_BYTES (never less than
-the rows that one row of outputs needs), a panel of outputs and the table of the sum.
+Workspace: packed weights (see passes.pyx), and for each thread a band of about BAND_BYTES (ACROSS_BYTES of
+small images, never less than the rows that one row of outputs needs), a panel of outputs and the table of
+the sum.
 """
 
 cimport numpy as cnp

@@ -6,7 +6,8 @@ The product of conv_direct.pyx with the parts exchanged: input channels (or taps
 over pixels, grad_output is transposed panel by panel.
 
 Workspace: partial sums up to PACKED_BYTES for each of up to SPLITS parts of the sum, and for each thread a
-band of about BAND_BYTES, panels of grad_output up to TURNED_BYTES and the table of the pixels.
+band of about BAND_BYTES (SMALL_BYTES of small images), panels of grad_output up to TURNED_BYTES and the
+table of the pixels.
 """
 
 cimport numpy as cnp
