@@ -174,7 +174,7 @@ FC_TILE_CASES(FC_WIDE_BODIES)
 FC_TILE_CASES(FC_NARROW_BODIES)
 FC_NARROW_CASES(FC_NARROW_BODIES)
 
-/* A long sum: a chain for each equal part of it. */
+/* A long sum: a chain for each equal part of it. All but the first read the results of those before. */
 FC_NOINLINE void FC(in_chains)(const fc_tile *whole, void (*chain)(const fc_tile *tile))
 {
     const ptrdiff_t depth = whole->depth, chains = (depth + FC_CHAIN - 1) / FC_CHAIN;

@@ -59,8 +59,8 @@ static inline void fc_streamed(void)
  * The sum runs over k in order, one fused accumulator an element, so the result depends on the operands alone: as one
  * chain, or as equal ones of at most FC_CHAIN terms where it is longer.
  *
- * stream, heeded where a_row is 1 and there is no table: C is written past the cache. c and c_row are multiples of a
- * cache line then, accumulate is 0, and fc_streamed() must follow in the end.
+ * stream, heeded where a_row is 1, there is no table and the sum is one chain: C is written past the cache. c and c_row
+ * are multiples of a cache line then, accumulate is 0, and fc_streamed() must follow in the end.
  *
  * accumulate: FC_ADD adds the sum to the old C; with FC_GO_ON the old C is the first term of the sum. With neither (0)
  * that term is row_bias[i], or column_bias[j], or zero where both are NULL.
