@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import reference
-from cases import ConvCase, assert_within, error_bound, to_nchw, to_nhwc
+from cases import ConvCase, assert_within, error_bound
+from layouts import conv_and_gradients
 
 import fastconv as fc
 
@@ -28,26 +29,15 @@ CASES = [
 ]
 
 
-def results(case, x, weight, grad_output, layout, algorithm):
-    """The convolution and its gradients by the input and by the weight, in NCHW."""
-    if layout == "NHWC":
-        x, grad_output = to_nhwc(x), to_nhwc(grad_output)
-    how = {**case.arguments, "layout": layout, "algorithm": algorithm}
-    output = fc.conv2d(x, weight, **how)
-    grad_x, grad_weight, grad_bias = fc.conv2d_backward(grad_output, x, weight, **how)
-    if layout == "NHWC":
-        output, grad_x = to_nchw(output), to_nchw(grad_x)
-    return {"output": output, "x": grad_x, "weight": grad_weight, "bias": grad_bias}
-
-
 def results_if_possible(case, x, weight, grad_output, layout, algorithm):
     """None where the algorithm cannot do the case."""
     try:
-        return results(case, x, weight, grad_output, layout, algorithm)
+        got = conv_and_gradients(x, weight, grad_output, layout, algorithm=algorithm, **case.arguments)
     except ValueError as error:
         if "algorithm" not in str(error):
             raise
         return None
+    return dict(zip(("output", "x", "weight", "bias"), got, strict=True))
 
 
 @pytest.fixture(params=CASES, ids=str)

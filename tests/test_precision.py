@@ -3,20 +3,8 @@
 import numpy as np
 import pytest
 import reference
-from cases import assert_within, error_bound, to_nchw, to_nhwc
-
-import fastconv as fc
-
-
-def results(x, weight, grad_output, layout, **how):
-    """The convolution and its gradients by the input and by the weight, in NCHW."""
-    if layout == "NHWC":
-        x, grad_output = to_nhwc(x), to_nhwc(grad_output)
-    output = fc.conv2d(x, weight, layout=layout, **how)
-    grad_x, grad_weight, _ = fc.conv2d_backward(grad_output, x, weight, layout=layout, **how)
-    if layout == "NHWC":
-        output, grad_x = to_nchw(output), to_nchw(grad_x)
-    return output, grad_x, grad_weight
+from cases import assert_within, error_bound
+from layouts import conv_and_gradients
 
 
 # Of a kernel's taps, or of a gradient's pixels, some are zero, and the pixels that only they meet are large.
@@ -67,6 +55,6 @@ def test_large_pixels_that_meet_zeros_alone(channels, filters, kernel, algorithm
     mask(x, weight, grad_output)
     expected = reference.conv2d(x, weight), *reference.conv2d_backward(grad_output, x, weight)[:2]
     lengths = (weight[0].size, weight[:, 0].size, grad_output[0, 0].size)
-    got = results(x, weight, grad_output, layout, algorithm=algorithm)
+    got = conv_and_gradients(x, weight, grad_output, layout, algorithm=algorithm)[:3]
     for actual, correct, length in zip(got, expected, lengths, strict=True):
         assert_within(actual, correct, error_bound(np.float32, length, algorithm))
