@@ -72,6 +72,7 @@ ctypedef struct Job:
     const Correlation *c
     Chunks chunks
     Passes passes
+    bint across                     # see goes_across
     Py_ssize_t table, tiles, turned, band
 
 
@@ -80,13 +81,13 @@ cdef Job job_of(const Correlation *c, int num_threads) noexcept nogil:
     # Of all groups, and of all parts: those of the same channels follow each other.
     cdef Py_ssize_t panels = c.groups * ceil_div(c.out_channels, nr) * c.part_count
     cdef Job job
-    job.c = c
-    if goes_across(c):      # threads share out channels before tiles get shorter
+    job.c, job.across = c, goes_across(c)
+    if job.across:          # threads share out channels before tiles get shorter
         job.chunks = cut(c, ACROSS_BYTES, PIXELS, max(1, min(shares(num_threads), c.batch // c.kernels.mr)))
     else:
         job.chunks = cut(c, BAND_BYTES, PIXELS, shares(num_threads))
     job.passes = passes_of(c, panels, packed_bytes(c), job.chunks.count, panels, num_threads)
-    if goes_across(c) and job.chunks.count % num_threads:
+    if job.across and job.chunks.count % num_threads:   # equal shares
         job.passes.at_once = ceil_div(job.passes.at_once, num_threads)
     # What follows begins with a pair of lines, which are fetched together.
     job.table = 2 * LINE * ceil_div(
@@ -153,7 +154,7 @@ cdef bint compute_chunk(
     job.x = NULL
     job.rows = job.vectors = 0
     job.unpadded = job.accumulate = False
-    job.across = goes_across(c) and (c.stride_w > 1 or chunk.images >= c.out_w)
+    job.across = whole.across and (c.stride_w > 1 or chunk.images >= c.out_w)
     for item in range(portion.begin, portion.end):
         panel = item // c.part_count
         job.weights = portion.packed + (item - portion.first) * whole.passes.part_bytes
